@@ -1,0 +1,25 @@
+"""caffe2tf brings any Caffe network to TensorFlow 2 / Keras 3 and proves that it is still the same network.
+
+>>> net = caffe2tf.load("deploy.prototxt", "net.caffemodel")
+>>> net.weights["conv2"]["kernel"]
+>>> caffe2tf.save(net, "net.h5")
+
+Importing this package loads neither TensorFlow nor Keras.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_HOMES = {"load": "formats", "save": "formats", "Net": "net", "Caffe2TFError": "errors"}
+__all__ = [*_HOMES, "__version__"]
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'caffe2tf' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"caffe2tf.{_HOMES[name]}"), name)
+
+
+def __dir__():
+    return __all__

@@ -1,0 +1,29 @@
+"""Every error that bad input can cause; each message is one line: where, what came, what is allowed."""
+
+
+class Caffe2TFError(Exception):
+    """Base of all errors that caffe2tf raises on purpose. `str(error)` is fit for a user."""
+
+
+class ParseError(Caffe2TFError):
+    """A file is not what it was given as, is damaged, or is not valid Caffe text."""
+
+
+class NetError(Caffe2TFError):
+    """The layers do not make a network: wiring, shapes, duplicate names."""
+
+
+class UnsupportedLayer(Caffe2TFError):
+    """The network has layer types or parameters that caffe2tf does not compute; one line for each."""
+
+
+class UnsupportedParameter(UnsupportedLayer):
+    """The types are known, but a parameter that a layer sets is not computed."""
+
+
+class WeightMismatch(Caffe2TFError):
+    """The weights do not belong to the network: missing, extra, or of another shape."""
+
+
+class OutputError(Caffe2TFError):
+    """A result cannot be written: the target exists, its folder does not, or the disk is full."""

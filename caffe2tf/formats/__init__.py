@@ -1,0 +1,98 @@
+"""File formats. A module here is a format, its name the suffix: `npz.py` is `.npz`, `savedmodel.py` a folder `OUT/`.
+
+Each has `save(net, path, progress=None)` and, where the file can be read back, `load(path)` giving
+{layer: {name: array in Keras's layout}}. Its docstring's first line is its line in every table of formats.
+"""
+
+import difflib
+import importlib
+import os
+import pkgutil
+
+from caffe2tf import net as nets
+from caffe2tf.errors import Caffe2TFError, OutputError
+
+FOLDER = "savedmodel"  # chosen by a trailing slash
+
+
+def names():
+    """All formats, without importing one."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+
+
+def module(name):
+    """The module of the format `name`."""
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def describe(name):
+    """The first line of the format's docstring."""
+    return module(name).__doc__.splitlines()[0]
+
+
+def of(path, to=None):
+    """The format that `path` means by its suffix, or `to`. Raises OutputError that lists the formats."""
+    known = names()
+    if to is not None:
+        if to.lstrip(".") not in known:
+            raise OutputError(f"no format '{to}'; takes one of {', '.join(known)}")
+        return to.lstrip(".")
+    path = str(path)
+    if path.endswith(("/", os.sep)) and FOLDER in known:
+        return FOLDER
+    suffix = os.path.splitext(path)[1].lstrip(".").lower()
+    if suffix in known and suffix != FOLDER:
+        return suffix
+    near = difflib.get_close_matches(suffix, known, 1)
+    hint = f"did you mean .{near[0]}? " if near else ""
+    raise OutputError(
+        f"{path}: no format has the suffix '.{suffix}'; {hint}takes one of {', '.join('.' + n for n in known)}, or --to"
+    )
+
+
+def save(net, path, to=None, force=True, progress=None, **options):
+    """Writes `net` in the format of `path`'s suffix, or of `to`; returns the format's name.
+
+    The file appears whole or not at all. `progress` is called with the bytes of each array written; `options` are the
+    format's own (`layout` of npy). Raises OutputError where the target cannot be written or, without `force`, exists.
+    """
+    name = of(path, to)
+    if not net.arrays and any(node.row.blobs() for node in net.nodes):
+        raise OutputError(f"{path}: the network has no weights to write; give its .caffemodel")
+    from caffe2tf.formats import _files
+
+    with _files.replacing(path, force) as temporary:
+        module(name).save(net, temporary, progress=progress, **options)
+    return name
+
+
+def check_targets(paths, force, sources=()):
+    """Raises OutputError for a target that would fail at the end of the work, or that is one of the `sources`."""
+    from caffe2tf.formats import _files
+
+    for path in paths:
+        if any(os.path.exists(path) and os.path.samefile(path, source) for source in sources if os.path.exists(source)):
+            raise OutputError(f"{path}: is the file that is read")
+        _files.check(path, force)
+
+
+def size_of(path):
+    """The bytes of a result: a file, a folder, or the parts of a checkpoint."""
+    from caffe2tf.formats import _files
+
+    return _files.size(path)
+
+
+def load(prototxt=None, model=None, input_shape=None):
+    """A Net from a network text, weights, or both; either may be None.
+
+    `model`: a `.caffemodel` (alone enough where it holds the network), or a `.npy`, `.npz`, `.h5` or `.safetensors`
+    that caffe2tf wrote, which needs the text. `input_shape`: {input: shape, N first} where the files do not tell.
+    Raises ParseError, NetError, UnsupportedLayer, WeightMismatch.
+    """
+    suffix = os.path.splitext(str(model))[1].lstrip(".").lower() if model is not None else ""
+    if suffix in names() and suffix != "caffemodel" and hasattr(module(suffix), "load"):
+        if prototxt is None:
+            raise Caffe2TFError(f"{model}: holds weights but no network; give its text with -p/--prototxt")
+        return nets.from_files(prototxt, None, input_shape).with_weights(module(suffix).load(model))
+    return nets.from_files(prototxt, model, input_shape)

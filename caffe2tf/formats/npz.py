@@ -1,0 +1,31 @@
+"""NumPy archive without pickle: `conv1/kernel`, `conv1/bias`, ...
+
+Read it with `numpy.load(path)`.
+"""
+
+import zipfile
+
+import numpy as np
+
+from caffe2tf.errors import ParseError
+from caffe2tf.formats import _files
+
+
+def save(net, path, progress=None):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for layer, made in _files.arrays(net, progress):
+            for name, array in made.items():
+                with archive.open(f"{layer}/{name}.npy", "w", force_zip64=True) as file:
+                    np.lib.format.write_array(file, array, allow_pickle=False)
+
+
+def load(path):
+    weights = {}
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            for key in archive.files:
+                layer, name = _files.split_key(key)
+                weights.setdefault(layer, {})[name] = archive[key]
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise ParseError(f"{path}: is not a .npz of weights ({str(error).splitlines()[0]})") from None
+    return weights

@@ -1,0 +1,117 @@
+"""What a network is made of, as data: for `inspect` and the closing table of `convert`."""
+
+import math
+from dataclasses import replace
+
+from caffe2tf import formats, read
+from caffe2tf.errors import UnsupportedLayer
+from caffe2tf.layers import NO_EFFECT
+from caffe2tf.support import set_fields
+
+
+def inspect_file(file, prototxt=None, input_shapes=None):
+    """`summarize` of the network in `file`, a network text or weights with `prototxt` or without.
+
+    A network that is not supported is no error here: its dictionary says what is not.
+    """
+    text = str(file).endswith((".prototxt", ".pbtxt", ".txt")) and prototxt is None
+    try:
+        net = formats.load(*((file, None) if text else (prototxt, file)), input_shapes)
+    except UnsupportedLayer as error:
+        return summarize_unsupported(_source(file, prototxt, text), str(error).splitlines())
+    return summarize(net, file)
+
+
+def _source(file, prototxt, text):
+    source = read.read_prototxt(file) if text else read.read_caffemodel(file)
+    if prototxt is not None:
+        source = replace(read.read_prototxt(prototxt), blobs=source.blobs)
+    return replace(source, path=file)
+
+
+def summarize(net, file=None):
+    """A JSON-ready dictionary of `net`; shapes in Caffe's axis order, null where nothing tells an extent.
+
+    Keys: file, name, encoding, inputs {blob: shape}, outputs, layers (name, type, bottoms, tops, shapes, weights {name:
+    shape in Keras's layout}, parameters, multiply_adds, no_effect), parameters, multiply_adds, unsupported, notes.
+    Parameters count what Caffe learns; shared ones count once. Multiply-adds are those of one item of the batch, null
+    where an extent is unknown.
+    """
+    layers, counted = [], set()
+    for node in net.nodes:
+        row = node.row
+        weights, own = row.weight_shapes(), 0
+        arrays = net.arrays.get(row.name, [None] * len(row.blobs()))
+        for weight, array in zip(row.blobs(), arrays, strict=True):
+            # A shared array is one object in every layer that uses it.
+            if weight.name in weights and (array is None or id(array) not in counted):
+                own += math.prod(weight.shape)
+            counted.add(id(array))
+        known = all(None not in shape for shape in node.shapes)
+        layers.append(
+            {
+                "name": row.name,
+                "type": row.type,
+                "bottoms": [blob for blob, _ in node.bottoms],
+                "tops": [blob for blob, _ in node.tops],
+                "shapes": [list(shape) for shape in node.shapes],
+                "weights": {name: list(shape) for name, shape in weights.items()},
+                "parameters": own,
+                "multiply_adds": row.multiply_adds() if known else None,
+                "no_effect": no_effect(row),
+            }
+        )
+    work = [layer["multiply_adds"] for layer in layers]
+    return {
+        "file": file,
+        "name": net.name,
+        "encoding": net.encoding,
+        "inputs": {blob: list(shape) for blob, shape in net.inputs.items()},
+        "outputs": net.outputs,
+        "layers": layers,
+        "parameters": sum(layer["parameters"] for layer in layers),
+        "multiply_adds": None if None in work else sum(work),
+        "unsupported": [],
+        "notes": list(net.notes),
+    }
+
+
+def no_effect(row):
+    """The parameters that a layer sets and that do not reach inference: training, engines, initial values."""
+    proto = row.proto
+    names = [name for name in ("loss_weight", "propagate_down") if getattr(proto, name)]
+    if any(spec.HasField("lr_mult") or spec.HasField("decay_mult") for spec in proto.param):
+        names.append("lr_mult")
+    if row.param and proto.HasField(row.param):
+        names.extend(name for name in set_fields(row.p) if name in NO_EFFECT)
+    return names
+
+
+def summarize_unsupported(source, lines):
+    """The same dictionary for a network that is not computed: layers as the file has them, and why not."""
+    layers = source.net.layer or source.net.layers
+    return {
+        "file": source.path,
+        "name": source.net.name,
+        "encoding": source.encoding,
+        "inputs": {},
+        "outputs": [],
+        "layers": [
+            {
+                "name": layer.name,
+                "type": layer.type if isinstance(layer.type, str) else "",
+                "bottoms": list(layer.bottom),
+                "tops": list(layer.top),
+                "shapes": [],
+                "weights": {},
+                "parameters": sum(math.prod(blob.shape) for blob in source.blobs.get(layer.name, ())),
+                "multiply_adds": None,
+                "no_effect": [],
+            }
+            for layer in layers
+        ],
+        "parameters": sum(math.prod(blob.shape) for blobs in source.blobs.values() for blob in blobs),
+        "multiply_adds": None,
+        "unsupported": lines,
+        "notes": list(source.warnings),
+    }

@@ -1,0 +1,11 @@
+"""The layer table: one class per Caffe layer type, found by importing every module of this folder."""
+
+import importlib
+import pkgutil
+
+from caffe2tf.layers.base import NO_EFFECT, REGISTRY, Layer, Weight
+
+__all__ = ["NO_EFFECT", "REGISTRY", "Layer", "Weight"]
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")

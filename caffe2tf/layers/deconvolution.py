@@ -1,0 +1,98 @@
+"""The transpose of convolution."""
+
+import math
+
+import numpy as np
+
+from caffe2tf.layers.convolution import FIELDS, Convolving
+
+
+class Deconvolution(
+    Convolving, type="Deconvolution", param="convolution_param", fields=FIELDS, bottoms=(1, None), tops=(1, None)
+):
+    """The transpose of Convolution: extent stride * (n - 1) + kernel - 2 pad (deconv_layer.cpp).
+
+    Blobs: kernel (channels, num_output / group, kernel extents), bias (num_output).
+    """
+
+    suffix = "Transpose"
+
+    def ends(self):
+        return self.channels, self.outputs
+
+    def top_extents(self):
+        reach = self.reach()
+        out = tuple(
+            s * (n - 1) + r - 2 * p for n, s, r, p in zip(self.extents, self.stride, reach, self.pad, strict=True)
+        )
+        if min(out) < 1:
+            self.fail(f"pad {self.pad} leaves nothing of the top: extents {out}")
+        return out
+
+    def multiply_adds(self):
+        return len(self.bottoms) * math.prod(self.bottoms[0][1:]) * math.prod(self.kernel) * self.outputs // self.group
+
+    def runner(self, keras, conv):
+        if max(self.dilation) > 1:
+            return self._dilated(keras)
+        options = {"strides": self.stride, "data_format": "channels_last", "padding": "valid"}
+        options |= {"use_bias": self.p.bias_term, "kernel_initializer": "zeros"}
+        # Keras's extent is stride * n where the kernel is shorter than the stride.
+        crops = [(p, p + max(0, s - k)) for p, s, k in zip(self.pad, self.stride, self.kernel, strict=True)]
+        return self._grouped(keras, conv, options, crops, None)
+
+    def _dilated(self, keras):
+        """Zeros between the values, then a convolution with the turned kernel: Keras has no dilated transpose."""
+        ops = keras.ops
+        conv = getattr(keras.layers, f"Conv{len(self.kernel)}D")
+        options = {"dilation_rate": self.dilation, "data_format": "channels_last", "padding": "valid"}
+        options |= {"use_bias": self.p.bias_term, "kernel_initializer": "zeros"}
+        spatial = tuple(range(len(self.kernel)))
+        inner = self._grouped(
+            keras, conv, options, None, lambda a: np.flip(a, spatial).swapaxes(-1, -2) if a.ndim > 1 else a
+        )
+
+        def run(x):
+            for axis, stride in enumerate(self.stride, 1):
+                n = x.shape[axis]
+                x = ops.expand_dims(x, axis + 1)
+                x = ops.pad(x, [(0, stride - 1) if a == axis + 1 else (0, 0) for a in range(len(x.shape))])
+                shape = [*x.shape[:axis], -1 if n is None else n * stride, *x.shape[axis + 2 :]]
+                x = ops.reshape(x, [-1 if a == 0 else extent for a, extent in enumerate(shape)])
+                x = x[(slice(None),) * axis + (slice(None, None if stride == 1 else 1 - stride),)]
+            margins = [r - 1 - p for r, p in zip(self.reach(), self.pad, strict=True)]
+            x = ops.pad(x, [(0, 0), *((max(0, m),) * 2 for m in margins), (0, 0)])
+            x = x[(slice(None), *(slice(-m, m) if m < 0 else slice(None) for m in margins))]
+            return inner(x)
+
+        return run
+
+    def any_size(self):
+        return super().any_size() and max(self.dilation) == 1
+
+    def _grouped(self, keras, conv, options, crops, turn):
+        bias = {"bias": "bias"} if self.p.bias_term else {}
+        size, layers = self.channels // self.group, []
+        for index, outputs in self.group_parts():
+            layer = conv(
+                self.outputs // self.group,
+                self.kernel,
+                name=self.keras_name if self.group == 1 else self.sublayer(index),
+                **options,
+            )
+            inputs = slice((index - 1) * size, index * size)
+            self.stock(layer, part=(..., inputs), turn=turn, kernel="kernel")
+            layers.append(self.stock(layer, part=(outputs,), **bias))
+        crop = None
+        if crops and any(map(any, crops)):
+            cropping = getattr(keras.layers, f"Cropping{len(self.kernel)}D")
+            options = {} if len(crops) == 1 else {"data_format": "channels_last"}
+            crop = cropping(crops[0] if len(crops) == 1 else crops, name=self.sublayer("crop"), **options)
+
+        def run(x):
+            parts = keras.ops.split(x, self.group, axis=-1) if self.group > 1 else [x]
+            y = [layer(part) for layer, part in zip(layers, parts, strict=True)]
+            y = keras.ops.concatenate(y, axis=-1) if len(y) > 1 else y[0]
+            return crop(y) if crop else y
+
+        return run

@@ -1,0 +1,168 @@
+"""SSD's boxes: the priors of a feature map, and detections out of scores and offsets (Liu et al., SSD)."""
+
+import math
+
+import numpy as np
+
+from caffe2tf.caffe_pb2 import PriorBoxParameter
+from caffe2tf.layers.base import Layer
+
+_GONE = -1.0
+
+
+class PriorBox(
+    Layer,
+    type="PriorBox",
+    param="prior_box_param",
+    fields="min_size max_size aspect_ratio flip clip variance img_size img_h img_w step step_h step_w offset",
+    bottoms=2,
+    rank=4,
+):
+    """Boxes (x1, y1, x2, y2) in 0..1 around each place of the first bottom, from the extents of both bottoms alone.
+
+    Top (1, 2, places * priors * 4): boxes, then variances (prior_box_layer.cpp).
+    """
+
+    def _ratios(self):
+        ratios = [1.0]
+        for ratio in self.p.aspect_ratio:
+            if all(abs(ratio - known) >= 1e-6 for known in ratios):
+                ratios.append(ratio)
+                if self.p.flip:
+                    ratios.append(1.0 / ratio)
+        return ratios
+
+    def _sizes(self):
+        """(width, height) of each prior in pixels."""
+        sizes, large = [], list(self.p.max_size)
+        if not self.p.min_size or (large and len(large) != len(self.p.min_size)):
+            self.fail(
+                f"{len(self.p.min_size)} min_size and {len(large)} max_size; takes at least one min_size, and no or as many max_size"
+            )
+        for index, small in enumerate(self.p.min_size):
+            sizes.append((small, small))
+            if large:
+                if large[index] <= small:
+                    self.fail(f"max_size {large[index]} is not above min_size {small}")
+                sizes.append((math.sqrt(small * large[index]),) * 2)
+            sizes.extend((small * math.sqrt(r), small / math.sqrt(r)) for r in self._ratios() if abs(r - 1) >= 1e-6)
+        return sizes
+
+    def tops(self):
+        h, w = self.bottoms[0][2:]
+        return [(1, 2, h * w * len(self._sizes()) * 4)]
+
+    def constant(self):
+        p, (h, w), (image_h, image_w) = self.p, self.bottoms[0][2:], self.bottoms[1][2:]
+        image_h, image_w = p.img_h or p.img_size or image_h, p.img_w or p.img_size or image_w
+        step_h, step_w = p.step_h or p.step or image_h / h, p.step_w or p.step or image_w / w
+        y, x = np.meshgrid((np.arange(h) + p.offset) * step_h, (np.arange(w) + p.offset) * step_w, indexing="ij")
+        half = np.asarray(self._sizes()) / 2
+        centres = np.stack([x, y], -1)[:, :, None]
+        boxes = np.concatenate([centres - half, centres + half], -1) / (image_w, image_h, image_w, image_h)
+        if p.clip:
+            boxes = boxes.clip(0, 1)
+        variance = list(p.variance) or [0.1]
+        if len(variance) not in (1, 4):
+            self.fail(f"{len(variance)} values of variance; takes 1 or 4")
+        variances = np.tile(variance * 4 if len(variance) == 1 else variance, boxes.size // 4)
+        return [np.stack([boxes.ravel(), variances])[None].astype(np.float32)]
+
+
+class DetectionOutput(
+    Layer,
+    type="DetectionOutput",
+    param="detection_output_param",
+    fields="num_classes share_location background_label_id nms_param code_type keep_top_k variance_encoded_in_target "
+    "confidence_threshold nms_param.nms_threshold nms_param.top_k nms_param.eta",
+    bottoms=3,
+):
+    """Boxes decoded from offsets and priors, per class the best without overlaps, then the best of all classes.
+
+    Bottoms: offsets (N, priors * 4), scores (N, priors * classes), priors (1, 2, priors * 4). Caffe's top is
+    (1, 1, n, 7): image, class, score, x1, y1, x2, y2. The Keras model gives (N, keep_top_k, 7) padded with -1, and
+    `forward` trims it (detection_output_layer.cpp).
+    """
+
+    def __init__(self, proto, bottoms):
+        super().__init__(proto, bottoms)
+        p, nms = self.p, self.p.nms_param
+        self.priors, self.classes = self.count(bottoms[2][2:]) // 4, p.num_classes
+        if not p.share_location:
+            self.fail("share_location false is not computed; takes true")
+        if p.code_type == PriorBoxParameter.CORNER_SIZE:
+            self.fail("code_type CORNER_SIZE is not computed; takes CORNER or CENTER_SIZE")
+        if nms.eta != 1:
+            self.fail(f"nms_param sets eta {nms.eta}; only 1 is computed")
+        if self.count(bottoms[0][1:]) != self.priors * 4 or self.count(bottoms[1][1:]) != self.priors * self.classes:
+            self.fail(
+                f"bottoms of shapes {bottoms[0]} and {bottoms[1]} for {self.priors} priors of {self.classes} classes"
+            )
+        self.labels = [c for c in range(self.classes) if c != p.background_label_id]
+        self.candidates = min(self.priors, nms.top_k) if nms.top_k > 0 else self.priors
+        total = self.candidates * len(self.labels)
+        self.kept = min(p.keep_top_k, total) if p.keep_top_k > 0 else total
+
+    def tops(self):
+        """As if every place were taken: the true count is known only at run time."""
+        return [(1, 1, self.bottoms[0][0] * self.kept, 7)]
+
+    def caffe_top(self, rows):
+        """The detections of all images in Caffe's shape from the Keras top (N, kept, 7); one row of -1 where none is."""
+        rows = rows.reshape(-1, 7)
+        found = rows[rows[:, 0] >= 0]
+        return found[None, None] if len(found) else np.full((1, 1, 1, 7), _GONE, np.float32)
+
+    def _decode(self, ops, offsets, prior, variance):
+        p = self.p
+        if p.variance_encoded_in_target:
+            variance = ops.ones_like(variance)
+        corners = [prior[:, i] for i in range(4)]
+        shift = [offsets[:, :, i] * variance[:, i] for i in range(4)]
+        if p.code_type == PriorBoxParameter.CORNER:
+            return [corner + s for corner, s in zip(corners, shift, strict=True)]
+        w, h = corners[2] - corners[0], corners[3] - corners[1]
+        x, y = shift[0] * w + (corners[0] + corners[2]) / 2, shift[1] * h + (corners[1] + corners[3]) / 2
+        half_w, half_h = ops.exp(shift[2]) * w / 2, ops.exp(shift[3]) * h / 2
+        return [x - half_w, y - half_h, x + half_w, y + half_h]
+
+    def build(self, keras, loc, conf, prior):
+        ops, p, k, count = keras.ops, self.p, self.candidates, len(self.labels)
+        prior = ops.reshape(prior, (2, self.priors, 4))
+        offsets = ops.reshape(self.to_caffe_order(keras, loc), (-1, self.priors, 4))
+        boxes = ops.stack(self._decode(ops, offsets, prior[0], prior[1]), axis=-1)
+        scores = ops.reshape(self.to_caffe_order(keras, conf), (-1, self.priors, self.classes))
+        scores = ops.take(ops.transpose(scores, (0, 2, 1)), np.asarray(self.labels), axis=1)
+        least = p.confidence_threshold if p.HasField("confidence_threshold") else float(np.finfo(np.float32).min)
+        scores, order = ops.top_k(scores, k)
+        alive = ops.cast(scores > least, "float32")
+        boxes = ops.take_along_axis(boxes[:, None], order[..., None], axis=2)  # (N, classes, k, 4)
+
+        x1, y1, x2, y2 = (boxes[..., i] for i in range(4))
+        area = ops.maximum(x2 - x1, 0.0) * ops.maximum(y2 - y1, 0.0)
+
+        def pairs(function, values):
+            return function(values[..., :, None], values[..., None, :])
+
+        width = ops.maximum(pairs(ops.minimum, x2) - pairs(ops.maximum, x1), 0.0)
+        height = ops.maximum(pairs(ops.minimum, y2) - pairs(ops.maximum, y1), 0.0)
+        shared = width * height
+        overlap = shared / ops.maximum(pairs(ops.add, area) - shared, 1e-30)
+        hits = ops.cast(overlap > p.nms_param.nms_threshold, "float32")
+        hits = hits * np.triu(np.ones((k, k), np.float32), 1)
+        # Each box that is still alive, best first, removes those after it that it overlaps.
+        for index in range(k - 1):
+            alive = alive * (1.0 - alive[..., index : index + 1] * hits[..., index, :])
+
+        # The best of all classes, then again by class and score, as Caffe lists them.
+        flat_scores = ops.reshape(ops.where(alive > 0, scores, -3e38), (-1, count * k))
+        best, place = ops.top_k(flat_scores, self.kept)
+        place = ops.sort(ops.where(best > -2e38, place, count * k), axis=-1)
+        there = place < count * k
+        place = ops.minimum(place, count * k - 1)
+        label = ops.take(np.asarray(self.labels, np.float32), ops.floor_divide(place, k))
+        score = ops.take_along_axis(flat_scores, place, axis=1)
+        corner = ops.take_along_axis(ops.reshape(boxes, (-1, count * k, 4)), place[..., None], axis=1)
+        image = ops.cumsum(ops.ones_like(label), axis=0) - 1.0
+        rows = ops.concatenate([ops.stack([image, label, score], axis=-1), corner], axis=-1)
+        return ops.where(there[..., None], rows, _GONE)

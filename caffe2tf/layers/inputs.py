@@ -1,0 +1,63 @@
+"""Layers without bottoms."""
+
+import numpy as np
+
+from caffe2tf.layers.base import Layer, Weight
+
+
+class Input(Layer, type="Input", param="input_param", fields="shape", bottoms=0, tops=(1, None)):
+    """What the caller gives. One shape for all tops, or one for each."""
+
+    def tops(self):
+        shapes = [tuple(shape.dim) for shape in self.p.shape]
+        count = len(self.proto.top)
+        if len(shapes) not in (1, count):
+            self.fail(f"{len(shapes)} shapes for {count} tops; takes one, or one for each (--input-shape sets it)")
+        for shape in shapes:
+            if any(extent < 1 for extent in shape):
+                self.fail(f"shape {shape} has an extent below 1")
+        return shapes * count if len(shapes) == 1 else shapes
+
+    def fixes_batch(self):
+        return False
+
+
+class DummyData(
+    Layer,
+    type="DummyData",
+    param="dummy_data_param",
+    fields="shape num channels height width data_filler",
+    bottoms=0,
+    tops=(1, None),
+):
+    """The same constant at every run; random fillers have no meaning at inference."""
+
+    def tops(self):
+        if self.p.shape:
+            shapes = [tuple(shape.dim) for shape in self.p.shape]
+        else:
+            four = (self.p.num, self.p.channels, self.p.height, self.p.width)
+            shapes = [tuple(extents) for extents in zip(*four, strict=True)]
+        count = len(self.proto.top)
+        if len(shapes) not in (1, count) or len(self.p.data_filler) not in (0, 1, count):
+            self.fail(f"{len(shapes)} shapes and {len(self.p.data_filler)} fillers for {count} tops")
+        for filler in self.p.data_filler:
+            if filler.type != "constant":
+                self.fail(f"data_filler '{filler.type}' is random; only 'constant' has a meaning at inference")
+        return shapes * count if len(shapes) == 1 else shapes
+
+    def constant(self):
+        values = [filler.value for filler in self.p.data_filler] or [0.0]
+        shapes = self.tops()
+        values = values * len(shapes) if len(values) == 1 else values
+        return [np.full(shape, value, np.float32) for shape, value in zip(shapes, values, strict=True)]
+
+
+class Parameter(Layer, type="Parameter", param="parameter_param", fields="shape", bottoms=0):
+    """A learned blob as a top. Blob: `value` of the shape that is set."""
+
+    def tops(self):
+        return [tuple(self.p.shape.dim)]
+
+    def blobs(self):
+        return [Weight("value", tuple(self.p.shape.dim))]

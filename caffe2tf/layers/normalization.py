@@ -1,0 +1,232 @@
+"""Layers that bring values to a common scale, and the learned scales and biases that follow them."""
+
+import numpy as np
+
+from caffe2tf.caffe_pb2 import BNParameter, LRNParameter
+from caffe2tf.layers.base import Layer, Weight
+from caffe2tf.layout import Moved, is_spatial, keras_order, to_keras
+
+
+class LRN(Layer, type="LRN", param="lrn_param", fields="local_size alpha beta k norm_region", rank=4):
+    """x / (k + alpha / n * sum x^2) ^ beta over n = local_size channels (lrn_layer.cpp).
+
+    WITHIN_CHANNEL: x / (1 + alpha / n^2 * sum x^2) ^ beta over an n x n window; k has no part in it.
+    """
+
+    def __init__(self, proto, bottoms):
+        super().__init__(proto, bottoms)
+        self.region = LRNParameter.NormRegion.Name(self.p.norm_region)
+        if self.p.local_size % 2 == 0:
+            self.fail(
+                f"lrn_param sets norm_region {self.region} with an even local_size {self.p.local_size}; Caffe requires an odd one"
+            )
+
+    def any_size(self):
+        return True
+
+    def build(self, keras, x):
+        n, squares = self.p.local_size, x * x
+        if self.region == "WITHIN_CHANNEL":
+            half = n // 2
+            squares = keras.ops.pad(squares, [(0, 0), (half, half), (half, half), (0, 0)])
+            base = 1.0 + self.p.alpha * keras.ops.average_pool(squares, n, 1, "valid", data_format="channels_last")
+        else:
+            base = self.p.k + self.p.alpha / n * self._window_sum(keras, squares)
+        if self.p.beta == 0.75:
+            root = keras.ops.rsqrt(base)
+            return x * (root * keras.ops.sqrt(root))
+        return x * keras.ops.power(base, -self.p.beta)
+
+    def _window_sum(self, keras, squares):
+        channels, half = self.bottoms[0][1], self.p.local_size // 2
+        if keras.backend.backend() == "tensorflow":
+            # A band matrix as a 1x1 convolution: the fastest form there.
+            place = np.arange(channels)
+            band = (abs(place[:, None] - place[None]) <= half).astype(np.float32)
+            return keras.ops.conv(squares, band[None, None], padding="valid", data_format="channels_last")
+        padded = keras.ops.pad(squares, [(0, 0), (0, 0), (0, 0), (half, half)])
+        total = padded[..., :channels]
+        for shift in range(1, self.p.local_size):
+            total = total + padded[..., shift : shift + channels]
+        return total
+
+
+class BatchNorm(Layer, type="BatchNorm", param="batch_norm_param", fields="use_global_stats eps"):
+    """(x - mean) / sqrt(variance + eps) per channel; the learned scale and shift are a Scale layer of their own.
+
+    Blobs: mean (C), variance (C), and a factor (1) that both are divided by, 0 giving 0 (batch_norm_layer.cpp).
+    """
+
+    def _channels(self):
+        return 1 if len(self.bottoms[0]) == 1 else self.bottoms[0][1]
+
+    def _batch_statistics(self):
+        return self.p.HasField("use_global_stats") and not self.p.use_global_stats
+
+    def blobs(self):
+        c = self._channels()
+        return [Weight("moving_mean", (c,)), Weight("moving_variance", (c,)), Weight("factor", (1,))]
+
+    def weight_shapes(self):
+        return {name: shape for name, shape in super().weight_shapes().items() if name != "factor"}
+
+    def moved(self, arrays):
+        mean, variance, factor = arrays
+        share = np.float32(0 if factor[0] == 0 else 1 / factor[0])
+        return {"moving_mean": Moved(mean * share), "moving_variance": Moved(variance * share)}
+
+    def arrays(self, weights):
+        return [np.asarray(weights["moving_mean"]), np.asarray(weights["moving_variance"]), np.ones(1, np.float32)]
+
+    def any_size(self):
+        return True
+
+    def build(self, keras, x):
+        axis = to_keras(1, len(x.shape)) if len(x.shape) > 1 else 0
+        if self._batch_statistics():
+            axes = [a for a in range(len(x.shape)) if a != axis]
+            centred = x - keras.ops.mean(x, axis=axes, keepdims=True)
+            variance = keras.ops.mean(centred * centred, axis=axes, keepdims=True)
+            return centred / keras.ops.sqrt(variance + self.p.eps)
+        layer = keras.layers.BatchNormalization(
+            axis=axis,
+            epsilon=self.p.eps,
+            momentum=self.p.moving_average_fraction,
+            center=False,
+            scale=False,
+            name=self.keras_name,
+        )
+        self.stock(layer, moving_mean="moving_mean", moving_variance="moving_variance")
+        return layer(x, training=False) if self.p.use_global_stats else layer(x)
+
+
+class BN(Layer, type="BN", param="bn_param", fields="eps bn_mode", rank=4):
+    """SegNet's and PSPNet's: gamma * (x - mean) / sqrt(variance + eps) + beta in one layer.
+
+    Blobs: gamma, beta, mean, variance, each (1, C, 1, 1); with bn_mode INFERENCE (SegNet, statistics merged)
+    gamma and beta alone.
+    """
+
+    def _merged(self):
+        return self.p.bn_mode == BNParameter.INFERENCE
+
+    def blobs(self):
+        c = self.bottoms[0][1]
+        names = ("gamma", "beta") if self._merged() else ("gamma", "beta", "moving_mean", "moving_variance")
+        return [Weight(name, (1, c, 1, 1), merged=(c,)) for name in names]
+
+    def any_size(self):
+        return True
+
+    def build(self, keras, x):
+        if self._merged():
+            return keras.ops.add(self.held(keras, x, "beta"), x * self.held(keras, x, "gamma"))
+        layer = keras.layers.BatchNormalization(
+            axis=-1, epsilon=self.p.eps, momentum=self.p.momentum, name=self.keras_name
+        )
+        names = ("gamma", "beta", "moving_mean", "moving_variance")
+        return self.stock(layer, **{name: name for name in names})(x)
+
+
+class MVN(Layer, type="MVN", param="mvn_param", fields="normalize_variance across_channels eps", rank=4):
+    """(x - mean) / (sqrt(variance) + eps) of each channel, or of each item across channels (mvn_layer.cpp)."""
+
+    def any_size(self):
+        return True
+
+    def build(self, keras, x):
+        axes = (1, 2, 3) if self.p.across_channels else (1, 2)
+        y = x - keras.ops.mean(x, axis=axes, keepdims=True)
+        if self.p.normalize_variance:
+            y = y / (keras.ops.sqrt(keras.ops.mean(y * y, axis=axes, keepdims=True)) + self.p.eps)
+        return y
+
+
+class Normalize(Layer, type="Normalize", param="norm_param", fields="across_spatial channel_shared eps", rank=4):
+    """SSD's: gamma * x / sqrt(eps + sum x^2) over the channels, or over channels and space.
+
+    Blob: gamma (C), or () where the channels share it (normalize_layer.cpp of SSD).
+    """
+
+    def blobs(self):
+        return [Weight("gamma", () if self.p.channel_shared else (self.bottoms[0][1],))]
+
+    def any_size(self):
+        return True
+
+    def build(self, keras, x):
+        axes = (1, 2, 3) if self.p.across_spatial else 3
+        norm = keras.ops.sqrt(keras.ops.sum(x * x, axis=axes, keepdims=True) + self.p.eps)
+        return x / norm * self.held(keras, x, "gamma")
+
+
+class _Broadcast(Layer, type=""):
+    """A factor or a summand that covers some axes of the first bottom: learned, or the second bottom (scale_layer.cpp)."""
+
+    def _span(self):
+        """The axes of the first bottom that are covered."""
+        shape = self.bottoms[0]
+        if len(self.bottoms) > 1:
+            other = self.bottoms[1]
+            first = self.axis(self.p.axis) if other else 0
+            if tuple(shape[first : first + len(other)]) != tuple(other):
+                self.fail(f"second bottom of shape {other} does not fit axis {self.p.axis} of the first, {shape}")
+            return list(range(first, first + len(other)))
+        first, count = self.axis(self.p.axis), self.p.num_axes
+        last = len(shape) if count == -1 else first + count
+        if count < -1 or last > len(shape):
+            self.fail(f"num_axes {count} from axis {self.p.axis} of a bottom with {len(shape)} axes")
+        return list(range(first, last))
+
+    def tops(self):
+        self._span()
+        return [self.bottoms[0]]
+
+    def _weight(self, name):
+        span = self._span()
+        order = [a for a in keras_order(len(self.bottoms[0])) if a in span]
+        return Weight(name, tuple(self.bottoms[0][a] for a in span), axes=tuple(span.index(a) for a in order))
+
+    def any_size(self):
+        return self._span() in ([], [1])
+
+    def _spread(self, keras, x, value):
+        """A learned value in Keras's layout as a tensor that broadcasts over x."""
+        span = self._span()
+        order = keras_order(len(self.bottoms[0]))
+        return keras.ops.reshape(value, [self.bottoms[0][a] if a in span else 1 for a in order])
+
+    def _spread_bottom(self, keras, other):
+        span, rank = self._span(), len(self.bottoms[0])
+        shape = [self.bottoms[0][a] if a in span else 1 for a in range(rank)]
+        if span and span[0] == 0:
+            shape[0] = -1
+        other = keras.ops.reshape(self.to_caffe_order(keras, other), shape)
+        return keras.ops.transpose(other, keras_order(rank)) if is_spatial(rank) else other
+
+
+class Scale(_Broadcast, type="Scale", param="scale_param", fields="axis num_axes bias_term", bottoms=(1, 2)):
+    """gamma * x + beta. Blobs: gamma of the covered shape (unless it is the second bottom), beta (scale_layer.cpp)."""
+
+    def blobs(self):
+        gamma = [self._weight("gamma")] if len(self.bottoms) == 1 else []
+        return [*gamma, self._weight("beta")] if self.p.bias_term else gamma
+
+    def build(self, keras, x, *other):
+        gamma = self._spread_bottom(keras, *other) if other else self._spread(keras, x, self.held(keras, x, "gamma"))
+        y = x * gamma
+        if self.p.bias_term:
+            y = keras.ops.add(self._spread(keras, x, self.held(keras, x, "beta")), y)
+        return y
+
+
+class Bias(_Broadcast, type="Bias", param="bias_param", fields="axis num_axes", bottoms=(1, 2)):
+    """x + bias. Blob: bias of the covered shape, unless it is the second bottom (bias_layer.cpp)."""
+
+    def blobs(self):
+        return [self._weight("bias")] if len(self.bottoms) == 1 else []
+
+    def build(self, keras, x, *other):
+        # The bias goes first: `add(x, bias)` guesses a channel bias from the extents (Keras on TensorFlow).
+        bias = self._spread_bottom(keras, *other) if other else self._spread(keras, x, self.held(keras, x, "bias"))
+        return keras.ops.add(bias, x)

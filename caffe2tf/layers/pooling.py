@@ -1,0 +1,249 @@
+"""Windows that are reduced: Pooling, pyramids of it, and regions of interest."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from caffe2tf.caffe_pb2 import PoolingParameter, SPPParameter
+from caffe2tf.layers.base import Layer
+
+_LOWEST = float(np.finfo(np.float32).min)  # Caffe's -FLT_MAX: what MAX gives for a window that lies outside altogether
+_TINY = float(np.finfo(np.float32).tiny)  # FLT_MIN
+
+
+@dataclass(frozen=True)
+class Window:
+    """One axis of a pooling: kernel, stride, pad, and how the extent is rounded (pooling_layer.cpp, Reshape)."""
+
+    kernel: int
+    stride: int
+    pad: int
+    ceil: bool = True
+
+    def out(self, n):
+        rest = n + 2 * self.pad - self.kernel
+        out = (-(-rest // self.stride) if self.ceil else rest // self.stride) + 1
+        # With padding, a last window that starts beyond the bottom and its near padding is dropped.
+        return out - 1 if self.pad and (out - 1) * self.stride >= n + self.pad else out
+
+    def far(self, n=None):
+        """How much to pad at the far end so that 'valid' windows are Caffe's, for any extent or exactly for `n`."""
+        if n is not None:
+            return max(0, (self.out(n) - 1) * self.stride + self.kernel - n - self.pad)
+        reach = self.pad + (self.stride - 1 if self.ceil else 0)
+        return min(reach, self.kernel - 1) if self.pad else reach
+
+
+def _pad(keras, x, windows, value):
+    """`x` (N, H, W, C) padded with `value` for 'valid' windows."""
+    amounts = [(w.pad, w.far(n)) for w, n in zip(windows, x.shape[1:3], strict=True)]
+    if not any(map(any, amounts)):
+        return x
+    return keras.ops.pad(x, [(0, 0), *amounts, (0, 0)], constant_values=value)
+
+
+def _trim(y, extents, windows):
+    """`y` without windows past Caffe's last one, which 'valid' takes in where the bottom needs no far padding."""
+    tops = [None if n is None else w.out(n) for w, n in zip(windows, extents, strict=True)]
+    return y if tuple(tops) == tuple(y.shape[1:3]) else y[:, : tops[0], : tops[1]]
+
+
+def max_pool(keras, x, windows, name):
+    kernel, stride = tuple(w.kernel for w in windows), tuple(w.stride for w in windows)
+    extents = x.shape[1:3]
+    x = _pad(keras, x, windows, _LOWEST)
+    y = keras.layers.MaxPooling2D(kernel, stride, "valid", data_format="channels_last", name=name)(x)
+    return _trim(y, extents, windows)
+
+
+def ave_pool(keras, x, windows, name):
+    """The mean over the window clipped to the padded extent: padding counts, what hangs over it does not."""
+    kernel, stride = tuple(w.kernel for w in windows), tuple(w.stride for w in windows)
+    pool = keras.layers.AveragePooling2D(kernel, stride, "valid", data_format="channels_last", name=name)
+    extents = x.shape[1:3]
+    y = _trim(pool(_pad(keras, x, windows, 0.0)), extents, windows)
+    overhang = [max(0, w.far(n) - w.pad) for w, n in zip(windows, extents, strict=True)]
+    if any(overhang):
+        if None in extents:
+            inside = keras.ops.ones_like(x[:1, :, :, :1])
+            pads = [(w.pad, min(w.pad, w.far())) for w in windows]
+            inside = keras.ops.pad(inside, [(0, 0), *pads, (0, 0)], constant_values=1.0)
+            inside = keras.ops.pad(inside, [(0, 0), *((0, o) for o in overhang), (0, 0)])
+            y = y / keras.ops.average_pool(inside, kernel, stride, "valid", data_format="channels_last")
+        else:
+            counts = []
+            for w, n in zip(windows, extents, strict=True):
+                starts = np.arange(w.out(n)) * w.stride - w.pad
+                counts.append(np.minimum(starts + w.kernel, n + w.pad) - starts)
+            share = np.prod(kernel) / np.multiply.outer(*counts).astype(np.float32)
+            y = y * share[None, :, :, None].astype(np.float32)
+    return y
+
+
+def stochastic_pool(keras, x, windows, name):
+    """What STOCHASTIC computes at test time, sum x^2 / sum x (pooling_layer.cu, StoPoolForwardTest)."""
+    kernel, stride = tuple(w.kernel for w in windows), tuple(w.stride for w in windows)
+    size, extents = kernel[0] * kernel[1], x.shape[1:3]
+    pool = keras.layers.AveragePooling2D(kernel, stride, "valid", data_format="channels_last", name=name)
+    x = _pad(keras, x, windows, 0.0)
+    y = pool(x * x) * size / (pool(x) * size + _TINY)
+    return _trim(y, extents, windows)
+
+
+_POOLS = {"MAX": max_pool, "AVE": ave_pool, "STOCHASTIC": stochastic_pool}
+
+
+class Pooling(
+    Layer,
+    type="Pooling",
+    param="pooling_param",
+    fields="pool kernel_size stride pad kernel_h kernel_w stride_h stride_w pad_h pad_w global_pooling round_mode ceil_mode",
+    tops=(1, 2),
+    rank=4,
+):
+    """MAX, AVE or STOCHASTIC over windows; extents round up unless round_mode says FLOOR (pooling_layer.cpp).
+
+    A second top of MAX is the mask: the place of each maximum in its (H, W) plane, counted row by row.
+    """
+
+    def __init__(self, proto, bottoms):
+        super().__init__(proto, bottoms)
+        p = self.p
+        self.method = PoolingParameter.PoolMethod.Name(p.pool)
+        ceil = p.ceil_mode if p.HasField("ceil_mode") and not p.HasField("round_mode") else p.round_mode == p.CEIL
+        self.windows = []
+        for axis, n in zip("hw", bottoms[0][2:], strict=True):
+            kernel, stride, pad = (self._one(field, axis) for field in ("kernel", "stride", "pad"))
+            if p.global_pooling:
+                if kernel is not None or pad or stride != 1:
+                    self.fail("global_pooling takes no kernel, no pad and stride 1")
+                kernel = n
+            if not kernel or not stride:
+                self.fail(f"kernel {kernel} and stride {stride}; both must be set and at least 1")
+            if pad >= kernel:
+                self.fail(f"pad {pad} is not smaller than kernel {kernel}")
+            window = Window(kernel, stride, pad, ceil)
+            if window.out(n) < 1:
+                self.fail(f"kernel {kernel} is larger than its bottom {bottoms[0]} with pad {pad}")
+            self.windows.append(window)
+        if self.method == "STOCHASTIC" and any(w.pad for w in self.windows):
+            self.fail("STOCHASTIC pooling with pad; Caffe takes none")
+        if len(proto.top) > 1 and self.method != "MAX":
+            self.fail(f"2 tops, but {self.method} pooling has no mask; takes 1")
+
+    def _one(self, field, axis):
+        single = {"kernel": "kernel_size"}.get(field, field)
+        paired = f"{field}_{axis}"
+        if self.p.HasField(paired):
+            if self.p.HasField(single):
+                self.fail(f"{single} and {paired} are both set; Caffe takes one")
+            return getattr(self.p, paired)
+        if field == "kernel" and not self.p.HasField(single):
+            return None
+        return getattr(self.p, single)
+
+    def tops(self):
+        n, c, h, w = self.bottoms[0]
+        return [(n, c, self.windows[0].out(h), self.windows[1].out(w))] * len(self.proto.top)
+
+    def any_size(self):
+        return len(self.proto.top) == 1
+
+    def build(self, keras, x):
+        if self.p.global_pooling and self.method in ("MAX", "AVE"):
+            pool = {"MAX": keras.layers.GlobalMaxPooling2D, "AVE": keras.layers.GlobalAveragePooling2D}[self.method]
+            y = pool(data_format="channels_last", keepdims=True, name=self.keras_name)(x)
+        else:
+            y = _POOLS[self.method](keras, x, self.windows, self.keras_name)
+        return [y, self._mask(keras, x)] if len(self.proto.top) == 2 else y
+
+    def _mask(self, keras, x):
+        w = self.bottoms[0][3]
+        (oh, ow), (wh, ww) = self.tops()[0][2:], self.windows
+        rows = np.arange(oh)[:, None] * wh.stride - wh.pad + np.zeros((1, ow), int)
+        columns = np.arange(ow)[None] * ww.stride - ww.pad + np.zeros((oh, 1), int)
+        padded = _pad(keras, x, self.windows, _LOWEST)
+        values, places = [], []
+        for i in range(wh.kernel):
+            for j in range(ww.kernel):
+                values.append(
+                    padded[
+                        :, i : i + wh.stride * (oh - 1) + 1 : wh.stride, j : j + ww.stride * (ow - 1) + 1 : ww.stride
+                    ]
+                )
+                places.append((rows + i) * w + columns + j)
+        best = keras.ops.argmax(keras.ops.stack(values, axis=-1), axis=-1)
+        hot = keras.ops.one_hot(best, len(places))
+        return keras.ops.sum(hot * np.stack(places, -1).astype(np.float32)[None, :, :, None], axis=-1)
+
+
+class SPP(Layer, type="SPP", param="spp_param", fields="pyramid_height pool", rank=4):
+    """Spatial pyramid: level i pools into 2^i x 2^i bins; all bins of all levels side by side (spp_layer.cpp)."""
+
+    def __init__(self, proto, bottoms):
+        super().__init__(proto, bottoms)
+        self.method = SPPParameter.PoolMethod.Name(self.p.pool)
+        self.levels = []
+        for level in range(self.p.pyramid_height):
+            windows = []
+            for n in bottoms[0][2:]:
+                kernel = -(-n // 2**level)
+                pad = (kernel * 2**level - n + 1) // 2
+                if pad >= kernel:
+                    self.fail(
+                        f"pyramid_height {self.p.pyramid_height} needs more than the extents of its bottom {bottoms[0]}"
+                    )
+                windows.append(Window(kernel, kernel, pad))
+            self.levels.append(windows)
+        if not self.levels:
+            self.fail("pyramid_height must be at least 1")
+
+    def tops(self):
+        n, c, h, w = self.bottoms[0]
+        bins = sum(windows[0].out(h) * windows[1].out(w) for windows in self.levels)
+        return [(n, c * bins)] if len(self.levels) > 1 else [(n, c, 1, 1)]
+
+    def build(self, keras, x):
+        h, w = self.bottoms[0][2:]
+        pooled = [_POOLS[self.method](keras, x, ws, self.sublayer(level)) for level, ws in enumerate(self.levels)]
+        if len(pooled) == 1:
+            return pooled[0]
+        flat = []
+        for y, (wh, ww) in zip(pooled, self.levels, strict=True):
+            length = self.bottoms[0][1] * wh.out(h) * ww.out(w)
+            flat.append(keras.ops.reshape(self.to_caffe_order(keras, y), (-1, length)))
+        return keras.ops.concatenate(flat, axis=1)
+
+
+class ROIPooling(
+    Layer, type="ROIPooling", param="roi_pooling_param", fields="pooled_h pooled_w spatial_scale", bottoms=2, rank=4
+):
+    """The maximum of each bin of each region (image, x1, y1, x2, y2), Girshick, Fast R-CNN (roi_pooling_layer.cpp)."""
+
+    def tops(self):
+        if len(self.bottoms[1]) not in (2, 4) or math.prod(self.bottoms[1][1:]) != 5:
+            self.fail(f"regions of shape {self.bottoms[1]}; takes (R, 5)")
+        if self.p.pooled_h < 1 or self.p.pooled_w < 1:
+            self.fail(f"pooled_h {self.p.pooled_h} and pooled_w {self.p.pooled_w}; both must be at least 1")
+        return [(self.bottoms[1][0], self.bottoms[0][1], self.p.pooled_h, self.p.pooled_w)]
+
+    def build(self, keras, x, rois):
+        ops = keras.ops
+        rois = ops.reshape(rois, (-1, 5))
+        images = ops.take(x, ops.cast(rois[:, 0], "int32"), axis=0)
+        corners = ops.floor(rois[:, 1:] * self.p.spatial_scale + 0.5)
+        for axis, bins, first in ((1, self.p.pooled_h, 1), (2, self.p.pooled_w, 0)):
+            n = self.bottoms[0][axis + 1]
+            start, end = corners[:, first], corners[:, first + 2]
+            size = ops.maximum(end - start + 1.0, 1.0) / bins
+            places = np.arange(n, dtype=np.float32)[None]
+            parts = []
+            for index in range(bins):
+                low = ops.clip(ops.floor(size * float(index)) + start, 0.0, float(n))
+                high = ops.clip(ops.ceil(size * float(index + 1)) + start, 0.0, float(n))
+                inside = ops.logical_and(places >= low[:, None], places < high[:, None])
+                inside = ops.reshape(inside, (-1, n, 1, 1) if axis == 1 else (-1, 1, n, 1))
+                parts.append(ops.max(ops.where(inside, images, _LOWEST), axis=axis, keepdims=True))
+            images = ops.concatenate(parts, axis=axis)
+        return ops.where(images > _LOWEST, images, 0.0)

@@ -1,0 +1,98 @@
+"""Layers that multiply by a matrix without windows."""
+
+import math
+
+from caffe2tf.errors import NetError
+from caffe2tf.layers.base import Layer, Weight
+from caffe2tf.layout import is_spatial
+
+
+class InnerProduct(
+    Layer, type="InnerProduct", param="inner_product_param", fields="num_output bias_term axis transpose"
+):
+    """y = W x + b over all axes from `axis` on, taken in the order C, H, W (inner_product_layer.cpp).
+
+    Blobs: kernel (num_output, inputs), or (inputs, num_output) with `transpose`; bias (num_output). In Keras's layout
+    (inputs, num_output), rows in the order H, W, C after a spatial bottom.
+    """
+
+    def __init__(self, proto, bottoms):
+        super().__init__(proto, bottoms)
+        self.first = self.axis(self.p.axis)
+        self.inputs = math.prod(bottoms[0][self.first :])
+        self.outputs = self.p.num_output
+        if self.outputs < 1:
+            self.fail("num_output must be at least 1")
+
+    @classmethod
+    def settle(cls, proto, bottom, blobs):
+        """`bottom` with unknown height and width (None) filled in from the weights where only a square fits."""
+        p = proto.inner_product_param
+        if not blobs or p.axis not in (1, -3, -4) or len(bottom) != 4 or bottom[1] is None:
+            return bottom
+        inputs = math.prod(blobs[0].shape) // max(1, p.num_output)
+        side = math.isqrt(max(0, inputs // bottom[1]))
+        if side * side * bottom[1] != inputs:
+            raise NetError(
+                f"layer '{proto.name}' (InnerProduct): {inputs} inputs are no square of {bottom[1]} channels, so the "
+                "file does not tell its input size; give it with --input-shape"
+            )
+        return (bottom[0], bottom[1], side, side)
+
+    def tops(self):
+        return [(*self.bottoms[0][: self.first], self.outputs)]
+
+    def _reordered(self):
+        return self.first == 1 and is_spatial(len(self.bottoms[0]))
+
+    def blobs(self):
+        bias = [Weight("bias", (self.outputs,))] if self.p.bias_term else []
+        count = len(self.bottoms[0]) - 1 if self._reordered() else 1
+        extents = self.bottoms[0][1:] if self._reordered() else (self.inputs,)
+        rows = (*range(1, count), 0)  # C, H, W -> H, W, C
+        if self.p.transpose:
+            shape, split, axes = (self.inputs, self.outputs), (*extents, self.outputs), (*rows, count)
+        else:
+            shape, split, axes = (self.outputs, self.inputs), (self.outputs, *extents), (*(r + 1 for r in rows), 0)
+        return [Weight("kernel", shape, split, axes, (self.inputs, self.outputs)), *bias]
+
+    def multiply_adds(self):
+        return math.prod(self.bottoms[0][1 : self.first]) * self.inputs * self.outputs
+
+    def fixes_batch(self):
+        return self.first == 0
+
+    def build(self, keras, x):
+        bias = {"bias": "bias"} if self.p.bias_term else {}
+        dense = keras.layers.Dense(
+            self.outputs, use_bias=self.p.bias_term, kernel_initializer="zeros", name=self.keras_name
+        )
+        dense = self.stock(dense, kernel="kernel", **bias)
+        if self._reordered():
+            # Dense on (N, H * W * C): the kernel's rows are in that order, so nothing is moved at run time.
+            return dense(keras.layers.Flatten(data_format="channels_last", name=self.sublayer("flatten"))(x))
+        if len(x.shape) == 2 and self.first == 1:
+            return dense(x)
+        x = keras.ops.reshape(self.to_caffe_order(keras, x), (-1, self.inputs))
+        return self.reshape(keras, dense(x), self.tops()[0], free_first=self.first > 0)
+
+
+class Embed(Layer, type="Embed", param="embed_param", fields="num_output input_dim bias_term"):
+    """Row x of a table, plus a bias. Blobs: embeddings (input_dim, num_output), bias (num_output) (embed_layer.cpp)."""
+
+    def tops(self):
+        return [(*self.bottoms[0], self.p.num_output)]
+
+    def blobs(self):
+        table = Weight("embeddings", (self.p.input_dim, self.p.num_output))
+        return [table, Weight("bias", (self.p.num_output,))] if self.p.bias_term else [table]
+
+    def build(self, keras, x):
+        x = self.to_caffe_order(keras, x)
+        layer = keras.layers.Embedding(
+            self.p.input_dim, self.p.num_output, embeddings_initializer="zeros", name=self.sublayer("table")
+        )
+        y = self.stock(layer, embeddings="embeddings")(keras.ops.cast(x, "int32"))
+        if self.p.bias_term:
+            y = keras.ops.add(keras.ops.reshape(self.held(keras, x, "bias"), (1,) * len(self.bottoms[0]) + (-1,)), y)
+        return self.to_keras_order(keras, y)

@@ -1,0 +1,148 @@
+"""Recurrent layers, unrolled over their known number of steps (recurrent_layer.cpp)."""
+
+from caffe2tf.layers.base import Layer, Weight
+
+
+class _Recurrent(Layer, type=""):
+    """Bottoms: x (T, N, ...), cont (T, N), 0 where a sequence starts; then a static input (N, ...), and with
+    expose_hidden the hidden state(s) (1, N, num_output) before the first step. Tops: the output (T, N, num_output),
+    and with expose_hidden the state(s) after the last."""
+
+    states = ()
+
+    def __init__(self, proto, bottoms):
+        super().__init__(proto, bottoms)
+        hidden = len(self.states) if self.p.expose_hidden else 0
+        self.has_static = len(bottoms) - 2 - hidden == 1
+        if len(bottoms) - 2 - hidden not in (0, 1) or len(proto.top) != 1 + hidden:
+            self.fail(
+                f"{len(bottoms)} bottoms and {len(proto.top)} tops; takes x, cont, an optional static input and {hidden} states, and gives 1 + {hidden}"
+            )
+        if len(bottoms[0]) < 3 or tuple(bottoms[1]) != tuple(bottoms[0][:2]):
+            self.fail(f"bottoms of shapes {bottoms[0]} and {bottoms[1]}; takes x (T, N, ...) and cont (T, N)")
+        self.steps, self.items = bottoms[0][:2]
+        self.size = self.p.num_output
+        self.inputs = self.count(bottoms[0][2:])
+        for state in bottoms[len(bottoms) - hidden :]:
+            if tuple(state) != (1, self.items, self.size):
+                self.fail(f"state of shape {state}; takes {(1, self.items, self.size)}")
+        if self.has_static and bottoms[2][0] != self.items:
+            self.fail(f"static input of shape {bottoms[2]}; takes ({self.items}, ...)")
+
+    def tops(self):
+        return [(self.steps, self.items, self.size), *[(1, self.items, self.size)] * (len(self.proto.top) - 1)]
+
+    def fixes_batch(self):
+        return True
+
+    def multiply_adds(self):
+        return self.steps * sum(self.count(weight.shape) for weight in self.blobs() if len(weight.shape) == 2)
+
+    def _dense(self, keras, name, units, bias=None):
+        layer = keras.layers.Dense(
+            units, use_bias=bias is not None, kernel_initializer="zeros", name=self.sublayer(name)
+        )
+        return self.stock(layer, kernel=name, **({"bias": bias} if bias else {}))
+
+    def _inputs(self, keras, xs, units):
+        """Per step: what the input gives before the recurrent part, cont as (N, 1), and the initial states."""
+        ops, rest = keras.ops, list(xs[2:])
+        x = ops.reshape(self.to_caffe_order(keras, xs[0]), (self.steps, self.items, self.inputs))
+        given = self._dense(keras, "kernel", units, "bias")(x)
+        if self.has_static:
+            static = ops.reshape(self.to_caffe_order(keras, rest.pop(0)), (self.items, -1))
+            given = given + ops.expand_dims(self._dense(keras, "static_kernel", units)(static), 0)
+        states = [ops.reshape(s, (self.items, self.size)) for s in rest]
+        if not states:
+            states = [ops.zeros_like(given[0, :, : self.size]) for _ in self.states]
+        cont = ops.reshape(xs[1], (self.steps, self.items, 1))
+        return [given[t] for t in range(self.steps)], [cont[t] for t in range(self.steps)], states
+
+
+class LSTM(
+    _Recurrent, type="LSTM", param="recurrent_param", fields="num_output expose_hidden", bottoms=(2, 5), tops=(1, 3)
+):
+    """g = W x + b + R (cont * h); c = cont * f * c + i * g; h = o * tanh c, gates in Caffe's order i, f, o, g (lstm_layer.cpp).
+
+    Blobs: kernel (4 H, inputs), bias (4 H), static_kernel (4 H, static inputs) where there is one, recurrent_kernel
+    (4 H, H). In Keras's layout (inputs, 4 H), gates in the order of `keras.layers.LSTM`: i, f, g, o.
+    """
+
+    states = ("h", "c")
+
+    def _matrix(self, name, inputs):
+        return Weight(
+            name, (4 * self.size, inputs), (4, self.size, inputs), (2, 0, 1), (inputs, 4 * self.size), (0, 1, 3, 2)
+        )
+
+    def blobs(self):
+        static = [self._matrix("static_kernel", self.count(self.bottoms[2][1:]))] if self.has_static else []
+        bias = Weight("bias", (4 * self.size,), (4, self.size), None, (4 * self.size,), (0, 1, 3, 2))
+        return [self._matrix("kernel", self.inputs), bias, *static, self._matrix("recurrent_kernel", self.size)]
+
+    def build(self, keras, *xs):
+        given, cont, (h, c) = self._inputs(keras, xs, 4 * self.size)
+        recurrent, outputs = self._dense(keras, "recurrent_kernel", 4 * self.size), []
+        for x, keep in zip(given, cont, strict=True):
+            i, f, g, o = keras.ops.split(x + recurrent(h * keep), 4, axis=-1)
+            h, c = _lstm_unit(keras, i, f, o, g, c, keep)
+            outputs.append(h)
+        top = keras.ops.stack(outputs, axis=0)
+        if len(self.proto.top) == 1:
+            return top
+        return [top, keras.ops.expand_dims(h, 0), keras.ops.expand_dims(c, 0)]
+
+
+def _lstm_unit(keras, i, f, o, g, c, keep):
+    sigmoid, tanh = keras.ops.sigmoid, keras.ops.tanh
+    c = keep * sigmoid(f) * c + sigmoid(i) * tanh(g)
+    return sigmoid(o) * tanh(c), c
+
+
+class LSTMUnit(Layer, type="LSTMUnit", bottoms=3, tops=2):
+    """One step of an LSTM from (1, N, D) cells, (1, N, 4 D) gates i, f, o, g and (1, N) cont (lstm_unit_layer.cpp)."""
+
+    def tops(self):
+        cell, gates, cont = self.bottoms
+        if len(cell) != 3 or tuple(gates) != (*cell[:2], 4 * cell[2]) or tuple(cont) != tuple(cell[:2]):
+            self.fail(f"bottoms of shapes {cell}, {gates}, {cont}; takes (1, N, D), (1, N, 4 D), (1, N)")
+        return [cell, cell]
+
+    def fixes_batch(self):
+        return True
+
+    def build(self, keras, c, gates, cont):
+        i, f, o, g = keras.ops.split(gates, 4, axis=-1)
+        h, c = _lstm_unit(keras, i, f, o, g, c, keras.ops.expand_dims(cont, -1))
+        return [c, h]
+
+
+class RNN(
+    _Recurrent, type="RNN", param="recurrent_param", fields="num_output expose_hidden", bottoms=(2, 4), tops=(1, 2)
+):
+    """h = tanh(W x + b + R (cont * h)); y = tanh(V h + d) (rnn_layer.cpp).
+
+    Blobs: kernel (H, inputs), bias (H), static_kernel (H, static inputs) where there is one, recurrent_kernel (H, H),
+    output_kernel (H, H), output_bias (H); in Keras's layout each matrix transposed.
+    """
+
+    states = ("h",)
+
+    def _matrix(self, name, inputs):
+        return Weight(name, (self.size, inputs), axes=(1, 0))
+
+    def blobs(self):
+        static = [self._matrix("static_kernel", self.count(self.bottoms[2][1:]))] if self.has_static else []
+        out = [self._matrix("output_kernel", self.size), Weight("output_bias", (self.size,))]
+        bias = Weight("bias", (self.size,))
+        return [self._matrix("kernel", self.inputs), bias, *static, self._matrix("recurrent_kernel", self.size), *out]
+
+    def build(self, keras, *xs):
+        given, cont, (h,) = self._inputs(keras, xs, self.size)
+        recurrent, outputs = self._dense(keras, "recurrent_kernel", self.size), []
+        for x, keep in zip(given, cont, strict=True):
+            h = keras.ops.tanh(x + recurrent(h * keep))
+            outputs.append(h)
+        output = self._dense(keras, "output_kernel", self.size, "output_bias")
+        top = keras.ops.tanh(output(keras.ops.stack(outputs, axis=0)))
+        return [top, keras.ops.expand_dims(h, 0)] if len(self.proto.top) > 1 else top

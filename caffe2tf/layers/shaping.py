@@ -1,0 +1,228 @@
+"""Layers that move, join, part or repeat values without changing them."""
+
+import itertools
+import math
+
+from caffe2tf.layers.base import Layer
+from caffe2tf.layout import to_keras
+
+
+class Split(Layer, type="Split", tops=(1, None)):
+    """The bottom, once for each top."""
+
+    def any_size(self):
+        return True
+
+    def build(self, keras, x):
+        return [keras.ops.copy(x) for _ in self.proto.top]
+
+
+class Silence(Layer, type="Silence", bottoms=(1, None), tops=0):
+    """Nothing: it only keeps Caffe from reporting unused blobs, and is dropped with what feeds it alone."""
+
+    def tops(self):
+        return []
+
+
+class Concat(Layer, type="Concat", param="concat_param", fields="axis concat_dim", bottoms=(1, None)):
+    """The bottoms side by side along `axis` (concat_layer.cpp)."""
+
+    def _axis(self):
+        if self.p.HasField("axis") and self.p.HasField("concat_dim"):
+            self.fail("axis and concat_dim are both set; Caffe takes one")
+        return self.axis(self.p.concat_dim if self.p.HasField("concat_dim") else self.p.axis)
+
+    def tops(self):
+        axis, first = self._axis(), self.bottoms[0]
+        self.need_equal([a for a in range(len(first)) if a != axis])
+        return [(*first[:axis], sum(b[axis] for b in self.bottoms), *first[axis + 1 :])]
+
+    def any_size(self):
+        return self._axis() == 1
+
+    def fixes_batch(self):
+        return self._axis() == 0
+
+    def build(self, keras, *xs):
+        if len(xs) == 1:
+            return keras.ops.copy(xs[0])
+        return keras.layers.Concatenate(axis=to_keras(self._axis(), len(xs[0].shape)), name=self.keras_name)(list(xs))
+
+
+class Slice(Layer, type="Slice", param="slice_param", fields="axis slice_dim slice_point", tops=(1, None)):
+    """The bottom parted along `axis`, at each slice_point or evenly (slice_layer.cpp)."""
+
+    def _axis(self):
+        if self.p.HasField("axis") and self.p.HasField("slice_dim"):
+            self.fail("axis and slice_dim are both set; Caffe takes one")
+        return self.axis(self.p.slice_dim if self.p.HasField("slice_dim") else self.p.axis)
+
+    def _points(self):
+        length, count = self.bottoms[0][self._axis()], len(self.proto.top)
+        points = list(self.p.slice_point)
+        if not points:
+            if length % count:
+                self.fail(f"{length} values along axis {self._axis()} do not part evenly into {count} tops")
+            points = [length // count * i for i in range(1, count)]
+        edges = [0, *points, length]
+        if len(points) != count - 1 or any(b <= a for a, b in itertools.pairwise(edges)):
+            self.fail(f"slice_point {points} for {count} tops of {length} values; takes {count - 1}, rising, inside")
+        return edges
+
+    def tops(self):
+        axis, shape, edges = self._axis(), self.bottoms[0], self._points()
+        return [(*shape[:axis], b - a, *shape[axis + 1 :]) for a, b in itertools.pairwise(edges)]
+
+    def any_size(self):
+        return self._axis() == 1
+
+    def fixes_batch(self):
+        return self._axis() == 0
+
+    def build(self, keras, x):
+        before = (slice(None),) * to_keras(self._axis(), len(x.shape))
+        edges = self._points()
+        return [x[(*before, slice(a, b))] for a, b in itertools.pairwise(edges)]
+
+
+class Crop(Layer, type="Crop", param="crop_param", fields="axis offset", bottoms=2):
+    """The first bottom cut to the extents of the second from `axis` on, `offset` values in (crop_layer.cpp)."""
+
+    def _offsets(self):
+        first, rank = self.axis(self.p.axis), len(self.bottoms[0])
+        offsets = list(self.p.offset) or [0]
+        if len(offsets) not in (1, rank - first):
+            self.fail(f"{len(offsets)} values of offset for {rank - first} axes; takes 1 or {rank - first}")
+        return dict(zip(range(first, rank), offsets * (rank - first) if len(offsets) == 1 else offsets, strict=True))
+
+    def tops(self):
+        shape, like = list(self.bottoms[0]), self.bottoms[1]
+        if len(like) != len(shape):
+            self.fail(f"bottoms of shapes {tuple(shape)} and {like}; both must have as many axes")
+        for axis, offset in self._offsets().items():
+            if offset + like[axis] > shape[axis]:
+                self.fail(f"offset {offset} + {like[axis]} on axis {axis} reaches past the bottom {self.bottoms[0]}")
+            shape[axis] = like[axis]
+        return [tuple(shape)]
+
+    def fixes_batch(self):
+        return 0 in self._offsets()
+
+    def build(self, keras, x, like):
+        index = [slice(None)] * len(x.shape)
+        for axis, offset in self._offsets().items():
+            index[to_keras(axis, len(x.shape))] = slice(offset, offset + self.bottoms[1][axis])
+        return x[tuple(index)]
+
+
+class Flatten(Layer, type="Flatten", param="flatten_param", fields="axis end_axis"):
+    """The axes from `axis` to `end_axis` as one, values in Caffe's order (flatten_layer.cpp)."""
+
+    def _span(self):
+        first, last = self.axis(self.p.axis), self.axis(self.p.end_axis)
+        if last < first:
+            self.fail(f"end_axis {self.p.end_axis} lies before axis {self.p.axis}")
+        return first, last
+
+    def tops(self):
+        (first, last), shape = self._span(), self.bottoms[0]
+        return [(*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :])]
+
+    def fixes_batch(self):
+        return self._span()[0] == 0 and self._span()[1] > 0
+
+    def build(self, keras, x):
+        return self.reshape(keras, x, self.tops()[0], free_first=not self.fixes_batch())
+
+
+class Reshape(Layer, type="Reshape", param="reshape_param", fields="shape axis num_axes"):
+    """The same values, in Caffe's order, in another shape; 0 keeps an extent, -1 takes what is left (reshape_layer.cpp)."""
+
+    def _span(self):
+        rank = len(self.bottoms[0])
+        first = self.p.axis if self.p.axis >= 0 else rank + self.p.axis + 1
+        last = rank if self.p.num_axes == -1 else first + self.p.num_axes
+        if not 0 <= first <= rank or self.p.num_axes < -1 or last > rank:
+            self.fail(f"axis {self.p.axis} and num_axes {self.p.num_axes} of a bottom with {rank} axes")
+        return first, last
+
+    def tops(self):
+        (first, last), shape, dims = self._span(), self.bottoms[0], list(self.p.shape.dim)
+        if dims.count(-1) > 1 or any(dim < -1 for dim in dims):
+            self.fail(f"shape {dims}; takes one -1 at most and no other negative extent")
+        for index, dim in enumerate(dims):
+            if dim == 0:
+                if first + index >= len(shape):
+                    self.fail(f"shape {dims} keeps axis {first + index} of a bottom with {len(shape)} axes")
+                dims[index] = shape[first + index]
+        top = [*shape[:first], *dims, *shape[last:]]
+        total = math.prod(shape)
+        if -1 in dims:
+            known = -math.prod(top)
+            if known == 0 or total % known:
+                self.fail(f"{total} values of its bottom {shape} do not fit shape {list(self.p.shape.dim)}")
+            top[top.index(-1)] = total // known
+        if math.prod(top) != total:
+            self.fail(f"bottom {shape} has {total} values, shape {tuple(top)} takes {math.prod(top)}")
+        return [tuple(top)]
+
+    def fixes_batch(self):
+        (first, last), dims = self._span(), list(self.p.shape.dim)
+        return first == 0 and last > 0 and not (dims and dims[0] == 0)
+
+    def build(self, keras, x):
+        return self.reshape(keras, x, self.tops()[0], free_first=not self.fixes_batch())
+
+
+class Tile(Layer, type="Tile", param="tile_param", fields="axis tiles"):
+    """The bottom `tiles` times along `axis` (tile_layer.cpp)."""
+
+    def tops(self):
+        axis, shape = self.axis(self.p.axis), list(self.bottoms[0])
+        if self.p.tiles < 1:
+            self.fail(f"tiles {self.p.tiles}; must be at least 1")
+        shape[axis] *= self.p.tiles
+        return [tuple(shape)]
+
+    def fixes_batch(self):
+        return self.axis(self.p.axis) == 0
+
+    def build(self, keras, x):
+        return keras.ops.concatenate([x] * self.p.tiles, axis=to_keras(self.axis(self.p.axis), len(x.shape)))
+
+
+class BatchReindex(Layer, type="BatchReindex", bottoms=2):
+    """The items of the first bottom that the second names, in its order (batch_reindex_layer.cpp)."""
+
+    def tops(self):
+        if len(self.bottoms[1]) != 1:
+            self.fail(f"second bottom of shape {self.bottoms[1]}; takes one axis of item numbers")
+        return [(self.bottoms[1][0], *self.bottoms[0][1:])]
+
+    def fixes_batch(self):
+        return True
+
+    def build(self, keras, x, items):
+        return keras.ops.take(x, keras.ops.cast(items, "int32"), axis=0)
+
+
+class Filter(Layer, type="Filter", bottoms=(2, None), tops=(1, None)):
+    """The items of each bottom whose selector, the last bottom, is not 0 (filter_layer.cpp).
+
+    How many there are is known only at run time; `tops` counts as if all were chosen.
+    """
+
+    def tops(self):
+        selector = self.bottoms[-1]
+        if math.prod(selector[1:]) != 1 or any(b[0] != selector[0] for b in self.bottoms):
+            self.fail(f"bottoms of shapes {self.bottoms}; takes one selector value for each item")
+        if len(self.proto.top) != len(self.bottoms) - 1:
+            self.fail(f"{len(self.proto.top)} tops for {len(self.bottoms) - 1} bottoms and a selector")
+        return list(self.bottoms[:-1])
+
+    def fixes_batch(self):
+        return True
+
+    def build(self, keras, *xs):
+        chosen = keras.ops.nonzero(keras.ops.reshape(xs[-1], (-1,)))[0]
+        return [keras.ops.take(x, chosen, axis=0) for x in xs[:-1]]

@@ -1,0 +1,294 @@
+"""Layers and blobs become a Net: wired, with every shape known, weights checked against the layers that take them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from types import MappingProxyType
+
+from caffe2tf.caffe_pb2 import NetParameter, ParamSpec
+from caffe2tf.errors import NetError, WeightMismatch
+from caffe2tf.layers import REGISTRY
+from caffe2tf.read import Source, read_caffemodel, read_prototxt
+from caffe2tf.support import refuse_unsupported
+from caffe2tf.upgrade import UNKNOWN, upgrade
+
+# Two sizes for heights and widths that no file tells: extents that differ between them are unknown, others are not.
+_PROBES = (256, 320)
+
+
+@dataclass(frozen=True)
+class Node:
+    """One layer in its place. Blobs are (name, version): an in-place layer makes the next version of its bottom.
+
+    `shapes`: of the tops, in Caffe's order; None is an extent that nothing tells.
+    """
+
+    row: object
+    bottoms: tuple
+    tops: tuple
+    shapes: tuple
+
+
+@dataclass(frozen=True)
+class Net:
+    """A network for inference. Frozen: `with_weights` and `reshape` return another.
+
+    `nodes` in the order of the file; `inputs` {blob: shape} in Caffe's axis order; `outputs` the blobs that no layer
+    reads; `arrays` {layer: Caffe's arrays, as views of the file where it allows}, empty where no weights were given;
+    `transforms` {input: TransformationParameter} of data layers; `notes` what was dropped or assumed; `encoding` "V0",
+    "V1" or "V2".
+    """
+
+    name: str
+    nodes: tuple
+    arrays: Mapping
+    param: NetParameter
+    transforms: Mapping = field(default_factory=dict)
+    notes: tuple = ()
+    encoding: str = "V2"
+
+    @property
+    def inputs(self):
+        return {
+            top[0]: shape
+            for node in self.nodes
+            if node.row.type == "Input"
+            for top, shape in zip(node.tops, node.shapes, strict=True)
+        }
+
+    @property
+    def outputs(self):
+        read = {bottom for node in self.nodes for bottom in node.bottoms}
+        return [top[0] for node in self.nodes for top in node.tops if top not in read]
+
+    @property
+    def blobs(self):
+        """{blob: shape of its last version}, in the order in which they are first made."""
+        return {top[0]: shape for node in self.nodes for top, shape in zip(node.tops, node.shapes, strict=True)}
+
+    @property
+    def weights(self):
+        """{layer: {name: array in Keras's layout}}, made from the file when asked for."""
+        return _Weights(self)
+
+    @property
+    def unknown_size(self):
+        """The inputs with an extent that nothing tells."""
+        return [blob for blob, shape in self.inputs.items() if None in shape]
+
+    def layer(self, name):
+        """The row of the layer `name`. Raises NetError with the nearest names."""
+        for node in self.nodes:
+            if node.row.name == name:
+                return node.row
+        near = get_close_matches(name, [node.row.name for node in self.nodes], 3)
+        raise NetError(f"no layer '{name}'" + (f"; nearest: {', '.join(near)}" if near else ""))
+
+    def with_weights(self, weights):
+        """This network with other weights, {layer: {name: array in Keras's layout}}; every layer's, and no other.
+
+        Raises WeightMismatch naming layer, shape found, shape wanted.
+        """
+        rows = {node.row.name: node.row for node in self.nodes if node.row.blobs()}
+        if list_missing := [name for name in rows if name not in weights]:
+            raise WeightMismatch(f"no weights for layers {', '.join(list_missing)}")
+        if extra := [name for name in weights if name not in rows]:
+            raise WeightMismatch(f"weights for layers that the network does not have: {', '.join(extra)}")
+        for name, row in rows.items():
+            found = {key: tuple(array.shape) for key, array in weights[name].items()}
+            if found != row.weight_shapes():
+                raise WeightMismatch(
+                    f"layer '{name}' ({row.type}): weights {found}, the layer wants {row.weight_shapes()}"
+                )
+        arrays = {name: tuple(row.arrays(weights[name])) for name, row in rows.items()}
+        return replace(self, arrays=MappingProxyType(arrays))
+
+    def reshape(self, shapes):
+        """This network for inputs of other shapes, {blob: shape in Caffe's order}, as Caffe's Net::Reshape."""
+        param = NetParameter.FromString(self.param.SerializeToString())
+        for layer in param.layer:
+            if layer.type == "Input":
+                known = {top: self.inputs[top] for top in layer.top} | {
+                    t: s for t, s in shapes.items() if t in layer.top
+                }
+                del layer.input_param.shape[:]
+                for top in layer.top:
+                    layer.input_param.shape.add().dim.extend(UNKNOWN if n is None else n for n in known[top])
+        nodes, _ = _wire(param, self.arrays)
+        for node in nodes:
+            wanted = [weight.shape for weight in node.row.blobs()]
+            found = [array.shape for array in self.arrays.get(node.row.name, ())]
+            if found and found != wanted:
+                node.row.fail(f"with inputs {shapes} its weights would be {wanted}; they are {found}")
+        return replace(self, param=param, nodes=nodes)
+
+    def moved(self, layer):
+        """{name: layout.Moved} of one layer: what `weights` gives, before a value is read."""
+        return self.layer(layer).moved(self.arrays[layer])
+
+
+class _Weights(Mapping):
+    def __init__(self, net):
+        self._rows = {node.row.name: node.row for node in net.nodes if node.row.name in net.arrays}
+        self._arrays = net.arrays
+
+    def __getitem__(self, name):
+        return self._rows[name].weights(self._arrays[name])
+
+    def __iter__(self):
+        return iter(self._rows)
+
+    def __len__(self):
+        return len(self._rows)
+
+
+def from_files(prototxt=None, caffemodel=None, input_shapes=None):
+    """A Net from a network text, a snapshot, or both; a snapshot alone is enough where it holds the network.
+
+    `input_shapes`: {blob, or None for the only input: shape, N first} wins over what the files say. With both files
+    the text rules and weights are matched by layer name.
+    """
+    if prototxt is None and caffemodel is None:
+        raise NetError("neither a network text nor a .caffemodel is given; takes at least one")
+    snapshot = read_caffemodel(caffemodel) if caffemodel is not None else None
+    text = read_prototxt(prototxt) if prototxt is not None else None
+    if text is None and not (snapshot.net.layer or snapshot.net.layers):
+        raise NetError(f"{caffemodel}: holds weights but no network; give its text with -p/--prototxt")
+    first = text or snapshot
+    blobs = snapshot.blobs if snapshot else None
+    warnings = [*(text.warnings if text else ()), *(snapshot.warnings if snapshot else ())]
+    source = Source(first.net, blobs or {}, (snapshot or first).encoding, tuple(warnings), first.path)
+    return from_source(source, blobs, input_shapes)
+
+
+def from_source(source, blobs, input_shapes=None):
+    """A Net from `source` (read.Source) and the Blobs of each layer, None for a network without weights."""
+    param, transforms, notes = upgrade(source, input_shapes)
+    nodes, assumed = _wire(param, blobs or {})
+    arrays, ignored = _take_weights(nodes, blobs) if blobs is not None else ({}, [])
+    notes = (*source.warnings, *notes, *assumed, *ignored)
+    return Net(source.net.name, nodes, MappingProxyType(arrays), param, transforms, notes, source.encoding)
+
+
+# ------------------------------------------------------------------------------------------------ wiring and shapes
+
+
+def _wire(param, blobs):
+    """(nodes, notes) of `param`; `blobs` {layer: sequence of things with a shape} settle extents that it leaves open."""
+    refuse_unsupported(param)
+    sizes = _PROBES if any(n == UNKNOWN for s in _input_dims(param) for n in s) else _PROBES[:1]
+    version, shapes, nodes, notes, names = {}, {}, [], [], set()
+    for proto in param.layer:
+        where = f"layer '{proto.name}' ({proto.type})"
+        if proto.name in names:
+            raise NetError(f"{where}: a second layer of that name")
+        names.add(proto.name)
+        row = REGISTRY[proto.type]
+        _check_count(where, "bottoms", len(proto.bottom), row.bottom_count)
+        _check_count(where, "tops", len(proto.top), row.top_count)
+        bottoms = []
+        for blob in proto.bottom:
+            if blob not in version:
+                later = any(blob in other.top for other in param.layer)
+                why = (
+                    "is made only by a later layer (a cycle, or layers out of order)"
+                    if later
+                    else "is made by no layer"
+                )
+                raise NetError(f"{where}: bottom '{blob}' {why}")
+            bottoms.append((blob, version[blob]))
+        tops = []
+        for blob in proto.top:
+            if blob in version and blob not in proto.bottom:
+                raise NetError(f"{where}: top '{blob}' is already made by another layer")
+            version[blob] = version[blob] + 1 if blob in version else 0
+            tops.append((blob, version[blob]))
+
+        probed = [[shapes[b][i] for b in bottoms] for i in range(len(sizes))]
+        if hasattr(row, "settle") and len(sizes) > 1 and probed[0] != probed[1]:
+            settled = row.settle(proto, _merge([p[0] for p in probed]), blobs.get(proto.name))
+            if None not in settled:
+                notes.append(
+                    f"{where}: its bottom is taken as {settled[2]}x{settled[3]}, the square that its weights fit"
+                )
+                probed = [[settled]] * len(sizes)
+        rows = [row(_sized(proto, size), bottom) for size, bottom in zip(sizes, probed, strict=True)]
+        outs = [one.tops() for one in rows]
+        if any(n < 1 for out in outs for shape in out for n in shape):
+            raise NetError(
+                f"{where}: bottoms {rows[0].bottoms} give a top of shape {outs[0]}; every extent must be at least 1"
+            )
+        for index, top in enumerate(tops):
+            shapes[top] = [out[index] for out in outs]
+        merged = tuple(_merge([out[index] for out in outs]) for index in range(len(tops)))
+        nodes.append(Node(rows[0], tuple(bottoms), tuple(tops), merged))
+    return tuple(nodes), notes
+
+
+def _input_dims(param):
+    return [tuple(shape.dim) for layer in param.layer if layer.type == "Input" for shape in layer.input_param.shape]
+
+
+def _sized(proto, size):
+    """An Input with its unknown extents set to the probe's."""
+    if proto.type != "Input" or not any(UNKNOWN in shape.dim for shape in proto.input_param.shape):
+        return proto
+    sized = type(proto).FromString(proto.SerializeToString())
+    for shape in sized.input_param.shape:
+        if len(shape.dim) > 1 and shape.dim[1] == UNKNOWN:
+            raise NetError(
+                f"input '{proto.top[0]}': the file does not tell its channels; give its shape with --input-shape"
+            )
+        shape.dim[:] = [size if n == UNKNOWN else n for n in shape.dim]
+    return sized
+
+
+def _merge(shapes):
+    """One shape from those of all probes: None where they differ."""
+    return tuple(extents[0] if len(set(extents)) == 1 else None for extents in zip(*shapes, strict=True))
+
+
+def _check_count(where, what, count, allowed):
+    least, most = allowed
+    if count < least or (most is not None and count > most):
+        takes = str(least) if least == most else f"{least} to {most}" if most is not None else f"{least} or more"
+        raise NetError(f"{where}: {count} {what}; takes {takes}")
+
+
+# ------------------------------------------------------------------------------------------------ weights
+
+
+def _take_weights(nodes, blobs):
+    """({layer: arrays}, notes): each layer's blobs checked against its row; shared ones taken from their owner."""
+    arrays, owners = {}, {}
+    for node in nodes:
+        row = node.row
+        wanted = row.blobs()
+        found = blobs.get(row.name, ())
+        names = [spec.name for spec in row.proto.param] + [""] * len(wanted)
+        if not found and wanted and all(name in owners for name in names[: len(wanted)]):
+            taken = [owners[name] for name in names[: len(wanted)]]
+        elif not found and wanted:
+            kinds = ", ".join(f"{weight.name} {weight.shape}" for weight in wanted)
+            raise WeightMismatch(
+                f"layer '{row.name}' ({row.type}): the file has no weights for it; the layer wants {kinds}"
+            )
+        else:
+            taken = list(row.take_blobs(found))
+        for index, (weight, name) in enumerate(zip(wanted, names, strict=False)):
+            if not name:
+                continue
+            owner = owners.setdefault(name, taken[index])
+            share = row.proto.param[index].share_mode if index < len(row.proto.param) else ParamSpec.STRICT
+            fits = owner.size == taken[index].size if share == ParamSpec.PERMISSIVE else owner.shape == weight.shape
+            if not fits:
+                raise WeightMismatch(
+                    f"layer '{row.name}' ({row.type}): shares '{name}' of shape {owner.shape}, the layer wants {weight.shape}"
+                )
+            taken[index] = owner if owner.shape == weight.shape else owner.reshape(weight.shape)
+        if wanted:
+            arrays[row.name] = tuple(taken)
+    rows = {node.row.name for node in nodes}
+    others = [name for name in blobs if name not in rows]
+    notes = [f"weights of layers that the network does not have are left out: {', '.join(others)}"] if others else []
+    return arrays, notes

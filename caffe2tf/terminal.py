@@ -1,0 +1,58 @@
+"""What the commands print: tables and progress bars on a terminal, plain columns and silence in a pipe."""
+
+import contextlib
+import sys
+
+
+def table(columns, rows, title=None):
+    """Prints rows of strings to stdout. A column that starts with '>' is aligned right."""
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+
+        drawn = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+        for column in columns:
+            drawn.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
+        for row in rows:
+            drawn.add_row(*row)
+        Console(highlight=False, markup=False).print(drawn)
+        return
+    right = [column.startswith(">") for column in columns]
+    lines = [[column.lstrip(">") for column in columns], *rows]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
+    if title:
+        print(title)
+    for line in lines:
+        cells = (
+            cell.rjust(width) if r else cell.ljust(width) for cell, width, r in zip(line, widths, right, strict=True)
+        )
+        print("  ".join(cells).rstrip())
+
+
+@contextlib.contextmanager
+def progress(what, total, quiet=False):
+    """Gives a function that takes bytes done; draws a bar on stderr where that is a terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task(what, total=total)
+        yield lambda done: bars.advance(task, done)
+
+
+def shape(extents):
+    """`2 x 3 x 4`, `?` for an extent that nothing tells, `scalar` for none."""
+    return " x ".join("?" if extent is None else str(extent) for extent in extents) or "scalar"
+
+
+def size(count):
+    """Bytes for people: `243.9 MB`."""
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"

@@ -1,0 +1,181 @@
+"""The commands as users type them."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from caffe2tf.cli import main
+from tests.conftest import GOLDEN, inputs, layer, make
+
+V1 = str(GOLDEN / "formats" / "v1" / "net.caffemodel")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*args, code=0):
+    result = CliRunner().invoke(main, [str(arg) for arg in args], catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result
+
+
+def test_convert_as_typed(here):
+    result = run("convert", V1)
+    assert os.listdir(here) == ["net.npy"]
+    assert "conv1  Convolution   kernel  5 x 5 x 3 x 8  2,400" in result.stdout
+    assert "net.npy  npy" in result.stdout
+    assert np.load("net.npy", allow_pickle=True).item()["fc3"]["weights"].shape == (96, 5)
+
+
+def test_convert_several_at_once(here):
+    run("convert", V1, "-o", "a.npz", "-o", "b.h5", "-o", "c.safetensors", "-o", "d.caffemodel", "-q")
+    assert sorted(os.listdir(here)) == ["a.npz", "b.h5", "c.safetensors", "d.caffemodel"]
+    run("convert", V1, "--to", "npz")
+    run("convert", V1, "--to", "npz", "-o", "weights.bin", "-q")
+    with np.load("weights.bin") as named, np.load("net.npz") as plain:
+        assert named.files == plain.files
+
+
+def test_quiet_prints_nothing(here):
+    result = run("convert", V1, "-q")
+    assert result.output == ""
+
+
+def test_nothing_is_replaced_without_force(here):
+    (here / "net.npy").write_text("mine")
+    result = run("convert", V1, code=1)
+    assert result.stderr == "caffe2tf: net.npy: exists already; -f/--force replaces it\n"
+    assert (here / "net.npy").read_text() == "mine"
+    run("convert", V1, "-f")
+    assert (here / "net.npy").stat().st_size > 4
+
+
+def test_the_source_is_never_the_target(here):
+    copy = here / "net.caffemodel"
+    shutil.copy(V1, copy)
+    result = run("convert", copy, "-f", "--to", "caffemodel", code=1)
+    assert "is the file that is read" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "why"),
+    [
+        (["convert", "nothing.caffemodel"], 1, "caffe2tf: nothing.caffemodel: no such file or directory"),
+        (["convert", V1, "-o", "no/x.npy"], 1, "no/x.npy: its folder does not exist; make it first"),
+        (["convert", V1, "-o", "x.onnx"], 1, "no format has the suffix '.onnx'"),
+        (["convert", V1, "-p", V1], 1, "is binary, expected a network text"),
+        (["convert", str(GOLDEN / "formats" / "v1" / "net.prototxt")], 1, "is text, expected a binary .caffemodel"),
+        (["convert"], 2, "Missing argument 'MODEL'"),
+        (["convert", V1, "--input-shape", "data=1,3,x"], 2, "takes N,C,H,W or NAME=N,C,H,W"),
+        (["convert", V1, "--input-shape", "dota=1,3,8,8"], 1, "--input-shape names 'dota'; the inputs are data"),
+        (["convert", V1, "--npy-layout", "list", "-o", "x.npz"], 2, "--npy-layout is of a .npy, and no -o is one"),
+        (["convert", V1, "--npy-layout", "tuple"], 2, "'tuple' is not one of 'dict', 'list'"),
+        (["inspect"], 2, "Missing argument 'FILE...'"),
+        (["fly"], 2, "No such command 'fly'"),
+    ],
+)
+def test_what_goes_wrong_is_one_line(args, code, why, here):
+    result = run(*args, code=code)
+    assert why in result.stderr
+    assert "Traceback" not in result.output
+    if code == 1:
+        assert len(result.stderr.splitlines()) == 1
+    assert os.listdir(here) == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_folder_that_is_not_writable(here):
+    here.chmod(0o500)
+    assert "its folder is not writable" in run("convert", V1, code=1).stderr
+
+
+def test_assumptions_are_printed(here):
+    data = 'layer { name: "d" type: "Data" top: "data" }'
+    text = data + layer("Convolution", "convolution_param { num_output: 2 kernel_size: 3 }", tops=["c"], name="c")
+    text += layer("InnerProduct", "inner_product_param { num_output: 3 }", bottoms=["c"])
+    _, caffemodel = make(here, text, {"c": [(2, 1, 3, 3), (2,)], "x": [(3, 2 * 9), (3,)]})
+    result = run("convert", caffemodel)
+    assert "note: layer 'x' (InnerProduct): its bottom is taken as 3x3" in result.stderr
+    shown = json.loads(run("inspect", caffemodel, "--json").stdout)["files"][0]
+    assert shown["inputs"] == {"data": [1, 1, None, None]}
+    assert shown["multiply_adds"] is None
+    assert "1 x 2 x ? x ?" in run("inspect", caffemodel).stdout
+
+
+def test_inspect_alexnet(alexnet):
+    shown = json.loads(run("inspect", alexnet, "--json").stdout)["files"][0]
+    parameters = {item["name"]: item["parameters"] for item in shown["layers"] if item["parameters"]}
+    assert parameters == {
+        "conv1": 34_944, "conv2": 307_456, "conv3": 885_120, "conv4": 663_936, "conv5": 442_624,
+        "fc6": 37_752_832, "fc7": 16_781_312, "fc8": 4_097_000,
+    }  # fmt: skip
+    assert shown["parameters"] == 60_965_224
+    assert shown["multiply_adds"] == 724_406_816
+    assert shown["encoding"] == "V1"
+    plain = run("inspect", alexnet).stdout
+    assert "60,965,224" in plain
+    assert "AlexNet, V1" in plain.splitlines()[0]
+
+
+def test_inspect_lists_everything_that_is_not_supported(here):
+    text = inputs(data=(1, 3, 8, 8)) + layer("Reorg", tops=["r"], name="r") + layer("Proposal", bottoms=["r"], name="p")
+    prototxt, _ = make(here, text)
+    result = run("inspect", prototxt, code=1)
+    assert "not supported: layer 'r': type 'Reorg'" in result.stdout
+    assert "not supported: layer 'p': type 'Proposal'" in result.stdout
+    assert len(json.loads(run("inspect", prototxt, "--json", code=1).stdout)["files"][0]["unsupported"]) == 2
+    assert len(run("convert", V1, "-p", prototxt, code=1).stderr.splitlines()) == 2
+
+
+def test_inspect_verbose_lists_what_has_no_effect(here):
+    filler = 'convolution_param { num_output: 2 kernel_size: 1 engine: CAFFE weight_filler { type: "xavier" } }'
+    prototxt, _ = make(here, inputs(data=(1, 3, 8, 8)) + layer("Convolution", "param { lr_mult: 1 } " + filler))
+    assert "lr_mult weight_filler engine" in run("inspect", prototxt, "-v").stdout
+    assert "weight_filler" not in run("inspect", prototxt).stdout
+
+
+def test_sample_refuses_to_replace(here):
+    (here / "bvlc_alexnet.caffemodel").write_text("mine")
+    assert "exists already" in run("sample", code=1).stderr
+    assert (here / "bvlc_alexnet.caffemodel").read_text() == "mine"
+
+
+def test_help_of_every_command_has_an_example_and_needs_no_tensorflow():
+    for name in main.commands:
+        text = run(name, "--help").stdout
+        assert f"caffe2tf {name}" in text, name
+        assert "Example" in text, name
+    assert "--version" in run("--help").stdout
+    assert run("--version").stdout.startswith("caffe2tf ")
+    heavy = "{'numpy', 'tensorflow', 'keras', 'h5py', 'matplotlib', 'rich', 'google.protobuf'} & set(sys.modules)"
+    code = f"import sys; from caffe2tf.cli import main\ntry: main(['inspect', '--help'])\nfinally: sys.exit(str({heavy}) if {heavy} else 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_inspect_loads_nothing_heavy():
+    heavy = "{'tensorflow', 'keras', 'h5py', 'matplotlib'} & set(sys.modules)"
+    code = f"import sys; from caffe2tf.cli import main\ntry: main(['inspect', {V1!r}])\nfinally: sys.exit(str({heavy}) if {heavy} else 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_killed_run_leaves_the_old_file_or_none(here):
+    code = (
+        "import os, signal, caffe2tf\nfrom caffe2tf.formats import npz\n"
+        "old = npz.save\n"
+        "def save(net, path, progress=None):\n old(net, path)\n os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"npz.save = save\ncaffe2tf.save(caffe2tf.load(None, {V1!r}), 'x.npz')"
+    )
+    (here / "x.npz").write_text("old")
+    subprocess.run([sys.executable, "-c", code])
+    assert (here / "x.npz").read_text() == "old"

@@ -1,0 +1,229 @@
+"""Wiring, shapes and weights of networks; what is refused, and in which words."""
+
+import numpy as np
+import pytest
+
+from caffe2tf import caffe_pb2, formats, layers
+from caffe2tf.errors import NetError, UnsupportedLayer, UnsupportedParameter, WeightMismatch
+from tests.conftest import GOLDEN, cases, inputs, layer, load, make
+
+DATA_DEPENDENT = {"filter": "f", "filter_nchw": "f"}  # as many items as the selector chooses
+
+
+@pytest.mark.parametrize("path", cases("layers") + cases("forks") + cases("formats"))
+def test_every_golden_case_reads_and_has_caffes_shapes(path):
+    net = load(path)
+    blobs = path / "blobs.npz" if (path / "blobs.npz").exists() else GOLDEN / "formats" / "blobs.npz"
+    batch = 2 if path.name == "train_val" else None
+    if batch:
+        net = net.reshape({"data": (2, 3, 19, 19)})
+    with np.load(blobs) as expected:
+        for name in expected.files:
+            if not name.startswith("in:") and DATA_DEPENDENT.get(path.name) != name and name != "det":
+                assert net.blobs[name] == expected[name].shape, name
+
+
+@pytest.mark.parametrize("path", cases("layers") + cases("forks"))
+def test_weights_go_to_keras_and_back_exactly(path):
+    net = load(path)
+    back = net.with_weights(net.weights)
+    for name, arrays in net.arrays.items():
+        if net.layer(name).type == "BatchNorm":  # its factor is divided away
+            again = back.weights[name]
+            assert all(np.array_equal(again[key], array) for key, array in net.weights[name].items())
+            continue
+        for before, after in zip(arrays, back.arrays[name], strict=True):
+            assert before.shape == after.shape
+            assert before.tobytes() == after.tobytes()
+
+
+def text_of(*parts):
+    return inputs(data=(2, 3, 8, 8)) + "\n".join(parts)
+
+
+def test_in_place_layers_make_versions(tmp_path):
+    text = text_of(
+        layer("ReLU", tops=["y"], name="a"),
+        layer("Power", bottoms=["y"], tops=["y"], name="b"),
+        layer("ReLU", bottoms=["y"], tops=["z"], name="c"),
+    )
+    prototxt, _ = make(tmp_path, text)
+    nodes = {node.row.name: node for node in formats.load(prototxt).nodes}
+    assert nodes["b"].bottoms == (("y", 0),)
+    assert nodes["b"].tops == (("y", 1),)
+    assert nodes["c"].bottoms == (("y", 1),)
+    assert formats.load(prototxt).outputs == ["z"]
+
+
+CONV = "convolution_param { num_output: 4 kernel_size: 3 }"
+
+
+@pytest.mark.parametrize(
+    ("parts", "why"),
+    [
+        ([layer("ReLU", bottoms=["nowhere"])], "layer 'x' (ReLU): bottom 'nowhere' is made by no layer"),
+        ([layer("ReLU", bottoms=["b"], tops=["a"], name="a"), layer("ReLU", bottoms=["a"], tops=["b"], name="b")],
+         "layer 'a' (ReLU): bottom 'b' is made only by a later layer (a cycle, or layers out of order)"),
+        ([layer("ReLU"), layer("ReLU", tops=["other"])], "layer 'x' (ReLU): a second layer of that name"),
+        ([layer("ReLU"), layer("AbsVal", name="y")], "layer 'y' (AbsVal): top 'top' is already made by another layer"),
+        ([layer("Eltwise")], "layer 'x' (Eltwise): 1 bottoms; takes 2 or more"),
+        ([layer("ReLU", tops=["a", "b"])], "layer 'x' (ReLU): 2 tops; takes 1"),
+        ([layer("Convolution", "convolution_param { num_output: 4 kernel_size: 9 }")],
+         "kernel (9, 9) with dilation (1, 1) is larger than its bottom (2, 3, 8, 8) with pad (0, 0)"),
+        ([layer("Convolution", "convolution_param { num_output: 4 kernel_size: 3 group: 2 }")],
+         "num_output 4 and 3 channels must be multiples of group 2"),
+        ([layer("Convolution", "convolution_param { num_output: 4 }")], "no kernel_size is set"),
+        ([layer("Convolution", "convolution_param { num_output: 4 kernel_size: [3, 3, 3] }")],
+         "3 values of kernel_size for 2 spatial axes; takes 1 or 2"),
+        ([layer("Pooling", "pooling_param { kernel_size: 2 pad: 2 }")], "pad 2 is not smaller than kernel 2"),
+        ([layer("Pooling", "pooling_param { kernel_size: 30 }")], "kernel 30 is larger than its bottom (2, 3, 8, 8)"),
+        ([layer("Pooling", "pooling_param { pool: AVE kernel_size: 2 }", tops=["a", "b"])], "AVE pooling has no mask"),
+        ([layer("LRN", "lrn_param { local_size: 4 norm_region: WITHIN_CHANNEL }")],
+         "layer 'x' (LRN): lrn_param sets norm_region WITHIN_CHANNEL with an even local_size 4; Caffe requires an odd one"),
+        ([layer("Softmax", "softmax_param { axis: 4 }")], "axis 4 of a bottom with 4 axes"),
+        ([layer("Slice", tops=["a", "b"])], "3 values along axis 1 do not part evenly into 2 tops"),
+        ([layer("Slice", "slice_param { slice_point: 3 }", tops=["a", "b"])], "slice_point [3] for 2 tops of 3 values"),
+        ([layer("Reshape", "reshape_param { shape { dim: 0 dim: 5 dim: -1 } }")], "do not fit shape [0, 5, -1]"),
+        ([layer("DummyData", 'dummy_data_param { shape { dim: 2 } data_filler { type: "gaussian" } }', bottoms=[])],
+         "data_filler 'gaussian' is random"),
+    ],
+)  # fmt: skip
+def test_networks_that_do_not_fit_together(parts, why, tmp_path):
+    prototxt, _ = make(tmp_path, text_of(*parts))
+    with pytest.raises(NetError) as caught:
+        formats.load(prototxt)
+    assert why in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_shapes_that_do_not_fit_name_both(tmp_path):
+    text = inputs(a=(2, 3, 4, 4), b=(2, 3, 4, 5)) + layer("Eltwise", bottoms=["a", "b"])
+    with pytest.raises(NetError, match=r"bottoms of shapes \(2, 3, 4, 4\) and \(2, 3, 4, 5\); must be equal"):
+        formats.load(make(tmp_path, text)[0])
+
+
+def test_everything_unsupported_is_said_at_once_before_weights_are_read(tmp_path):
+    text = text_of(
+        layer("Reorg", name="r"),
+        layer("Convolution", CONV, tops=["c"], name="c"),
+        layer("BatchNorm", "batch_norm_param { scale_bias: true }", bottoms=["c"], tops=["d"], name="d"),
+        layer("Proposal", bottoms=["d"], tops=["e"], name="e"),
+    )
+    with pytest.raises(UnsupportedLayer) as caught:
+        formats.load(*make(tmp_path, text))  # the convolution has no weights either
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "layer 'r': type 'Reorg' is not supported"
+    assert "layer 'd' (BatchNorm): batch_norm_param sets 'scale_bias', which is not computed" in lines[1]
+    assert lines[2] == "layer 'e': type 'Proposal' is not supported"
+    with pytest.raises(UnsupportedParameter):
+        formats.load(make(tmp_path, text_of(layer("BatchNorm", "batch_norm_param { scale_bias: true }")))[0])
+
+
+def test_weights_that_do_not_belong(tmp_path):
+    text = text_of(layer("Convolution", CONV))
+    with pytest.raises(
+        WeightMismatch, match=r"layer 'x' \(Convolution\): the file has no weights for it; .*\(4, 3, 3, 3\)"
+    ):
+        formats.load(*make(tmp_path, text))
+    with pytest.raises(
+        WeightMismatch, match=r"kernel has shape \(4, 3, 3, 2\) in the file, the layer wants \(4, 3, 3, 3\)"
+    ):
+        formats.load(*make(tmp_path, text, {"x": [(4, 3, 3, 2), (4,)]}))
+    with pytest.raises(WeightMismatch, match=r"the file has 3 blobs .* the layer takes 2"):
+        formats.load(*make(tmp_path, text, {"x": [(4, 3, 3, 3), (4,), (4,)]}))
+    with pytest.raises(WeightMismatch, match=r"the file has 1 blobs .* the layer takes 2"):
+        formats.load(*make(tmp_path, text, {"x": [(4, 3, 3, 3)]}))
+
+
+def test_weights_of_other_layers_are_left_out_with_a_note(tmp_path):
+    _, caffemodel = make(tmp_path, text_of(layer("Convolution", CONV)), {"x": [(4, 3, 3, 3), (4,)]})
+    (tmp_path / "other.prototxt").write_text(text_of(layer("ReLU", name="r")))
+    net = formats.load(str(tmp_path / "other.prototxt"), caffemodel)
+    assert net.notes == ("weights of layers that the network does not have are left out: x",)
+
+
+def test_legacy_extents_are_matched_without_leading_ones(tmp_path):
+    text = inputs(data=(1, 6)) + layer("InnerProduct", "inner_product_param { num_output: 2 }")
+    prototxt, caffemodel = make(tmp_path, text)
+    net = caffe_pb2.NetParameter(name="n")
+    blobs = net.layer.add(name="x", type="InnerProduct").blobs
+    blobs.add(num=1, channels=1, height=2, width=6, data=range(12))
+    blobs.add(num=1, channels=1, height=1, width=2, data=[1, 2])
+    (tmp_path / "net.caffemodel").write_bytes(net.SerializeToString())
+    kernel = formats.load(prototxt, caffemodel).weights["x"]["kernel"]
+    np.testing.assert_array_equal(kernel, np.arange(12).reshape(2, 6).T)
+    blobs[0].num, blobs[0].height = 2, 1
+    (tmp_path / "net.caffemodel").write_bytes(net.SerializeToString())
+    with pytest.raises(WeightMismatch, match=r"shape \(2, 1, 1, 6\) in the file, the layer wants \(2, 6\)"):
+        formats.load(prototxt, caffemodel)
+
+
+def test_shared_parameters_are_one_array(tmp_path):
+    spec = 'param { name: "w" } param { name: "b" }'
+    text = text_of(layer("Convolution", spec + CONV, tops=["a"], name="a"), layer("Convolution", spec + CONV, name="b"))
+    net = formats.load(*make(tmp_path, text, {"a": [(4, 3, 3, 3), (4,)]}))
+    assert np.shares_memory(net.arrays["a"][0], net.arrays["b"][0])
+    from caffe2tf.inspection import summarize
+
+    assert summarize(net)["parameters"] == 4 * 27 + 4
+
+
+def test_a_snapshot_alone_settles_extents_by_its_weights(tmp_path):
+    data = 'layer { name: "d" type: "Data" top: "data" include { phase: TRAIN } }'
+    conv = layer("Convolution", CONV, tops=["c"], name="c")
+    text = data + conv + layer("InnerProduct", "inner_product_param { num_output: 2 }", bottoms=["c"], name="ip")
+    _, caffemodel = make(tmp_path, text, {"c": [(4, 3, 3, 3), (4,)], "ip": [(2, 4 * 25), (2,)]})
+    net = formats.load(None, caffemodel)
+    assert net.inputs == {"data": (1, 3, None, None)}
+    assert net.unknown_size == ["data"]
+    assert net.blobs["c"] == (1, 4, None, None)
+    assert net.blobs["top"] == (1, 2)
+    assert any("its bottom is taken as 5x5" in note for note in net.notes)
+    kernel = net.arrays["ip"][0].reshape(2, 4, 5, 5).transpose(2, 3, 1, 0).reshape(100, 2)
+    np.testing.assert_array_equal(net.weights["ip"]["kernel"], kernel)
+    sized = formats.load(None, caffemodel, input_shape={None: (1, 3, 7, 7)})
+    np.testing.assert_array_equal(sized.weights["ip"]["kernel"], kernel)
+    _, caffemodel = make(tmp_path, text, {"c": [(4, 3, 3, 3), (4,)], "ip": [(2, 4 * 15), (2,)]})
+    with pytest.raises(NetError, match=r"layer 'ip' \(InnerProduct\): 60 inputs are no square .*--input-shape"):
+        formats.load(None, caffemodel)
+    net = formats.load(None, caffemodel, input_shape={"data": (1, 3, 5, 7)})
+    assert net.weights["ip"]["kernel"].shape == (60, 2)
+
+
+@pytest.mark.parametrize(
+    "name", ["lenet/lenet_iter_10000", "squeezenet_v1.0/squeezenet_v1.0", "mtcnn/det1", "mtcnn/det2", "mtcnn/det3"]
+)
+def test_trained_snapshots_read_alone(name, shared):
+    net = formats.load(None, str(shared / "models" / f"{name}.caffemodel"))
+    assert len(net.arrays) > 3
+    assert all(len(net.weights[layer]) for layer in net.arrays)
+    text = {"lenet": "lenet.prototxt", "squeezenet_v1.0": "deploy.prototxt"}
+    folder, stem = name.split("/")
+    deploy = shared / "models" / folder / text.get(folder, f"{stem}.prototxt")
+    both = formats.load(str(deploy), str(shared / "models" / f"{name}.caffemodel"))
+    for layer_name in both.arrays:
+        for key, array in both.weights[layer_name].items():
+            np.testing.assert_array_equal(array, net.weights[layer_name][key])
+
+
+def test_reshape_keeps_weights_or_says_why_not():
+    net = load(GOLDEN / "layers" / "conv_basic")
+    assert net.reshape({"data": (5, 3, 20, 9)}).blobs["conv"] == (5, 6, 18, 7)
+    with pytest.raises(NetError, match=r"layer 'conv' \(Convolution\): with inputs"):
+        net.reshape({"data": (5, 4, 20, 9)})
+
+
+def test_nearest_names():
+    net = load(GOLDEN / "layers" / "conv_basic")
+    with pytest.raises(NetError, match="no layer 'convv'; nearest: conv"):
+        net.layer("convv")
+
+
+def test_every_field_of_a_row_exists_in_the_schema():
+    for kind, row in layers.REGISTRY.items():
+        names = {field.split(".")[0] for field in row.fields}
+        if row.param is None:
+            assert not names, kind
+            continue
+        known = caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name[row.param].message_type.fields_by_name
+        assert names <= set(known), kind

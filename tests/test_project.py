@@ -1,0 +1,193 @@
+"""Laws of the project itself: which way imports point, that generated files are current, that words equal code."""
+
+import ast
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import caffe2tf
+from caffe2tf import formats, layers
+from caffe2tf.cli import main
+from caffe2tf.support import set_fields
+from tests.conftest import GOLDEN, ROOT, parameter
+
+PACKAGE = ROOT / "caffe2tf"
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "caffe2tf_pb2.py")
+
+# Each module may import those on lines above its own; modules of one line do not know each other.
+ORDER = """
+errors names
+layout wire caffe_pb2
+prototxt
+read
+legacy datalayers
+upgrade
+layers
+support
+net
+golden formats
+sample inspection terminal
+cli
+__main__
+"""
+HEAVY = {"tensorflow", "keras", "h5py", "matplotlib"}
+MAY_LOAD_HEAVY = {"formats/h5.py": {"h5py"}, "formats/ckpt.py": {"tensorflow"}}
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module == "caffe2tf":
+            yield from (f"caffe2tf.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_up_only(path):
+    rank = {name: index for index, line in enumerate(ORDER.strip().splitlines()) for name in line.split()}
+    own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if own == "__init__":
+        assert not [name for name in imports(path) if name.startswith("caffe2tf")]
+        return
+    for name in imports(path):
+        top, _, rest = name.partition(".")
+        other = rest.split(".")[0]
+        if top != "caffe2tf" or other in ("", "__version__", own):
+            continue
+        assert rank[other] < rank[own], f"{own} imports {other}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_heavy_libraries_are_loaded_only_where_meant(path):
+    allowed = MAY_LOAD_HEAVY.get(str(path.relative_to(PACKAGE)), set())
+    assert {name.split(".")[0] for name in imports(path)} & HEAVY <= allowed
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_modules_are_short_and_have_a_docstring(path):
+    text = path.read_text()
+    if path.name != "caffe_pb2.py":
+        assert ast.get_docstring(ast.parse(text)) or not text.strip()
+        assert len(text.splitlines()) <= 300 or path.name == "cli.py"
+
+
+def test_rows_and_public_functions_have_docstrings():
+    for kind, row in layers.REGISTRY.items():
+        assert row.__doc__, kind
+    for name in formats.names():
+        assert formats.describe(name).endswith(".") or ":" in formats.describe(name)
+
+
+def test_caffe_pb2_is_current(tmp_path):
+    if importlib.util.find_spec("grpc_tools") is None:
+        pytest.skip("grpcio-tools, the compiler, is not installed")
+    command = [
+        sys.executable,
+        "-m",
+        "grpc_tools.protoc",
+        "-Icaffe2tf=proto",
+        f"--python_out={tmp_path}",
+        "caffe2tf/caffe.proto",
+    ]
+    subprocess.run(command, cwd=ROOT, check=True)
+    assert (tmp_path / "caffe2tf" / "caffe_pb2.py").read_text() == (PACKAGE / "caffe_pb2.py").read_text()
+    assert "-Icaffe2tf=proto --python_out=. caffe2tf/caffe.proto" in (ROOT / "CONTRIBUTING.md").read_text()
+
+
+def protobuf_bounds():
+    return re.search(r"protobuf>=([\d.]+),<(\d+)", (ROOT / "setup.cfg").read_text()).groups()
+
+
+@pytest.mark.parametrize("which", ["oldest", "newest"])
+def test_caffe_pb2_loads_with_the_oldest_and_newest_protobuf(which, tmp_path):
+    least, most = protobuf_bounds()
+    wanted = f"protobuf=={least}" if which == "oldest" else f"protobuf<{most}"
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(tmp_path), wanted]
+    done = subprocess.run(pip, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"{wanted} cannot be fetched here")
+    code = (
+        f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]\n"
+        "import google.protobuf; assert google.protobuf.__file__.startswith(sys.path[0])\n"
+        f"from caffe2tf import read; net = read.read_caffemodel({str(GOLDEN / 'formats' / 'v0' / 'net.caffemodel')!r}).net\n"
+        "assert net.layers[0].layer.name == 'conv1'"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, cwd=tmp_path)
+
+
+# Proven elsewhere: no golden results of these forks exist (tests/test_forks.py), or Caffe's CPU cannot run them.
+WITHOUT_GOLDEN = {"Axpy", "Upsample", "BN", "DepthwiseConvolution"}
+FIELDS_WITHOUT_GOLDEN = {
+    (kind, field)
+    for kind, fields in {
+        "DetectionOutput": "nms_param.eta variance_encoded_in_target",
+        "DummyData": "num channels height width",
+        "Im2col": "axis",
+        "Interp": "pad_beg pad_end shrink_factor",
+        "Normalize": "eps",
+        "Pooling": "ceil_mode",
+        "PriorBox": "img_size img_h img_w step_h step_w",
+    }.items()
+    for field in fields.split()
+}
+
+
+def test_every_type_and_every_field_has_a_golden_case():
+    seen, used = set(), set()
+    for path in GOLDEN.glob("*/*/net.prototxt"):
+        for item in parameter(path.read_text()).layer:
+            seen.add(item.type)
+            row = layers.REGISTRY.get(item.type)
+            if row and row.param and item.HasField(row.param):
+                used.update((row.types[0], field) for field in set_fields(getattr(item, row.param)))
+    assert set(layers.REGISTRY) - seen == WITHOUT_GOLDEN
+    missing = {(row.types[0], field) for row in layers.REGISTRY.values() for field in row.fields} - used
+    assert {pair for pair in missing if pair[0] not in WITHOUT_GOLDEN} == FIELDS_WITHOUT_GOLDEN
+
+
+README = ROOT / "README.md"
+
+
+def table(heading):
+    """The first cells of the README table below `heading`."""
+    section = README.read_text().split(f"## {heading}\n", 1)[1].split("\n##", 1)[0]
+    rows = [line for line in section.splitlines() if line.startswith("| ")]
+    return [re.sub(r"[`*]", "", row.split("|")[1]).strip() for row in rows[1:] if not set(row) <= set("|- ")]
+
+
+def test_readme_lists_every_command_format_and_layer():
+    assert sorted(table("Commands")) == sorted(f"caffe2tf {name}" for name in main.commands)
+    named = {cell.removeprefix(".") for cell in table("Formats")}
+    assert named == set(formats.names())
+    types = {word for cell in table("Layers") for word in cell.replace(",", " ").split()}
+    assert types == set(layers.REGISTRY)
+
+
+def test_readme_names_every_weight():
+    section = README.read_text().split("### Names of weights\n", 1)[1].split("\n## ", 1)[0]
+    from caffe2tf.formats._files import TENSORFLOW_NAMES
+
+    for keras_name, tensorflow_name in TENSORFLOW_NAMES.items():
+        assert f"`{keras_name}`" in section
+        assert f"`{tensorflow_name}`" in section
+
+
+def test_version_is_in_the_changelog():
+    assert f"## {caffe2tf.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_project_speaks_of_itself_alone():
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split()
+    if not tracked:
+        pytest.skip("not a git checkout")
+    for name in tracked:
+        path = Path(ROOT / name)
+        if path.suffix in (".caffemodel", ".npz", ".npy", ".binaryproto", ".png"):
+            continue
+        assert not re.search(r"/wor[k]/|/home/\w|T[O]DO|F[I]XME", path.read_text()), name

@@ -1,0 +1,50 @@
+"""Every command of the README runs, and the README's picture of the first is what it prints."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from caffe2tf.cli import main
+from tests.conftest import ROOT
+
+README = (ROOT / "README.md").read_text()
+COMMANDS = [
+    line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines() if line.startswith("caffe2tf ")
+]  # fmt: skip
+
+
+def run(line):
+    result = CliRunner().invoke(main, line.split()[1:])
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def test_the_two_commands_are_in_the_first_screen():
+    first = README[: README.index("## Recipes")]
+    assert re.search(r"^pip install \. && caffe2tf ", first, re.MULTILINE)
+    assert re.search(r"^pip install '\.\[test\]' && pytest$", first, re.MULTILINE)
+
+
+def test_the_first_command_prints_what_the_readme_shows(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    line = re.search(r"^pip install \. && (.*)$", README, re.MULTILINE)[1]
+    shown = re.search(r"```text\n(.*?)```", README, re.DOTALL)[1]
+    printed = "".join(run(part).output for part in line.split(" && "))
+    assert sorted(printed.splitlines()) == sorted(shown.splitlines())
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_recipes_run(line, alexnet, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bvlc_alexnet.caffemodel").symlink_to(alexnet)
+    run(line)
+
+
+def test_python_example_runs(alexnet, tmp_path):
+    (tmp_path / "bvlc_alexnet.caffemodel").symlink_to(alexnet)
+    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)})
+    assert (tmp_path / "alexnet.npz").exists()

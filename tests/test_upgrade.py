@@ -1,0 +1,172 @@
+"""Networks of every age and phase become today's layers for inference."""
+
+import pytest
+
+from caffe2tf import read
+from caffe2tf.errors import NetError
+from caffe2tf.upgrade import UNKNOWN, upgrade
+from tests.conftest import GOLDEN, inputs, layer, parameter
+
+
+def run(text, blobs=None, shapes=None):
+    return upgrade(read.Source(parameter(text), blobs or {}), shapes)
+
+
+def wires(net):
+    return [(item.name, item.type, list(item.bottom), list(item.top)) for item in net.layer]
+
+
+@pytest.mark.parametrize("name", ["v0", "v1"])
+@pytest.mark.parametrize("kind", ["prototxt", "caffemodel"])
+def test_old_layers_become_todays(name, kind):
+    reader = getattr(read, f"read_{kind}")
+    old, _, _ = upgrade(reader(GOLDEN / "formats" / name / f"net.{kind}"))
+    new, _, _ = upgrade(read.read_prototxt(GOLDEN / "formats" / "v2" / "net.prototxt"))
+    assert wires(old) == wires(new)
+    for a, b in zip(old.layer, new.layer, strict=True):
+        for field in ("convolution_param", "lrn_param", "pooling_param", "inner_product_param", "input_param"):
+            assert getattr(a, field) == getattr(b, field)
+
+
+def test_v0_padding_moves_into_the_convolution():
+    text = """input: "data" input_dim: 1 input_dim: 3 input_dim: 8 input_dim: 8
+      layers { layer { name: "pad1" type: "padding" pad: 2 } bottom: "data" top: "pad1" }
+      layers { layer { name: "c" type: "conv" num_output: 4 kernelsize: 3 biasterm: false } bottom: "pad1" top: "c" }"""
+    net, _, _ = run(text)
+    assert wires(net)[1:] == [("c", "Convolution", ["data"], ["c"])]
+    assert list(net.layer[1].convolution_param.pad) == [2]
+    assert net.layer[1].convolution_param.bias_term is False
+
+
+def test_v1_names_of_shared_parameters():
+    net, _, _ = run(
+        'layers { name: "c" type: CONVOLUTION bottom: "a" top: "b" param: "w" param: "" blobs_lr: 1 blobs_lr: 2 }'
+    )
+    assert [(spec.name, spec.lr_mult) for spec in net.layer[0].param] == [("w", 1), ("", 2)]
+
+
+def test_unknown_v0_and_v1_types_are_refused():
+    with pytest.raises(NetError, match="layer 'x' has the V0 type 'warp'"):
+        run('layers { layer { name: "x" type: "warp" } }')
+    with pytest.raises(NetError, match="layer 'x' has no type"):
+        run('layers { name: "x" bottom: "a" }')
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        'input: "a" input: "b" input_dim: [1, 2, 3, 4, 5, 6, 7, 8]',
+        'input: "a" input: "b" input_shape { dim: [1, 2, 3, 4] } input_shape { dim: [5, 6, 7, 8] }',
+    ],
+)
+def test_legacy_inputs(declared):
+    net, _, _ = run(declared)
+    assert [(item.type, item.top[0], list(item.input_param.shape[0].dim)) for item in net.layer] == [
+        ("Input", "a", [1, 2, 3, 4]),
+        ("Input", "b", [5, 6, 7, 8]),
+    ]
+    with pytest.raises(NetError, match="3 input_dim for 1 inputs"):
+        run('input: "a" input_dim: [1, 2, 3]')
+
+
+@pytest.mark.parametrize(
+    ("rule", "kept"),
+    [
+        ("include { phase: TEST }", True),
+        ("include { phase: TRAIN }", False),
+        ("exclude { phase: TEST }", False),
+        ("exclude { phase: TRAIN }", True),
+        ("include { phase: TRAIN } include { phase: TEST }", True),
+        ('include { stage: "deploy" }', True),
+        ('include { stage: "other" }', False),
+        ('include { not_stage: "deploy" }', False),
+        ("include { min_level: 1 }", True),
+        ("include { min_level: 3 }", False),
+        ("include { max_level: 1 }", False),
+        ("exclude { min_level: 1 max_level: 2 }", False),
+    ],
+)
+def test_phase_stage_and_level(rule, kept):
+    text = inputs(data=(1, 2)) + layer("ReLU", rule) + 'state { level: 2 stage: "deploy" }'
+    assert ("x" in [item.name for item in run(text)[0].layer]) is kept
+
+
+def test_include_with_exclude_is_refused():
+    with pytest.raises(NetError, match="both include and exclude"):
+        run(layer("ReLU", "include { phase: TEST } exclude { phase: TRAIN }"))
+
+
+SNAPSHOT = """
+  layer { name: "data" type: "Data" top: "data" top: "label" include { phase: TRAIN }
+          transform_param { crop_size: 11 mean_value: 1 mean_value: 2 mean_value: 3 } data_param { batch_size: 64 } }
+  layer { name: "label_data_1_split" type: "Split" bottom: "label" top: "label_data_1_split_0" top: "label_data_1_split_1" }
+  layer { name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 4 kernel_size: 3 } }
+  layer { name: "c_c_0_split" type: "Split" bottom: "c" top: "c_c_0_split_0" top: "c_c_0_split_1" }
+  layer { name: "half" type: "Power" bottom: "label_data_1_split_1" top: "half" power_param { scale: 0.5 } }
+  layer { name: "box" type: "InnerProduct" bottom: "c_c_0_split_0" top: "box" inner_product_param { num_output: 4 } }
+  layer { name: "class" type: "InnerProduct" bottom: "c_c_0_split_1" top: "class" inner_product_param { num_output: 9 } }
+  layer { name: "l1" type: "SoftmaxWithLoss" bottom: "class" bottom: "label_data_1_split_0" top: "l1" }
+  layer { name: "l2" type: "EuclideanLoss" bottom: "box" bottom: "half" top: "l2" }
+  layer { name: "acc" type: "Accuracy" bottom: "class" bottom: "label_data_1_split_0" top: "acc" include { phase: TEST } }
+"""
+
+
+def test_training_snapshot_becomes_its_inference():
+    net, transforms, notes = run(SNAPSHOT)
+    assert wires(net) == [
+        ("data", "Input", [], ["data"]),
+        ("c", "Convolution", ["data"], ["c"]),
+        ("box", "InnerProduct", ["c"], ["box"]),
+        ("class", "InnerProduct", ["c"], ["class"]),
+        ("prob", "Softmax", ["class"], ["prob"]),
+    ]
+    assert list(net.layer[0].input_param.shape[0].dim) == [1, 3, 11, 11]
+    assert list(transforms["data"].mean_value) == [1, 2, 3]
+    assert any("'half' (Power) has no part in inference" in note for note in notes)
+
+
+def test_the_name_prob_is_taken_only_where_it_is_free():
+    net, _, _ = run(SNAPSHOT.replace('"box"', '"prob"'))
+    assert ("l1", "Softmax", ["class"], ["l1"]) in wires(net)
+
+
+def test_a_loss_beside_its_own_softmax_is_dropped():
+    net, _, _ = run(SNAPSHOT + layer("Softmax", bottoms=["class"], tops=["p"], name="p"))
+    assert [item.type for item in net.layer].count("Softmax") == 1
+
+
+def test_splits_of_the_user_stay():
+    text = inputs(data=(1, 2)) + layer("Split", tops=["a", "b"], name="my_split")
+    assert "my_split" in [item.name for item in run(text)[0].layer]
+
+
+def test_unused_explicit_input_stays_and_silenced_layers_go():
+    text = inputs(data=(1, 2), label=(1,)) + layer("InnerProduct", "inner_product_param { num_output: 2 }", tops=["y"])
+    net, _, _ = run(text + layer("Silence", bottoms=["y"], tops=[], name="s"))
+    assert [item.name for item in net.layer] == ["data", "label"]
+
+
+@pytest.mark.parametrize(
+    ("data", "dims"),
+    [
+        ('type: "MemoryData" memory_data_param { batch_size: 2 channels: 5 height: 7 width: 9 }', [1, 5, 7, 9]),
+        ('type: "ImageData" image_data_param { new_height: 8 new_width: 6 is_color: false }', [1, 1, 8, 6]),
+        ('type: "Data" data_param { crop_size: 10 } transform_param { force_color: true }', [1, 3, 10, 10]),
+        ('type: "Data" transform_param { crop_size: 4 force_gray: true }', [1, 1, 4, 4]),
+        ('type: "AnnotatedData" transform_param { resize_param { height: 30 width: 20 } }', [1, UNKNOWN, 30, 20]),
+        ('type: "Python"', [1, UNKNOWN, UNKNOWN, UNKNOWN]),
+    ],
+)
+def test_shapes_of_data_layers(data, dims):
+    net, _, _ = run(f'layer {{ name: "d" top: "data" {data} }}' + layer("ReLU"))
+    assert list(net.layer[0].input_param.shape[0].dim) == dims
+
+
+def test_input_shape_wins():
+    text = inputs(a=(1, 2), b=(3, 4))
+    net, _, _ = run(text, shapes={"b": (5, 6)})
+    assert [list(item.input_param.shape[0].dim) for item in net.layer] == [[1, 2], [5, 6]]
+    with pytest.raises(NetError, match="names 'c'; the inputs are a, b"):
+        run(text, shapes={"c": (1,)})
+    with pytest.raises(NetError, match="without a name, but the inputs are a, b"):
+        run(text, shapes={None: (1,)})
