@@ -3,6 +3,7 @@
 >>> net = caffe2tf.load("deploy.prototxt", "net.caffemodel")
 >>> net.weights["conv2"]["kernel"]
 >>> caffe2tf.save(net, "net.h5")
+>>> model = caffe2tf.to_keras(net)
 
 Importing this package loads neither TensorFlow nor Keras.
 """
@@ -11,7 +12,16 @@ import importlib
 
 __version__ = "0.1.0"
 
-_HOMES = {"load": "formats", "save": "formats", "Net": "net", "Caffe2TFError": "errors"}
+_HOMES = {
+    "load": "formats",
+    "save": "formats",
+    "to_keras": "model",
+    "from_keras": "model",
+    "forward": "model",
+    "fold": "fold",
+    "Net": "net",
+    "Caffe2TFError": "errors",
+}
 __all__ = [*_HOMES, "__version__"]
 
 

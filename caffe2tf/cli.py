@@ -10,6 +10,7 @@ from caffe2tf import __version__
 
 # Commands that do not load TensorFlow use no linear algebra: NumPy's worker threads would only cost start-up time.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1" if "-v" in sys.argv or "--verbose" in sys.argv else "3")
 
 
 class _Group(click.Group):
@@ -79,17 +80,22 @@ def main():
 )
 @click.option("--to", metavar="FORMAT", help="The format, where the suffix does not tell it.")
 @click.option("--npy-layout", type=click.Choice(["dict", "list"]), default="dict", show_default=True, help="Of a .npy.")
+@click.option("--quantize", is_flag=True, help="8-bit weights (dynamic range), of a .tflite.")
+@click.option("--fold", "folding", is_flag=True, help="BatchNorm and Scale folded into the convolution before them.")
 @_input_shape
 @_force
 @_quiet
 @_verbose
-def convert(model, prototxt, outs, to, npy_layout, input_shapes, force, quiet, verbose):
-    """Write the weights of MODEL (.caffemodel) in other formats; without -o as MODEL.npy in this folder.
+def convert(model, prototxt, outs, to, npy_layout, quantize, folding, input_shapes, force, quiet, verbose):
+    """Write MODEL in other formats: its weights, or the whole network; without -o as MODEL.npy in this folder.
+
+    MODEL is a .caffemodel, or weights that caffe2tf wrote. Whole models are read back, and the largest difference is
+    printed.
 
     \b
     Examples:
       caffe2tf convert bvlc_alexnet.caffemodel
-      caffe2tf convert net.caffemodel -p deploy.prototxt -o net.h5 -o net.safetensors
+      caffe2tf convert net.caffemodel -p deploy.prototxt -o net.h5 -o net.keras -o saved_model/
 
     The README's table of formats says what each holds and how it is read.
     """
@@ -101,14 +107,25 @@ def convert(model, prototxt, outs, to, npy_layout, input_shapes, force, quiet, v
     kinds = [formats.of(out, to) for out in outs]
     if npy_layout != "dict" and "npy" not in kinds:
         raise click.UsageError("--npy-layout is of a .npy, and no -o is one")
+    if quantize and "tflite" not in kinds:
+        raise click.UsageError("--quantize is of a .tflite, and no -o is one")
     formats.check_targets(outs, force, sources=[path for path in (model, prototxt) if path])
     net = formats.load(prototxt, model, input_shapes)
     _notes(net.notes, quiet)
-    total = sum(array.nbytes for arrays in net.arrays.values() for array in arrays)
+    if folding:
+        from caffe2tf.fold import fold
+
+        net, saved = fold(net)
+        line = f"folded {saved.layers} layers into {saved.convolutions} convolutions, {saved.parameters:,} parameters fewer"
+        _notes([line], quiet)
+    total, differences = sum(array.nbytes for arrays in net.arrays.values() for array in arrays), []
     for out, kind in zip(outs, kinds, strict=True):
-        options = {"layout": npy_layout} if kind == "npy" else {}
-        with terminal.progress(os.path.basename(out), total, quiet) as step:
-            formats.save(net, out, kind, force, progress=step, **options)
+        options = {"npy": {"layout": npy_layout}, "tflite": {"quantize": quantize}}.get(kind, {})
+        with terminal.hushed(verbose):
+            formats.module(kind)  # may load TensorFlow
+        hush = terminal.hushed(verbose or not formats.talks(kind))
+        with terminal.progress(os.path.basename(out.rstrip("/")), total, quiet) as step, hush:
+            differences.append(formats.save(net, out, kind, force, progress=step, **options))
     if quiet:
         return
     rows = []
@@ -121,8 +138,9 @@ def convert(model, prototxt, outs, to, npy_layout, input_shapes, force, quiet, v
             rows.append([name, row.type, weight, terminal.shape(extents), f"{count:,}"])
     rows.append(["total", "", "", "", f"{sum(int(row[4].replace(',', '')) for row in rows):,}"])
     terminal.table(["layer", "type", "weight", "shape", ">bytes"], rows)
-    for out, kind in zip(outs, kinds, strict=True):
-        click.echo(f"{out}  {kind}  {terminal.size(formats.size_of(out))}")
+    for out, kind, difference in zip(outs, kinds, differences, strict=True):
+        again = "" if difference is None else f"  read back, largest difference {difference:.3g}"
+        click.echo(f"{out}  {kind}  {terminal.size(formats.size_of(out))}{again}")
 
 
 @main.command()

@@ -12,3 +12,8 @@ def home():
         if os.path.isdir(os.path.join(folder, "alexnet")):
             return folder
     raise Caffe2TFError("the installed package lacks its golden sets; install it again")
+
+
+def alexnet_text():
+    """The path of AlexNet's network text, which comes with the package."""
+    return os.path.join(home(), "alexnet", "deploy.prototxt")

@@ -4,8 +4,6 @@ It is written as the published bvlc_alexnet.caffemodel is by all accounts: V1 la
 the training phase with its data and loss layers, so that everything can be tried without a download.
 """
 
-import os
-
 import numpy as np
 
 from caffe2tf import golden, wire
@@ -43,14 +41,9 @@ def _draw(random, shape, scale):
     return values.reshape(shape)
 
 
-def text():
-    """The path of AlexNet's network text, which comes with the package."""
-    return os.path.join(golden.home(), "alexnet", "deploy.prototxt")
-
-
 def write(path, force=True, progress=None):
     """Writes the seeded AlexNet as a V1 snapshot (244 MB)."""
-    net = from_files(text())
+    net = from_files(golden.alexnet_text())
     arrays = ((row.name, blobs) for row, blobs in weights(net))
     with _files.replacing(path, force) as temporary, open(temporary, "wb") as file:
         file.write(NetParameter(name=net.name).SerializeToString())

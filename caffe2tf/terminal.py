@@ -1,6 +1,7 @@
 """What the commands print: tables and progress bars on a terminal, plain columns and silence in a pipe."""
 
 import contextlib
+import os
 import sys
 
 
@@ -39,9 +40,35 @@ def progress(what, total, quiet=False):
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    # A stream of its own, which `hushed` does not silence.
+    with (
+        os.fdopen(os.dup(sys.stderr.fileno()), "w") as stream,
+        Progress(*columns, console=Console(file=stream, force_terminal=True), transient=True) as bars,
+    ):
         task = bars.add_task(what, total=total)
         yield lambda done: bars.advance(task, done)
+
+
+@contextlib.contextmanager
+def hushed(verbose=False):
+    """Keeps what C++ libraries write to stdout and stderr by themselves (TensorFlow's start-up) from the user."""
+    if verbose:
+        yield
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [(stream, os.dup(stream)) for stream in (1, 2)]
+    with open(os.devnull, "wb") as nowhere:
+        try:
+            for stream, _ in kept:
+                os.dup2(nowhere.fileno(), stream)
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for stream, copy in kept:
+                os.dup2(copy, stream)
+                os.close(copy)
 
 
 def shape(extents):

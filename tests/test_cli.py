@@ -143,6 +143,37 @@ def test_inspect_verbose_lists_what_has_no_effect(here):
     assert "weight_filler" not in run("inspect", prototxt).stdout
 
 
+def test_whole_models_say_their_difference(here):
+    pytest.importorskip("tensorflow")
+    result = run("convert", V1, "-o", "x.keras", "-o", "saved/", "-o", "x.tflite", "--quantize")
+    assert "x.keras  keras" in result.stdout
+    assert result.stdout.count("read back, largest difference") == 3
+    assert sorted(os.listdir(here)) == ["saved", "x.keras", "x.tflite"]
+    assert "exists already" in run("convert", V1, "-o", "saved/", code=1).stderr
+    run("convert", V1, "-o", "saved/", "-f", "-q")
+    assert "--quantize is of a .tflite" in run("convert", V1, "--quantize", code=2).stderr
+
+
+def test_fold_says_what_it_saves(here):
+    path = GOLDEN / "layers" / "residual_block"
+    result = run("convert", path / "net.caffemodel", "-p", path / "net.prototxt", "--fold", "-o", "x.npz")
+    assert "folded 4 layers into 2 convolutions" in result.stderr
+    assert set(np.load("x.npz").files) == {"b1/kernel", "c1/kernel", "c1/bias", "c2/kernel", "c2/bias"}
+
+
+def test_whole_models_need_a_size(here):
+    pytest.importorskip("tensorflow")
+    data = 'layer { name: "d" type: "Data" top: "data" }'
+    text = data + layer("Convolution", "convolution_param { num_output: 2 kernel_size: 3 }", tops=["c"], name="c")
+    text += layer("InnerProduct", "inner_product_param { num_output: 3 }", bottoms=["c"])
+    _, caffemodel = make(here, text, {"c": [(2, 1, 3, 3), (2,)], "x": [(3, 2 * 9), (3,)]})
+    result = run("convert", caffemodel, "-o", "x.keras", code=1)
+    assert (
+        "the files do not tell the size of data, which this network needs; give it with --input-shape" in result.stderr
+    )
+    run("convert", caffemodel, "-o", "x.keras", "--input-shape", "1,1,5,5")
+
+
 def test_sample_refuses_to_replace(here):
     (here / "bvlc_alexnet.caffemodel").write_text("mine")
     assert "exists already" in run("sample", code=1).stderr

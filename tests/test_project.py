@@ -13,7 +13,7 @@ import caffe2tf
 from caffe2tf import formats, layers
 from caffe2tf.cli import main
 from caffe2tf.support import set_fields
-from tests.conftest import GOLDEN, ROOT, parameter
+from tests.conftest import GOLDEN, ROOT, load, parameter
 
 PACKAGE = ROOT / "caffe2tf"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "caffe2tf_pb2.py")
@@ -28,14 +28,23 @@ legacy datalayers
 upgrade
 layers
 support
+wiring
 net
-golden formats
+golden fold model
+formats
 sample inspection terminal
 cli
 __main__
 """
 HEAVY = {"tensorflow", "keras", "h5py", "matplotlib"}
-MAY_LOAD_HEAVY = {"formats/h5.py": {"h5py"}, "formats/ckpt.py": {"tensorflow"}}
+MAY_LOAD_HEAVY = {
+    "formats/h5.py": {"h5py"},
+    "formats/ckpt.py": {"tensorflow"},
+    "formats/keras.py": {"keras"},
+    "formats/savedmodel.py": {"tensorflow"},
+    "formats/tflite.py": {"tensorflow"},
+    "model.py": {"keras"},
+}
 
 
 def imports(path):
@@ -81,7 +90,7 @@ def test_rows_and_public_functions_have_docstrings():
     for kind, row in layers.REGISTRY.items():
         assert row.__doc__, kind
     for name in formats.names():
-        assert formats.describe(name).endswith(".") or ":" in formats.describe(name)
+        assert formats.describe(name).removesuffix(" (loads TensorFlow)").endswith((".", "...", "`"))
 
 
 def test_caffe_pb2_is_current(tmp_path):
@@ -121,23 +130,6 @@ def test_caffe_pb2_loads_with_the_oldest_and_newest_protobuf(which, tmp_path):
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, cwd=tmp_path)
 
 
-# Proven elsewhere: no golden results of these forks exist (tests/test_forks.py), or Caffe's CPU cannot run them.
-WITHOUT_GOLDEN = {"Axpy", "Upsample", "BN", "DepthwiseConvolution"}
-FIELDS_WITHOUT_GOLDEN = {
-    (kind, field)
-    for kind, fields in {
-        "DetectionOutput": "nms_param.eta variance_encoded_in_target",
-        "DummyData": "num channels height width",
-        "Im2col": "axis",
-        "Interp": "pad_beg pad_end shrink_factor",
-        "Normalize": "eps",
-        "Pooling": "ceil_mode",
-        "PriorBox": "img_size img_h img_w step_h step_w",
-    }.items()
-    for field in fields.split()
-}
-
-
 def test_every_type_and_every_field_has_a_golden_case():
     seen, used = set(), set()
     for path in GOLDEN.glob("*/*/net.prototxt"):
@@ -146,9 +138,44 @@ def test_every_type_and_every_field_has_a_golden_case():
             row = layers.REGISTRY.get(item.type)
             if row and row.param and item.HasField(row.param):
                 used.update((row.types[0], field) for field in set_fields(getattr(item, row.param)))
-    assert set(layers.REGISTRY) - seen == WITHOUT_GOLDEN
-    missing = {(row.types[0], field) for row in layers.REGISTRY.values() for field in row.fields} - used
-    assert {pair for pair in missing if pair[0] not in WITHOUT_GOLDEN} == FIELDS_WITHOUT_GOLDEN
+    elsewhere = (ROOT / "tests" / "test_forks.py").read_text()
+    for kind in set(layers.REGISTRY) - seen:
+        assert f'"{kind}"' in elsewhere, kind
+    for row in layers.REGISTRY.values():
+        for field in row.fields:
+            name = field.split(".")[-1]
+            assert (row.types[0], field) in used or re.search(rf"\b{name}: ", elsewhere), (row.types[0], field)
+
+
+def test_every_spatial_type_has_a_case_of_two_items_and_four_different_extents():
+    found, spatial = set(), set()
+    for path in [*GOLDEN.glob("layers/*"), *GOLDEN.glob("forks/*")]:
+        for node in load(path).nodes:
+            shape = node.row.bottoms[0] if node.row.bottoms else ()
+            if len(shape) == 4:
+                spatial.add(node.row.type)
+                if shape[0] > 1 and len(set(shape)) == 4:
+                    found.add(node.row.type)
+    # Priors and regions are of one image by definition; Split only copies.
+    assert spatial - found <= {"PriorBox", "ROIPooling", "Split"}
+
+
+def test_every_row_that_broadcasts_has_a_case_of_equal_extents():
+    names = {path.name.split("_")[0] for path in GOLDEN.glob("layers/*_equal_extents")}
+    assert {
+        "bias",
+        "scale",
+        "eltwise",
+        "conv",
+        "ip",
+        "lrn",
+        "batch",
+        "prelu",
+        "mvn",
+        "softmax",
+        "reduction",
+        "lstm",
+    } <= names
 
 
 README = ROOT / "README.md"

@@ -3,7 +3,7 @@
 import hashlib
 import json
 
-from caffe2tf import formats, read, sample
+from caffe2tf import formats, golden, read, sample
 from tests.conftest import GOLDEN
 
 
@@ -27,7 +27,7 @@ def test_encoding_is_that_of_the_published_file(alexnet):
 
 
 def test_the_network_is_the_deploy_text(alexnet):
-    alone, text = formats.load(None, str(alexnet)), formats.load(sample.text())
+    alone, text = formats.load(None, str(alexnet)), formats.load(golden.alexnet_text())
     assert [(n.row.name, n.row.type, n.bottoms) for n in alone.nodes] == [
         (n.row.name, n.row.type, n.bottoms) for n in text.nodes
     ]

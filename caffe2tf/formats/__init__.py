@@ -4,11 +4,13 @@ Each has `save(net, path, progress=None)` and, where the file can be read back, 
 {layer: {name: array in Keras's layout}}. Its docstring's first line is its line in every table of formats.
 """
 
+import ast
 import difflib
 import importlib
 import os
 import pkgutil
 
+from caffe2tf import golden
 from caffe2tf import net as nets
 from caffe2tf.errors import Caffe2TFError, OutputError
 
@@ -26,8 +28,14 @@ def module(name):
 
 
 def describe(name):
-    """The first line of the format's docstring."""
-    return module(name).__doc__.splitlines()[0]
+    """The first line of the format's docstring, without importing what the format needs."""
+    with open(os.path.join(__path__[0], f"{name}.py"), encoding="utf-8") as file:
+        return ast.get_docstring(ast.parse(file.read())).splitlines()[0]
+
+
+def talks(name):
+    """Whether the format loads TensorFlow, which writes to the terminal by itself."""
+    return "(loads TensorFlow)" in describe(name)
 
 
 def of(path, to=None):
@@ -51,10 +59,12 @@ def of(path, to=None):
 
 
 def save(net, path, to=None, force=True, progress=None, **options):
-    """Writes `net` in the format of `path`'s suffix, or of `to`; returns the format's name.
+    """Writes `net` in the format of `path`'s suffix, or of `to`.
 
-    The file appears whole or not at all. `progress` is called with the bytes of each array written; `options` are the
-    format's own (`layout` of npy). Raises OutputError where the target cannot be written or, without `force`, exists.
+    The file appears whole or not at all. A whole model is read back; returns the largest difference between its outputs
+    and those of the model in memory, None for weights. `progress` is called with the bytes of each array written;
+    `options` are the format's own (`layout` of npy, `quantize` of tflite). Raises OutputError where the target cannot
+    be written or, without `force`, exists.
     """
     name = of(path, to)
     if not net.arrays and any(node.row.blobs() for node in net.nodes):
@@ -62,8 +72,7 @@ def save(net, path, to=None, force=True, progress=None, **options):
     from caffe2tf.formats import _files
 
     with _files.replacing(path, force) as temporary:
-        module(name).save(net, temporary, progress=progress, **options)
-    return name
+        return module(name).save(net, temporary, progress=progress, **options)
 
 
 def check_targets(paths, force, sources=()):
@@ -87,12 +96,18 @@ def load(prototxt=None, model=None, input_shape=None):
     """A Net from a network text, weights, or both; either may be None.
 
     `model`: a `.caffemodel` (alone enough where it holds the network), or a `.npy`, `.npz`, `.h5` or `.safetensors`
-    that caffe2tf wrote, which needs the text. `input_shape`: {input: shape, N first} where the files do not tell.
+    that caffe2tf wrote, which needs the text (AlexNet's is taken where the weights are AlexNet's). `input_shape`: {input: shape, N first} where the files do not tell.
     Raises ParseError, NetError, UnsupportedLayer, WeightMismatch.
     """
     suffix = os.path.splitext(str(model))[1].lstrip(".").lower() if model is not None else ""
     if suffix in names() and suffix != "caffemodel" and hasattr(module(suffix), "load"):
+        weights = module(suffix).load(model)
         if prototxt is None:
-            raise Caffe2TFError(f"{model}: holds weights but no network; give its text with -p/--prototxt")
-        return nets.from_files(prototxt, None, input_shape).with_weights(module(suffix).load(model))
+            prototxt = golden.alexnet_text()
+            layers = nets.from_files(prototxt).weight_shapes
+            if {
+                name: {key: array.shape for key, array in arrays.items()} for name, arrays in weights.items()
+            } != layers:
+                raise Caffe2TFError(f"{model}: holds weights but no network; give its text with -p/--prototxt")
+        return nets.from_files(prototxt, None, input_shape).with_weights(weights)
     return nets.from_files(prototxt, model, input_shape)

@@ -212,7 +212,8 @@ class Layer:
         row = keras.layers.Embedding(
             1, max(1, math.prod(shape)), name=self.sublayer(name), embeddings_initializer="zeros"
         )
-        zero = keras.ops.cast(keras.ops.zeros_like(keras.ops.reshape(x, (-1,))[:1]), "int32")
+        first = keras.ops.reshape(x, (-1,))[(slice(0, 1),)]
+        zero = keras.ops.cast(keras.ops.zeros_like(first), "int32")
         return keras.ops.reshape(self.stock(row, embeddings=name)(zero), shape)
 
     def to_caffe_order(self, keras, x):

@@ -207,15 +207,11 @@ class Im2col(
     """Every window's values as channels, ordered channel, kernel row, kernel column (im2col.cpp)."""
 
     def tops(self):
-        lead = self.bottoms[0][: self.channel_axis]
-        return [(*lead, self.channels * math.prod(self.kernel), *self.forward_extents())]
-
-    def fixes_batch(self):
-        return self.channel_axis == 0
+        if len(self.bottoms[0]) != 4 or self.channel_axis != 1:
+            self.fail(f"axis {self.p.axis} of a bottom of shape {self.bottoms[0]}; only 4 axes and axis 1 are computed")
+        return [(self.bottoms[0][0], self.channels * math.prod(self.kernel), *self.forward_extents())]
 
     def build(self, keras, x):
-        if len(self.bottoms[0]) != 4 or self.channel_axis != 1:
-            self.fail(f"bottom of shape {self.bottoms[0]}; only 4 axes and axis 1 are computed")
         (ph, pw), (sh, sw), (dh, dw) = self.pad, self.stride, self.dilation
         oh, ow = self.forward_extents()
         x = keras.ops.pad(x, [(0, 0), (ph, ph), (pw, pw), (0, 0)])

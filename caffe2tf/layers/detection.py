@@ -79,6 +79,8 @@ class DetectionOutput(
 ):
     """Boxes decoded from offsets and priors, per class the best without overlaps, then the best of all classes.
 
+    The best come first, as OpenCV lists them; SSD's own Caffe lists the same rows class by class.
+
     Bottoms: offsets (N, priors * 4), scores (N, priors * classes), priors (1, 2, priors * 4). Caffe's top is
     (1, 1, n, 7): image, class, score, x1, y1, x2, y2. The Keras model gives (N, keep_top_k, 7) padded with -1, and
     `forward` trims it (detection_output_layer.cpp).
@@ -154,15 +156,10 @@ class DetectionOutput(
         for index in range(k - 1):
             alive = alive * (1.0 - alive[..., index : index + 1] * hits[..., index, :])
 
-        # The best of all classes, then again by class and score, as Caffe lists them.
         flat_scores = ops.reshape(ops.where(alive > 0, scores, -3e38), (-1, count * k))
-        best, place = ops.top_k(flat_scores, self.kept)
-        place = ops.sort(ops.where(best > -2e38, place, count * k), axis=-1)
-        there = place < count * k
-        place = ops.minimum(place, count * k - 1)
+        score, place = ops.top_k(flat_scores, self.kept)
         label = ops.take(np.asarray(self.labels, np.float32), ops.floor_divide(place, k))
-        score = ops.take_along_axis(flat_scores, place, axis=1)
         corner = ops.take_along_axis(ops.reshape(boxes, (-1, count * k, 4)), place[..., None], axis=1)
         image = ops.cumsum(ops.ones_like(label), axis=0) - 1.0
         rows = ops.concatenate([ops.stack([image, label, score], axis=-1), corner], axis=-1)
-        return ops.where(there[..., None], rows, _GONE)
+        return ops.where(score[..., None] > -2e38, rows, _GONE)

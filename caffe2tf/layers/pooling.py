@@ -242,7 +242,7 @@ class ROIPooling(
             for index in range(bins):
                 low = ops.clip(ops.floor(size * float(index)) + start, 0.0, float(n))
                 high = ops.clip(ops.ceil(size * float(index + 1)) + start, 0.0, float(n))
-                inside = ops.logical_and(places >= low[:, None], places < high[:, None])
+                inside = ops.logical_and(low[:, None] <= places, high[:, None] > places)
                 inside = ops.reshape(inside, (-1, n, 1, 1) if axis == 1 else (-1, 1, n, 1))
                 parts.append(ops.max(ops.where(inside, images, _LOWEST), axis=axis, keepdims=True))
             images = ops.concatenate(parts, axis=axis)

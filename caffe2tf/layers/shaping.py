@@ -224,5 +224,6 @@ class Filter(Layer, type="Filter", bottoms=(2, None), tops=(1, None)):
         return True
 
     def build(self, keras, *xs):
-        chosen = keras.ops.nonzero(keras.ops.reshape(xs[-1], (-1,)))[0]
+        # The places of the only axis; PyTorch's backend gives them as a matrix of one row.
+        chosen = keras.ops.reshape(keras.ops.nonzero(keras.ops.reshape(xs[-1], (-1,)))[0], (-1,))
         return [keras.ops.take(x, chosen, axis=0) for x in xs[:-1]]

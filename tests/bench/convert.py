@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 
-from caffe2tf import sample
+from caffe2tf import golden, sample
 
 PYTHON = sys.executable
 CV2 = "import cv2, sys; cv2.dnn.readNetFromCaffe(*sys.argv[1:])"
@@ -39,7 +39,7 @@ def main(repeats=7):
             "cp": ["cp", model, os.path.join(folder, "copy")],
             "python -c pass": [PYTHON, "-c", "pass"],
             "python -c 'import numpy'": [PYTHON, "-c", "import numpy"],
-            "cv2.dnn.readNetFromCaffe": [PYTHON, "-c", CV2, sample.text(), model],
+            "cv2.dnn.readNetFromCaffe": [PYTHON, "-c", CV2, golden.alexnet_text(), model],
             "convert to .npy": convert("x.npy"),
             "convert to .h5": convert("x.h5"),
             "caffe2tf --help": [PYTHON, "-m", "caffe2tf", "--help"],

@@ -1,0 +1,40 @@
+"""Whole models are loaded again after writing and compared with the model in memory."""
+
+import numpy as np
+
+from caffe2tf.errors import OutputError
+
+
+def example(net):
+    """One input of each shape of `net`, channels last: values in 0..1, which are valid indices too. A size that is free
+    is 64."""
+    from caffe2tf.layout import keras_order
+
+    random = np.random.RandomState(0)
+    arrays = []
+    for shape in net.inputs.values():
+        shape = [64 if extent is None else extent for extent in shape]
+        array = random.random_sample(shape).astype(np.float32)
+        arrays.append(np.ascontiguousarray(array.transpose(keras_order(array.ndim))))
+    return arrays
+
+
+def values(outputs):
+    """The arrays of a model's result: a tensor, a list or a dictionary of them."""
+    if isinstance(outputs, dict):
+        outputs = list(outputs.values())
+    outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+    return [np.asarray(output) for output in outputs]
+
+
+def largest_difference(path, expected, found):
+    """Over all outputs. Raises OutputError where a shape differs or a value is not finite in one of them alone."""
+    largest = 0.0
+    for a, b in zip(expected, found, strict=True):
+        if a.shape != b.shape or not np.array_equal(np.isfinite(a), np.isfinite(b)):
+            raise OutputError(
+                f"{path}: read back, it gives shape {b.shape} for {a.shape}, or other values that are not finite"
+            )
+        finite = np.isfinite(a)
+        largest = max(largest, float(np.abs(a[finite] - b[finite]).max(initial=0.0)))
+    return largest

@@ -1,0 +1,63 @@
+"""The same model under Keras's other backends: AlexNet's probabilities, and every golden network."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+ALEXNET = """
+import sys, json
+import numpy as np
+from caffe2tf import formats, golden, model
+net = formats.load(golden.alexnet_text(), sys.argv[1])
+with np.load(golden.home() + "/alexnet/images.npz") as file:
+    images = file[file.files[0]]
+with np.load(golden.home() + "/alexnet/blobs.npz") as file:
+    expected = file["value/prob"]
+found = model.forward(net, {"data": (images - np.float32([104, 117, 123])).transpose(0, 3, 1, 2)})["prob"]
+print(float(abs(found - expected).max()))
+"""
+
+GOLDEN = """
+import sys
+import numpy as np
+from caffe2tf import formats, model
+from tests.conftest import cases, load
+from tests.test_golden import error, golden, inputs_of
+worst = 0
+for case in cases("layers") + cases("forks"):
+    path = case.values[0]
+    if path.name.startswith("prior_box"):
+        continue
+    net = load(path)
+    found = model.forward(net, inputs_of(net, path))
+    for name, blob in golden(path)[1].items():
+        assert found[name].shape == blob.shape, (path.name, name)
+        relative = error(found[name], blob)[0]
+        assert relative < 1e-5, (path.name, name, relative)
+        worst = max(worst, relative)
+print(worst)
+"""
+
+
+def run(backend, code, *args):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    env = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code, *args], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return float(done.stdout.split()[-1])
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_alexnet(backend, alexnet):
+    assert run(backend, ALEXNET, str(alexnet)) <= 1e-6
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_every_golden_network(backend):
+    assert run(backend, GOLDEN) < 1e-5

@@ -1,0 +1,147 @@
+"""For every rule of Caffe's that other converters get wrong, the naive reading gives another number.
+
+Each case reads a golden network, then the same with the rule left out, and sees that only the first is Caffe's.
+"""
+
+import numpy as np
+import pytest
+
+from caffe2tf import formats
+from caffe2tf.errors import Caffe2TFError
+from tests.conftest import GOLDEN, make
+from tests.test_golden import RELATIVE, error, golden
+
+pytest.importorskip("keras")
+from caffe2tf import model
+
+RULES = {
+    "ceil pooling": ("layers/pool_max_ceil", "pool: MAX", "pool: MAX round_mode: FLOOR"),
+    "ceil average pooling": ("layers/pool_ave_ceil", "pool: AVE", "pool: AVE round_mode: FLOOR"),
+    "the last window that starts in the padding": ("layers/pool_max_pad_ceil_clip", "pad: 1", "pad: 0"),
+    "pad_h is not pad_w": ("layers/pool_rect", "pad_h: 1 pad_w: 0", "pad_h: 0 pad_w: 1"),
+    "pad of a convolution": ("layers/conv_rect_kernel", "pad_h: 0 pad_w: 2", "pad_h: 0 pad_w: 0"),
+    "LRN divides alpha by local_size": ("layers/lrn_nchw", "alpha: 0.3", "alpha: 0.9"),
+    "LRN divides alpha by the window's area": ("layers/lrn_within_nchw", "alpha: 0.7", "alpha: 6.3"),
+    "LRN's k": ("layers/lrn_size3_k2", "k: 2", "k: 1"),
+    "LRN within a channel": ("layers/lrn_within_channel", "norm_region: WITHIN_CHANNEL", ""),
+    "coefficients of a sum": ("layers/eltwise_coeff", "coeff: 0.5 coeff: -2", ""),
+    "slope of a leaky ReLU": ("layers/relu_leaky", "negative_slope: 0.1", ""),
+    "dilation": ("layers/conv_dilation_hw", "dilation: 3 dilation: 1", "dilation: 1 dilation: 1"),
+    "eps of BatchNorm": ("layers/bn_eps", "eps: 0.001", ""),
+    "statistics of the batch": ("layers/bn_batch_stats", "use_global_stats: false", ""),
+    "axis of Softmax": ("layers/softmax_axis2", "axis: 2", ""),
+    "axis of InnerProduct": ("layers/reduction_mean_coeff", "coeff: 3", ""),
+    "base of Exp": ("layers/exp_base2", "base: 2", ""),
+    "base of Log": ("layers/log_base10", "base: 10", ""),
+    "alpha of ELU": ("layers/elu", "alpha: 0.7", ""),
+    "mean alone in MVN": ("layers/mvn_mean_only", "normalize_variance: false", ""),
+    "eps of MVN": ("layers/mvn_eps", "eps: 0.05", ""),
+    "legacy name of Concat's axis": ("layers/slice_dim_legacy", "slice_dim: 1", "slice_dim: 2"),
+    "offset of Crop": ("layers/crop", "offset: 1 offset: 2", ""),
+    "transposed InnerProduct": ("layers/ip_transpose", "transpose: true", ""),
+    "group of ShuffleChannel": ("forks/shuffle_channel", "group: 3", "group: 4"),
+    "clip of priors": ("forks/prior_box_clip_step", "clip: true", "clip: false"),
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_naive_reading_gives_another_number(rule, tmp_path):
+    case, written, naive = RULES[rule]
+    path = GOLDEN / case
+    text = (path / "net.prototxt").read_text()
+    assert written in text
+    (tmp_path / "net.prototxt").write_text(text.replace(written, naive))
+    _, blobs = golden(path)
+    try:
+        net = formats.load(str(tmp_path / "net.prototxt"), str(path / "net.caffemodel"))
+        found = model.forward(net, {name: blobs[name] for name in net.inputs})
+    except Caffe2TFError:
+        return  # the naive reading does not even fit
+    assert any(
+        found[name].shape != array.shape or error(found[name], array)[0] > 10 * RELATIVE
+        for name, array in blobs.items()
+        if name in net.outputs
+    )
+
+
+def changed(case, layer, change):
+    """The worst relative error of the outputs of a golden case after `change` of a layer's weights in Keras's layout."""
+    path = GOLDEN / "layers" / case
+    net = formats.load(str(path / "net.prototxt"), str(path / "net.caffemodel"))
+    weights = {name: dict(arrays) for name, arrays in net.weights.items()}
+    weights[layer] = change(net.arrays[layer], weights[layer])
+    given, blobs = golden(path)
+    found = model.forward(net.with_weights(weights), {name: given.get(name, blobs.get(name)) for name in net.inputs})
+    return max(error(found[name], blobs[name])[0] for name in net.outputs)
+
+
+def test_rows_after_a_spatial_blob_are_reordered():
+    def naive(arrays, weights):
+        return {**weights, "kernel": arrays[0].T}
+
+    for case, layer in (("ip_nchw", "x"), ("ip_after_concat_nchw", "x"), ("ip_after_eltwise_pool_nchw", "x")):
+        assert changed(case, layer, lambda arrays, weights: weights) < 1e-5
+        assert changed(case, layer, naive) > 1e-2
+
+
+def test_rows_after_flatten_are_not():
+    def naive(arrays, weights):
+        out, rows = arrays[0].shape
+        spatial = arrays[0].reshape(out, 3, 4, 5).transpose(2, 3, 1, 0).reshape(rows, out)
+        return {**weights, "kernel": spatial}
+
+    assert changed("ip_after_flatten", "fc", naive) > 1e-2
+
+
+def test_groups_in_their_order():
+    def swapped(arrays, weights):
+        return {**weights, "kernel": np.roll(weights["kernel"], weights["kernel"].shape[-1] // 2, -1)}
+
+    assert changed("conv_group2", "conv", swapped) > 1e-2
+
+
+def test_batch_norm_factor():
+    def undivided(arrays, weights):
+        return {"moving_mean": arrays[0], "moving_variance": arrays[1]}
+
+    assert changed("bn_global", "bn", undivided) > 1e-2
+
+
+@pytest.mark.parametrize(
+    "case", ["bias_equal_extents", "bias_axis2_equal_extents", "bias_axis3_equal_extents", "scale_equal_extents"]
+)
+def test_axes_of_equal_extent_are_told_apart(case):
+    path = GOLDEN / "layers" / case
+    _, blobs = golden(path)
+    layer = "b" if case.startswith("bias") else "s"
+    net = formats.load(str(path / "net.prototxt"), str(path / "net.caffemodel"))
+    right = model.forward(net, {"data": blobs["data"]})[layer]
+    turned = model.forward(net, {"data": blobs["data"].transpose(0, 2, 3, 1)})[layer].transpose(0, 3, 1, 2)
+    assert error(right, blobs[layer])[0] < 1e-6
+    assert error(turned, blobs[layer])[0] > 1e-2
+
+
+def test_average_pooling_counts_padding_but_not_overhang(tmp_path):
+    path = GOLDEN / "layers" / "pool_ave_pad_ceil"
+    _, blobs = golden(path)
+    x, expected = blobs["data"].astype(np.float64), blobs["pool"]
+    padded = np.pad(x, [(0, 0), (0, 0), (2, 5), (2, 5)])
+    whole = np.zeros(expected.shape)
+    for i in range(expected.shape[2]):
+        for j in range(expected.shape[3]):
+            whole[:, :, i, j] = padded[:, :, 3 * i : 3 * i + 4, 3 * j : 3 * j + 4].mean((2, 3))
+    assert error(whole, expected)[0] > 1e-2  # every window divided by its whole area
+
+
+def test_shared_parameters_are_the_owners(tmp_path):
+    from tests.conftest import inputs, layer
+
+    conv = 'param { name: "w" } convolution_param { num_output: 2 kernel_size: 1 bias_term: false }'
+    text = (
+        inputs(data=(1, 2, 3, 3))
+        + layer("Convolution", conv, tops=["a"], name="a")
+        + layer("Convolution", conv, name="b")
+    )
+    net = formats.load(*make(tmp_path, text, {"a": [(2, 2, 1, 1)], "b": [(2, 2, 1, 1)]}))
+    found = model.forward(net, {"data": np.ones((1, 2, 3, 3))})
+    np.testing.assert_array_equal(found["a"], found["top"])
