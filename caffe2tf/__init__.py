@@ -19,6 +19,7 @@ _HOMES = {
     "from_keras": "model",
     "forward": "model",
     "fold": "fold",
+    "verify": "verify",
     "Net": "net",
     "Caffe2TFError": "errors",
 }

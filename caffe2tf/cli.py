@@ -67,8 +67,7 @@ def main():
 
     \b
     Try it without a download:
-      caffe2tf sample
-      caffe2tf convert bvlc_alexnet.caffemodel
+      caffe2tf demo
     """
 
 
@@ -217,3 +216,199 @@ def sample(file, force, quiet, verbose):
         seeded.write(file, force, progress=step)
     if not quiet:
         click.echo(f"{file}  AlexNet, seed {seeded.SEED}  {terminal.size(formats.size_of(file))}")
+
+
+def _model_here(model):
+    """MODEL, or the one model in this folder. Raises with what was found and what to type."""
+    if model is not None:
+        return model
+    from caffe2tf import formats
+    from caffe2tf.errors import Caffe2TFError
+
+    found = formats.models_in(".")
+    if len(found) != 1:
+        has = f"{len(found)} models here ({', '.join(found)})" if found else "no model here"
+        raise Caffe2TFError(f"{has}; name one: caffe2tf {click.get_current_context().info_name} MODEL")
+    return found[0]
+
+
+_device = click.option("--device", default="auto", show_default=True, metavar="auto|cpu|gpu[:N]", help="Where it runs.")
+
+
+@main.command()
+@click.argument("model", type=_FILE, required=False)
+@_prototxt
+@click.option("--golden", "sets", multiple=True, metavar="DIR", help="A golden set of the network. Repeatable.")
+@click.option("--images", type=_FILE, metavar="DIR", help="The photographs of published predictions.")
+@_device
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "tf32", "mixed_float16"]),
+    default="float32",
+    show_default=True,
+    help="What it computes in, each with the tolerance it deserves.",
+)
+@click.option("--report", "page", metavar="FILE.html", help="Write one self-contained page.")
+@_input_shape
+@_json
+@_force
+@_quiet
+@_verbose
+def verify(model, prototxt, sets, images, device, precision, page, input_shapes, as_json, force, quiet, verbose):
+    """Run MODEL on inputs for which Caffe's own results are known, and compare layer by layer.
+
+    Names the first layer that is wrong. Exit code 0 only if everything holds. Without --golden the set is chosen by the
+    weights: the seeded AlexNet's, or the published predictions of bvlc_alexnet (with --images).
+
+    \b
+    Examples:
+      caffe2tf verify bvlc_alexnet.caffemodel
+      caffe2tf verify net.npz -p deploy.prototxt --golden my_golden/ --report report.html
+    """
+    from caffe2tf import formats, terminal
+
+    model = _model_here(model)
+    if page:
+        formats.check_targets([page], force)
+    net = formats.load(prototxt, model, input_shapes)
+    _notes(net.notes, quiet or not verbose)
+    with terminal.hushed(verbose):
+        from caffe2tf import report as reports
+        from caffe2tf import verify as verifying
+
+        found = [verifying.verify(net, folder, images, device, precision) for folder in sets or (None,)]
+    if page:
+        formats.write_text(page, reports.as_html(found), force)
+    if as_json:
+        click.echo(json.dumps(reports.as_data(found), indent=1))
+    elif not quiet:
+        for one in found:
+            _print_report(one, verbose)
+    if not all(one.passed for one in found):
+        sys.exit(1)
+
+
+def _print_report(report, verbose):
+    from caffe2tf import golden as goldens
+    from caffe2tf import report as reports
+    from caffe2tf import terminal
+
+    running = ", ".join(report.running.values())
+    rows = []
+    for check in report.layers:
+        place = "x".join(map(str, check.chained.place))
+        alone = "-" if check.alone is None else f"{check.alone.l2:.2g}"
+        verdict = "ok" if check.passed else "WRONG"
+        numbers = [
+            alone,
+            f"{check.chained.l2:.2g}",
+            f"{check.chained.largest:.2g}",
+            f"{check.chained.relative:.2g}",
+            place,
+        ]
+        rows.append([" + ".join(check.layers), check.kind, terminal.shape(check.shape), *numbers, verdict])
+    if rows:
+        columns = ["layer", "type", "shape", ">alone", ">chained", ">largest", ">relative", "at", "verdict"]
+        title = f"{report.name} against golden set '{report.golden}' ({running}), relative L2 errors, tolerance {report.tolerance:g}"
+        terminal.table(columns, rows, title)
+    names, rows = goldens.classes(), []
+    for prediction in report.predictions if verbose or len(report.predictions) <= 10 else ():
+        (wanted, known), (guess, sure) = prediction.expected[0], prediction.found[0]
+        verdict = "ok" if prediction.passed else "WRONG"
+        both = f"{names[wanted].split(',')[0]} {known:.4f}", f"{names[guess].split(',')[0]} {sure:.4f}"
+        rows.append([prediction.image, *both, {None: "-", True: "same", False: "other"}[prediction.same_set], verdict])
+    if rows:
+        click.echo()
+        terminal.table(["image", "expected", "found", "top-5 set", "verdict"], rows)
+    click.echo(("\n" if rows or report.layers else "") + reports.conclusion(report))
+
+
+@main.command()
+@click.argument("model", type=_FILE)
+@click.argument("images", nargs=-1, required=True, type=_FILE, metavar="IMAGE...")
+@_prototxt
+@click.option(
+    "-k", "--top", "count", type=click.IntRange(1), default=5, show_default=True, help="Classes for each image."
+)
+@click.option("--labels", type=_FILE, metavar="FILE", help="Class names, one a line; ImageNet's for 1000 outputs.")
+@_device
+@_input_shape
+@_json
+@_quiet
+@_verbose
+def classify(model, images, prototxt, count, labels, device, input_shapes, as_json, quiet, verbose):
+    """Say what is in pictures: the most probable classes with names and probabilities.
+
+    MODEL is a .caffemodel, weights that caffe2tf wrote, a .keras file or a SavedModel folder; IMAGE a file, a folder or a
+    glob.
+
+    \b
+    Examples:
+      caffe2tf classify squeezenet.caffemodel cat.jpg
+      caffe2tf classify net.keras photographs/ --labels names.txt --json
+    """
+    from caffe2tf import preprocess, terminal
+
+    paths = preprocess.find_images(images)
+    with terminal.hushed(verbose):
+        from caffe2tf import classify as classifying
+        from caffe2tf import device as devices
+
+        with devices.running(device):
+            classifier = classifying.load(model, prototxt, labels, input_shapes)
+            found = list(classifier(paths, count))
+    _notes([f"pictures become input as {classifier.preprocessing} ({classifier.source})"], quiet)
+    if as_json:
+        entries = [
+            {"file": path, "top": [{"class": c, "name": name, "probability": p} for c, name, p in top]}
+            for path, top in found
+        ]
+        click.echo(json.dumps({"images": entries}, indent=1))
+        return
+    for path, top in found:
+        terminal.bars(path, [(name, p) for _, name, p in top])
+
+
+@main.command()
+@click.argument("name", required=False)
+@click.option("-o", "--out", "folder", default=".", metavar="DIR", help="Where to.  [default: this folder]")
+@click.option("--list", "listing", is_flag=True, help="What can be fetched.")
+@_quiet
+def download(name, folder, listing, quiet):
+    """Fetch a published model, or the photographs of its golden predictions, and check its digest.
+
+    \b
+    Examples:
+      caffe2tf download --list
+      caffe2tf download bvlc_alexnet
+    """
+    from caffe2tf import download as downloading
+
+    if listing or name is None:
+        if not listing:
+            raise click.UsageError("name what to fetch, or --list")
+        for known, entries in downloading.catalogue().items():
+            for address, digest, _ in entries:
+                click.echo(f"{known}  {address}  {digest}")
+        return
+    for path in downloading.fetch(name, folder, progress=sys.stderr.isatty() and not quiet):
+        click.echo(path)
+
+
+@main.command()
+@_device
+@_verbose
+def demo(device, verbose):
+    """Show all of it in a temporary folder: write the full-size AlexNet, convert it, verify it against Caffe.
+
+    \b
+    Example:
+      caffe2tf demo
+    """
+    from caffe2tf import demonstration, terminal
+
+    passed = demonstration.run(
+        click.echo, lambda report: _print_report(report, verbose), lambda: terminal.hushed(verbose), device
+    )
+    if not passed:
+        sys.exit(1)

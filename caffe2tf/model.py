@@ -60,15 +60,23 @@ def forward(net, inputs):
         raise NetError(f"inputs {sorted(arrays)}; the network takes {sorted(net.inputs)}")
     if any(array.shape != net.inputs[name] for name, array in arrays.items()):
         net = net.reshape({name: array.shape for name, array in arrays.items()})
+    return compiled(net, list(net.blobs))(arrays)
+
+
+def compiled(net, blobs):
+    """A function like `forward` for some `blobs` of `net` and inputs of any batch that it takes, built once."""
     builder = _Builder(net)
-    blobs = list(net.blobs)
     computed = [blob for blob in blobs if blob not in builder.constants]
-    found = {blob: builder.constants[blob] for blob in blobs if blob in builder.constants}
-    if computed:
-        run = builder.function(computed)
-        values = run([_to_last(arrays[name]) for name in net.inputs])
-        found.update(zip(computed, values, strict=True))
-    return {blob: builder.as_caffe(blob, found[blob]) for blob in blobs}
+    run = builder.function(computed) if computed else None
+
+    def call(inputs):
+        found = dict(builder.constants)
+        if run:
+            values = run([_to_last(np.asarray(inputs[name], np.float32)) for name in net.inputs])
+            found.update(zip(computed, values, strict=True))
+        return {blob: builder.as_caffe(blob, found[blob]) for blob in blobs}
+
+    return call
 
 
 def _to_last(array):

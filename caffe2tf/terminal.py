@@ -83,3 +83,12 @@ def size(count):
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} GB"
+
+
+def bars(title, values):
+    """Prints (name, share) pairs below `title`, on a terminal with bars."""
+    print(title)
+    wide = max(len(name) for name, _ in values)
+    for name, share in values:
+        drawn = "  " + "█" * round(30 * share) if sys.stdout.isatty() else ""
+        print(f"  {share:8.4%}  {name.ljust(wide) if drawn else name}{drawn}")

@@ -30,9 +30,12 @@ layers
 support
 wiring
 net
-golden fold model
-formats
-sample inspection terminal
+preprocess
+golden comparison fold
+model device
+formats verify
+sample inspection terminal report classify download
+demonstration
 cli
 __main__
 """
@@ -44,6 +47,8 @@ MAY_LOAD_HEAVY = {
     "formats/savedmodel.py": {"tensorflow"},
     "formats/tflite.py": {"tensorflow"},
     "model.py": {"keras"},
+    "device.py": {"keras"},
+    "classify.py": {"keras", "tensorflow"},
 }
 
 

@@ -28,18 +28,24 @@ def test_the_two_commands_are_in_the_first_screen():
     assert re.search(r"^pip install '\.\[test\]' && pytest$", first, re.MULTILINE)
 
 
-def test_the_first_command_prints_what_the_readme_shows(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def skeleton(text):
+    """`text` without its figures: times, errors and places differ from machine to machine."""
+    return [re.sub(r"[0-9.e+x-]*[0-9][0-9.e+x-]*", "#", re.sub(r" +", " ", line)).strip() for line in text.splitlines()]
+
+
+def test_the_first_command_prints_what_the_readme_shows():
     line = re.search(r"^pip install \. && (.*)$", README, re.MULTILINE)[1]
     shown = re.search(r"```text\n(.*?)```", README, re.DOTALL)[1]
-    printed = "".join(run(part).output for part in line.split(" && "))
-    assert sorted(printed.splitlines()) == sorted(shown.splitlines())
+    printed = run(line).stdout
+    assert skeleton(printed) == skeleton(shown)
+    assert "PASS  14 of 14 blobs within 1e-05" in shown
 
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_recipes_run(line, alexnet, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "bvlc_alexnet.caffemodel").symlink_to(alexnet)
+    if line != "caffe2tf sample":
+        (tmp_path / "bvlc_alexnet.caffemodel").symlink_to(alexnet)
     run(line)
 
 

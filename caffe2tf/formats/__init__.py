@@ -85,6 +85,21 @@ def check_targets(paths, force, sources=()):
         _files.check(path, force)
 
 
+def models_in(folder):
+    """The converted models in `folder`; where there are none, its .caffemodel files."""
+    entries = sorted(os.listdir(folder))
+    converted = [e for e in entries if e.endswith((".npy", ".npz", ".h5", ".safetensors"))]
+    return converted or [e for e in entries if e.endswith(".caffemodel")]
+
+
+def write_text(path, text, force):
+    """Writes a text file, whole or not at all."""
+    from caffe2tf.formats import _files
+
+    with _files.replacing(path, force) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
 def size_of(path):
     """The bytes of a result: a file, a folder, or the parts of a checkpoint."""
     from caffe2tf.formats import _files

@@ -124,6 +124,11 @@ class Layer:
         """Whether the row uses axis 0 as more than a count of independent items."""
         return False
 
+    def mistakes(self):
+        """What converters get wrong about this type: [(words, change)], where `change(proto, weights)` turns a layer with
+        that mistake, in place, into the right one. `verify` tries them on the first wrong layer."""
+        return []
+
     # -------------------------------------------------------------- helpers for rows
 
     def fail(self, why):

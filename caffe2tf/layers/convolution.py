@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 from caffe2tf.layers.base import Layer, Weight
 from caffe2tf.layout import is_spatial
 
@@ -133,6 +135,26 @@ class Convolution(
 
     def multiply_adds(self):
         return sum(math.prod(top[1:]) for top in self.tops()) * math.prod(self.kernel) * self.channels // self.group
+
+    def mistakes(self):
+        inputs = self.channels // self.group
+
+        def swap_colours(proto, weights):
+            weights["kernel"] = weights["kernel"][..., ::-1, :]
+
+        def swap_groups(proto, weights):
+            weights["kernel"] = np.roll(weights["kernel"], self.outputs // self.group, -1)
+
+        def transpose(proto, weights):
+            kernel = weights["kernel"]
+            weights["kernel"] = np.moveaxis(kernel.reshape(self.outputs, inputs, *self.kernel), (0, 1), (-1, -2))
+
+        found = [("equal after transposing its kernel", transpose)]
+        if self.channels == 3:
+            found.append(("equal after swapping B and R", swap_colours))
+        if self.group > 1:
+            found.append(("equal after swapping its groups", swap_groups))
+        return found
 
     def runner(self, keras, conv):
         dilated, strided = max(self.dilation) > 1, max(self.stride) > 1

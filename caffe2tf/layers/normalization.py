@@ -24,7 +24,24 @@ class LRN(Layer, type="LRN", param="lrn_param", fields="local_size alpha beta k 
     def any_size(self):
         return True
 
+    def mistakes(self):
+        area = self.p.local_size ** (1 if self.region == "ACROSS_CHANNELS" else 2)
+
+        def divide(proto, weights):
+            proto.lrn_param.alpha /= area
+
+        def within(proto, weights):
+            proto.lrn_param.norm_region = LRNParameter.WITHIN_CHANNEL
+
+        return [("its alpha is not divided by local_size", divide), ("equal within a channel, not across", within)]
+
     def build(self, keras, x):
+        # Squares overflow in half precision.
+        given, x = x, x if x.dtype == "float32" else keras.ops.cast(x, "float32")
+        y = self._normalized(keras, x)
+        return y if given is x else keras.ops.cast(y, given.dtype)
+
+    def _normalized(self, keras, x):
         n, squares = self.p.local_size, x * x
         if self.region == "WITHIN_CHANNEL":
             half = n // 2

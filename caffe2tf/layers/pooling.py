@@ -150,6 +150,12 @@ class Pooling(
     def any_size(self):
         return len(self.proto.top) == 1
 
+    def mistakes(self):
+        def round_up(proto, weights):
+            proto.pooling_param.round_mode = PoolingParameter.CEIL
+
+        return [("equal when extents round up (ceil pooling)", round_up)]
+
     def build(self, keras, x):
         if self.p.global_pooling and self.method in ("MAX", "AVE"):
             pool = {"MAX": keras.layers.GlobalMaxPooling2D, "AVE": keras.layers.GlobalAveragePooling2D}[self.method]

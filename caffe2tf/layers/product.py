@@ -56,6 +56,15 @@ class InnerProduct(
             shape, split, axes = (self.outputs, self.inputs), (self.outputs, *extents), (*(r + 1 for r in rows), 0)
         return [Weight("kernel", shape, split, axes, (self.inputs, self.outputs)), *bias]
 
+    def mistakes(self):
+        extents = self.bottoms[0][1:]
+
+        def reorder(proto, weights):
+            rows = weights["kernel"].reshape(*extents, self.outputs)
+            weights["kernel"] = rows.transpose(*range(1, len(extents)), 0, -1).reshape(self.inputs, self.outputs)
+
+        return [("equal after permuting its rows from C, H, W to H, W, C", reorder)] if self._reordered() else []
+
     def multiply_adds(self):
         return math.prod(self.bottoms[0][1 : self.first]) * self.inputs * self.outputs
 

@@ -1,0 +1,111 @@
+"""Numbers instead of a verdict: how far a blob or a prediction is from Caffe's."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Between a blob found and Caffe's: the largest, absolutely and as a share of Caffe's largest value, its place in
+    Caffe's axes, and the relative L2 norm (also of each item's whole blob where the set holds its norm)."""
+
+    largest: float
+    relative: float
+    place: tuple
+    l2: float
+
+    def within(self, tolerance):
+        return self.l2 <= tolerance
+
+
+@dataclass(frozen=True)
+class LayerCheck:
+    """One blob, made by `layers` (an in-place layer counts with the one it changes). `alone`: the layers on Caffe's own
+    bottoms, None where the set does not hold them whole; `chained`: the whole network up to here."""
+
+    layers: tuple
+    kind: str
+    blob: str
+    shape: tuple
+    alone: Difference
+    chained: Difference
+    tolerance: float
+
+    @property
+    def passed(self):
+        return self.chained.within(self.tolerance) and (self.alone is None or self.alone.within(self.tolerance))
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Of one image: (class, probability) best first, expected and found; `file` is the photograph's path where there
+    is one. It passes when the top class is equal and its probability within `tolerance` (None: the class alone)."""
+
+    image: str
+    expected: tuple
+    found: tuple
+    tolerance: float = None
+    file: str = None
+
+    @property
+    def passed(self):
+        same = self.expected[0][0] == self.found[0][0]
+        return same and (self.tolerance is None or abs(self.expected[0][1] - self.found[0][1]) <= self.tolerance)
+
+    @property
+    def same_set(self):
+        """Whether the top classes are the same set; None where fewer than five are known. Reported, not judged."""
+        count = len(self.expected)
+        return {c for c, _ in self.expected} == {c for c, _ in self.found[:count]} if count >= 5 else None
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that was found for one network and one golden set. `missing`: photographs that were not there; `digest`: SHA-256
+    over the digests of all blobs of the weights, in net order."""
+
+    name: str
+    golden: str
+    layers: tuple
+    predictions: tuple
+    changed_weights: tuple
+    missing: tuple
+    tolerance: float
+    digest: str
+    first_wrong: str = None
+    hint: str = None
+    running: dict = field(default_factory=dict)
+
+    @property
+    def passed(self):
+        checks = [*self.layers, *self.predictions]
+        return bool(checks) and not self.changed_weights and all(check.passed for check in checks)
+
+
+def compare(found, expected):
+    """The Difference of `found`, a whole blob, from `expected` (golden.Expected)."""
+    values = np.atleast_1d(expected.values).astype(np.float64)
+    sampled = expected.sampled(found)
+    if sampled.size != values.size:
+        return Difference(np.inf, np.inf, (), np.inf)
+    sampled = sampled.reshape(values.shape).astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        apart = np.abs(sampled - values)
+        apart[~np.isfinite(apart)] = np.inf
+        apart[(sampled == values)] = 0
+    if not apart.size:
+        return Difference(0.0, 0.0, (), 0.0)
+    at = np.unravel_index(int(apart.argmax()), apart.shape)
+    place = at
+    if expected.values.shape != found.shape:
+        inner = at[1] if expected.index is None else int(expected.index[at[1]])
+        place = (at[0], *np.unravel_index(inner, found.shape[1:]))
+    largest, norm = float(apart.max()), float(np.linalg.norm(values))
+    l2 = float(np.linalg.norm(apart)) / (norm or 1.0)
+    if expected.norm is not None:
+        with np.errstate(invalid="ignore", over="ignore"):
+            norms = np.linalg.norm(found.reshape(len(found), -1).astype(np.float64), axis=1)
+        off = np.abs(norms - expected.norm) / np.where(expected.norm, expected.norm, 1.0)
+        l2 = max(l2, float(np.where(np.isfinite(off), off, np.inf).max()))
+    return Difference(largest, largest / (float(np.abs(values).max()) or 1.0), tuple(map(int, place)), l2)

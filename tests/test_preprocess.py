@@ -1,0 +1,145 @@
+"""Pictures become what OpenCV's imread and resize give."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from caffe2tf import formats, preprocess
+from caffe2tf.errors import ParseError
+from tests.conftest import GOLDEN, SHARED, inputs, layer, load, make
+
+cv2 = pytest.importorskip("cv2")
+RANDOM = np.random.RandomState(0)
+PICTURES = sorted((SHARED / "images").glob("*")) if SHARED.is_dir() else []
+
+
+def smooth(h=90, w=120):
+    small = RANDOM.randint(0, 256, (6, 8, 3), np.uint8)
+    return cv2.resize(small, (w, h), interpolation=cv2.INTER_CUBIC)
+
+
+@pytest.mark.skipif(not PICTURES, reason="no photographs (CAFFE2TF_SHARED names their folder)")
+@pytest.mark.parametrize("size", [(256, 256), (227, 227), (300, 900)])
+def test_photographs_decode_and_resize_as_opencv(size):
+    for path in PICTURES:
+        expected = cv2.imread(str(path))
+        found = preprocess.read_image(str(path))
+        np.testing.assert_array_equal(found, expected)
+        wanted = cv2.resize(expected, size[::-1], interpolation=cv2.INTER_LINEAR)
+        np.testing.assert_array_equal(preprocess.resize(found, *size), wanted)
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (64, 48), (500, 333), (1, 1), (2, 700)])
+@pytest.mark.parametrize("size", [(256, 256), (10, 400), (1, 1)])
+def test_resize_of_any_size_is_opencvs(shape, size):
+    image = RANDOM.randint(0, 256, (*shape, 3), np.uint8)
+    expected = cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
+    assert abs(preprocess.resize(image, *size).astype(int) - expected).max() <= 1
+
+
+def test_nearest_is_pillows():
+    image = smooth()
+    expected = np.asarray(Image.fromarray(image).resize((227, 227), Image.Resampling.NEAREST))
+    np.testing.assert_array_equal(preprocess.resize(image, 227, 227, "nearest_pillow"), expected)
+
+
+def saved(folder, image, name, **options):
+    path = folder / name
+    image.save(path, **options)
+    return str(path)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(orientation, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = saved(tmp_path, Image.fromarray(smooth()), "x.jpg", exif=exif.tobytes())
+    np.testing.assert_array_equal(preprocess.read_image(path), cv2.imread(path))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "CMYK", "I;16", "LA"])
+def test_modes(mode, tmp_path):
+    rgb = Image.fromarray(smooth())
+    if mode == "CMYK":
+        path = saved(tmp_path, rgb.convert("CMYK"), "x.jpg", quality=95)
+    elif mode == "I;16":
+        path = str(tmp_path / "x.png")
+        cv2.imwrite(path, (smooth()[:, :, 0].astype(np.uint16) << 8) + 77)
+    else:
+        path = saved(tmp_path, rgb.convert(mode), "x.png")
+    expected, found = cv2.imread(path), preprocess.read_image(path)
+    assert found.shape == expected.shape
+    assert abs(found.astype(int) - expected).max() <= 1
+
+
+def test_grey_pictures_for_grey_networks(tmp_path):
+    path = saved(tmp_path, Image.fromarray(smooth()), "x.png")
+    found, expected = preprocess.read_image(path, grey=True), cv2.imread(path, cv2.IMREAD_GRAYSCALE)
+    assert found.shape == (90, 120, 1)
+    assert abs(found[:, :, 0].astype(int) - expected).max() <= 1
+
+
+def test_first_frame_of_a_gif(tmp_path):
+    frames = [Image.fromarray(np.full((9, 7, 3), value, np.uint8)) for value in (10, 200)]
+    path = saved(tmp_path, frames[0], "x.gif", save_all=True, append_images=frames[1:])
+    assert (preprocess.read_image(path) == 10).all()
+
+
+def test_what_is_no_picture_is_one_line(tmp_path):
+    whole = io.BytesIO()
+    Image.fromarray(smooth()).save(whole, "JPEG")
+    bad = {"text.jpg": b"hello", "empty.jpg": b"", "cut.jpg": whole.getvalue()[: len(whole.getvalue()) // 2]}
+    for name, data in bad.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(ParseError) as caught:
+            preprocess.read_image(str(tmp_path / name))
+        assert name in str(caught.value)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ParseError, match="no such file"):
+        preprocess.read_image(str(tmp_path / "nothing.jpg"))
+
+
+def test_a_bomb_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    path = saved(tmp_path, Image.fromarray(smooth()), "x.png")
+    with pytest.raises(ParseError, match="cannot be read"):
+        preprocess.read_image(path)
+
+
+def test_apply_is_crop_minus_mean_times_scale():
+    image = smooth(256, 256)
+    how = preprocess.Preprocessing((256, 256), (227, 227), (104, 117, 123), 0.5)
+    found = how.apply(image)
+    expected = (image[14:241, 14:241].astype(np.float32) - [104, 117, 123]) * 0.5
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected.transpose(2, 0, 1))
+    with pytest.raises(ParseError, match="crop 300 x 300 of a picture of 256 x 256"):
+        preprocess.Preprocessing((256, 256), (300, 300)).apply(image)
+
+
+def test_preprocessing_of_networks(tmp_path):
+    how, source = preprocess.of(load(GOLDEN / "formats" / "train_val"))
+    assert (how.crop, how.mean, source) == ((19, 19), (104, 117, 123), "the snapshot's transform_param")
+    text = inputs(data=(1, 3, 227, 227)) + layer("ReLU")
+    how, source = preprocess.of(formats.load(make(tmp_path, text)[0]))
+    assert str(how) == "BGR, bilinear to 256 x 256, centre crop 227 x 227, minus (104, 117, 123)"
+    assert source == "Caffe's ImageNet habit"
+    how, _ = preprocess.of(formats.load(make(tmp_path, inputs(data=(1, 1, 28, 28)) + layer("ReLU"))[0]))
+    assert str(how) == "grey, bilinear to 28 x 28"
+    with pytest.raises(ParseError, match="has no image input"):
+        preprocess.of(formats.load(make(tmp_path, inputs(data=(1, 9)) + layer("ReLU"))[0]))
+
+
+def test_find_images(tmp_path):
+    for name in ("b.jpg", "a.png", "c.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "empty").mkdir()
+    names = [path.rsplit("/", 1)[1] for path in preprocess.find_images([str(tmp_path)])]
+    assert names == ["a.png", "b.jpg"]
+    assert len(preprocess.find_images([str(tmp_path / "*.jpg"), str(tmp_path / "c.txt")])) == 2
+    with pytest.raises(ParseError, match="holds no pictures"):
+        preprocess.find_images([str(tmp_path / "empty")])
+    with pytest.raises(ParseError, match="no such file or folder"):
+        preprocess.find_images([str(tmp_path / "*.bmp")])
