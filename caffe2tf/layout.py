@@ -1,6 +1,7 @@
 """Axis orders: Caffe's (N, C, spatial) outside, Keras's (N, spatial, C) inside, and a copy between them that is fast."""
 
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -53,7 +54,7 @@ class Moved:
 
         Each task moves one stripe through a small buffer, so that memory for the whole array is never taken.
         """
-        view, size = self.view, self.view.itemsize
+        view, size = _merged(self.view), self.view.itemsize
         if view.flags.c_contiguous:
             data = memoryview(view.reshape(-1)).cast("B")
             return [pool.submit(_pwrite, data[at : at + _SLAB], fd, offset + at) for at in range(0, len(data), _SLAB)]
@@ -62,12 +63,23 @@ class Moved:
 
         def stripe(start):
             part = view[(slice(None),) * axis + (slice(start, start + step),)]
-            block = _move(part, np.empty(part.shape, part.dtype))
+            block = _move(part, _scratch(part.size, part.dtype).reshape(part.shape))
             rows = block.reshape(-1, part.shape[axis] * after // size)
             for index, row in enumerate(rows):
                 _pwrite(memoryview(row).cast("B"), fd, offset + (index * view.shape[axis] + start) * after)
 
         return [pool.submit(stripe, start) for start in range(0, view.shape[axis], step)]
+
+
+_local = threading.local()
+
+
+def _scratch(count, dtype):
+    """A buffer of this thread's: fresh memory for every stripe would be cleared by the system first."""
+    buffer = getattr(_local, "buffer", None)
+    if buffer is None or buffer.size < count or buffer.dtype != dtype:
+        buffer = _local.buffer = np.empty(count, dtype)
+    return buffer[:count]
 
 
 def _pwrite(data, fd, offset):
@@ -84,12 +96,25 @@ def contiguous(view):
     """
     if view.flags.c_contiguous:
         return view
+    shape, view = view.shape, _merged(view)
     out = np.empty(view.shape, view.dtype)
     axis, step = _stripes(view)
     cuts = [(slice(None),) * axis + (slice(start, start + step),) for start in range(0, view.shape[axis], step)]
     with ThreadPoolExecutor(THREADS) as pool:
         list(pool.map(lambda cut: _move(view[cut], out[cut]), cuts))
-    return out
+    return out.reshape(shape)
+
+
+def _merged(view):
+    """`view` with neighbouring axes that lie behind one another in memory as one: (6, 6, 256, O) as (36, 256, O)."""
+    shape, strides = [], []
+    for extent, stride in zip(view.shape, view.strides, strict=True):
+        if shape and strides[-1] == extent * stride:
+            shape[-1], strides[-1] = shape[-1] * extent, stride
+        else:
+            shape.append(extent)
+            strides.append(stride)
+    return np.lib.stride_tricks.as_strided(view, shape, strides, writeable=False)
 
 
 def _near(view):

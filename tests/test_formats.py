@@ -220,6 +220,22 @@ def test_a_full_disk_leaves_the_old_file(kind, tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == [path.name]
 
 
+def test_a_failed_rename_brings_the_old_file_back(tmp_path, monkeypatch):
+    path, real = tmp_path / "x.npz", os.rename
+    path.write_bytes(b"old")
+
+    def rename(old, new):
+        if ".part" in str(old):
+            raise OSError(errno.EIO, "Input/output error")
+        real(old, new)
+
+    monkeypatch.setattr(_files.os, "rename", rename)
+    with pytest.raises(OutputError, match="cannot be written: input/output error"):
+        formats.save(golden("conv_basic"), str(path))
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == [path.name]
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
 def test_an_error_of_a_writing_thread_is_not_lost():
     moved = layout.Moved(np.zeros(4, np.float32))

@@ -102,27 +102,47 @@ def replacing(path, force):
     A result may be a file, a folder, or several files that start with the name (a checkpoint).
     """
     folder, name = check(path, force)
-    stem = f".{name}.{os.getpid()}.part"
-    temporary = os.path.join(folder, stem + os.path.splitext(name)[1])
+    part, aside = (f".{name}.{os.getpid()}.{kind}" for kind in ("part", "old."))
+    part += os.path.splitext(name)[1]
+    done = False
     try:
-        yield temporary
-        # The index of a checkpoint comes last: a checkpoint without it does not exist.
-        made = sorted((e for e in os.listdir(folder) if e.startswith(stem)), key=lambda e: e.endswith(".index"))
-        new = {name + entry[len(os.path.basename(temporary)) :] for entry in made}
-        for entry in os.listdir(folder):
-            if _belongs(entry, name) and (entry not in new or os.path.isdir(os.path.join(folder, entry))):
-                _remove(os.path.join(folder, entry))
-        for entry in made:
-            os.replace(
-                os.path.join(folder, entry), os.path.join(folder, name + entry[len(os.path.basename(temporary)) :])
-            )
+        yield os.path.join(folder, part)
+        # What was there steps aside first: a rename onto an existing file makes some file systems write it out at once.
+        # The index of a checkpoint comes last, since without it there is no checkpoint.
+        _rename(folder, [(entry, aside + entry) for entry in os.listdir(folder) if _belongs(entry, name)])
+        made = sorted(_starting(folder, part), key=lambda entry: entry.endswith(".index"))
+        _rename(folder, [(entry, name + entry[len(part) :]) for entry in made])
+        done = True
     except OSError as error:
-        reason = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error)).lower()
-        raise OutputError(f"{path}: cannot be written: {reason}") from None
+        raise OutputError(f"{path}: cannot be written: {_reason(error)}") from None
+    except Exception as error:
+        # TensorFlow's own errors are no OSError, and importing their class here would load it.
+        if type(error).__module__.startswith("tensorflow."):
+            raise OutputError(f"{path}: cannot be written: {_reason(error)}") from None
+        raise
     finally:
-        for entry in os.listdir(folder):
-            if entry.startswith(stem):
+        for entry in _starting(folder, part):
+            _remove(os.path.join(folder, entry))
+        if done:
+            for entry in _starting(folder, aside):
                 _remove(os.path.join(folder, entry))
+        else:
+            _rename(folder, [(entry, entry[len(aside) :]) for entry in _starting(folder, aside)])
+
+
+def _starting(folder, start):
+    return [entry for entry in os.listdir(folder) if entry.startswith(start)]
+
+
+def _rename(folder, pairs):
+    for old, new in pairs:
+        os.rename(os.path.join(folder, old), os.path.join(folder, new))
+
+
+def _reason(error):
+    if getattr(error, "errno", None) == errno.ENOSPC or "no space left" in str(error).lower():
+        return "the disk is full"
+    return (getattr(error, "strerror", None) or str(error).splitlines()[0]).lower()
 
 
 def _belongs(entry, name):

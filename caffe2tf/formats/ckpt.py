@@ -12,13 +12,6 @@ from caffe2tf.formats import _files
 
 
 def save(net, path, progress=None):
-    try:
-        _save(net, path, progress)
-    except tf.errors.OpError as error:
-        raise OSError(error.message) from None
-
-
-def _save(net, path, progress):
     # One shard per layer, then merged: SaveV2 takes all its tensors at once and would hold the whole network.
     shards = []
     for layer, made in _files.arrays(net, progress):
