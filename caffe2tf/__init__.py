@@ -18,8 +18,8 @@ _HOMES = {
     "to_keras": "model",
     "from_keras": "model",
     "forward": "model",
-    "fold": "fold",
-    "verify": "verify",
+    "fold": "folding",
+    "verify": "verification",
     "Net": "net",
     "Caffe2TFError": "errors",
 }

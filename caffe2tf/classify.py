@@ -8,7 +8,7 @@ import numpy as np
 from caffe2tf import formats, preprocess
 from caffe2tf import golden as goldens
 from caffe2tf.errors import Caffe2TFError, ParseError
-from caffe2tf.verify import best, predictor, probabilities
+from caffe2tf.verification import best, predictor, probabilities
 
 BATCH = 16
 

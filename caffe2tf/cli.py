@@ -112,7 +112,7 @@ def convert(model, prototxt, outs, to, npy_layout, quantize, folding, input_shap
     net = formats.load(prototxt, model, input_shapes)
     _notes(net.notes, quiet)
     if folding:
-        from caffe2tf.fold import fold
+        from caffe2tf.folding import fold
 
         net, saved = fold(net)
         line = f"folded {saved.layers} layers into {saved.convolutions} convolutions, {saved.parameters:,} parameters fewer"
@@ -187,6 +187,8 @@ def inspect(files, prototxt, input_shapes, as_json, quiet, verbose):
         columns = ["layer", "type", "output", "weights", ">parameters", ">multiply-adds"]
         title = f"{net['file']}: {net['name'] or 'no name'}, {net['encoding']}"
         terminal.table([*columns, *(["no effect"] if verbose else [])], rows, title)
+        if net["fixed_batch"]:
+            click.echo(f"batch fixed by {', '.join(net['fixed_batch'])}, which use axis 0")
         for line in net["unsupported"]:
             click.echo(f"not supported: {line}")
     if any(net["unsupported"] for net in found):
@@ -274,9 +276,9 @@ def verify(model, prototxt, sets, images, device, precision, page, input_shapes,
     _notes(net.notes, quiet or not verbose)
     with terminal.hushed(verbose):
         from caffe2tf import report as reports
-        from caffe2tf import verify as verifying
+        from caffe2tf.verification import verify as run_verify
 
-        found = [verifying.verify(net, folder, images, device, precision) for folder in sets or (None,)]
+        found = [run_verify(net, folder, images, device, precision) for folder in sets or (None,)]
     if page:
         formats.write_text(page, reports.as_html(found), force)
     if as_json:

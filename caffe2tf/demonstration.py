@@ -29,7 +29,7 @@ def run(say, show, hushed, device="auto"):
         )
         converted = formats.load(golden.alexnet_text(), weights)
         with hushed():
-            from caffe2tf.verify import verify
+            from caffe2tf.verification import verify
 
             report = verify(converted, os.path.join(golden.home(), "alexnet"), device=device)
         say("")

@@ -33,7 +33,8 @@ def summarize(net, file=None):
     """A JSON-ready dictionary of `net`; shapes in Caffe's axis order, null where nothing tells an extent.
 
     Keys: file, name, encoding, inputs {blob: shape}, outputs, layers (name, type, bottoms, tops, shapes, weights {name:
-    shape in Keras's layout}, parameters, multiply_adds, no_effect), parameters, multiply_adds, unsupported, notes.
+    shape in Keras's layout}, parameters, multiply_adds, no_effect), parameters, multiply_adds, fixed_batch (the layers that
+    use axis 0, so that a model of the network has its batch size fixed), unsupported, notes.
     Parameters count what Caffe learns; shared ones count once. Multiply-adds are those of one item of the batch, null
     where an extent is unknown.
     """
@@ -71,6 +72,7 @@ def summarize(net, file=None):
         "layers": layers,
         "parameters": sum(layer["parameters"] for layer in layers),
         "multiply_adds": None if None in work else sum(work),
+        "fixed_batch": [node.row.name for node in net.nodes if node.row.fixes_batch()],
         "unsupported": [],
         "notes": list(net.notes),
     }
@@ -112,6 +114,7 @@ def summarize_unsupported(source, lines):
         ],
         "parameters": sum(math.prod(blob.shape) for blobs in source.blobs.values() for blob in blobs),
         "multiply_adds": None,
+        "fixed_batch": [],
         "unsupported": lines,
         "notes": list(source.warnings),
     }

@@ -136,6 +136,13 @@ def test_inspect_lists_everything_that_is_not_supported(here):
     assert len(run("convert", V1, "-p", prototxt, code=1).stderr.splitlines()) == 2
 
 
+def test_inspect_says_what_fixes_the_batch():
+    path = GOLDEN / "layers" / "tile_batch_nchw" / "net.prototxt"
+    assert "batch fixed by x, which use axis 0" in run("inspect", path).stdout
+    assert json.loads(run("inspect", path, "--json").stdout)["files"][0]["fixed_batch"] == ["x"]
+    assert "batch fixed" not in run("inspect", GOLDEN / "layers" / "tile_nchw" / "net.prototxt").stdout
+
+
 def test_inspect_verbose_lists_what_has_no_effect(here):
     filler = 'convolution_param { num_output: 2 kernel_size: 1 engine: CAFFE weight_filler { type: "xavier" } }'
     prototxt, _ = make(here, inputs(data=(1, 3, 8, 8)) + layer("Convolution", "param { lr_mult: 1 } " + filler))

@@ -31,9 +31,9 @@ support
 wiring
 net
 preprocess
-golden comparison fold
+golden comparison folding
 model device
-formats verify
+formats verification
 sample inspection terminal report classify download
 demonstration
 cli

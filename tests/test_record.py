@@ -32,7 +32,7 @@ class Net:
 
 def test_what_is_recorded_verifies(tmp_path):
     pytest.importorskip("keras")
-    from caffe2tf.verify import verify
+    from caffe2tf.verification import verify
 
     path = GOLDEN / "layers" / "conv_basic"
     (tmp_path / "caffe.py").write_text(STAND_IN.replace("KNOWN", repr(str(path / "blobs.npz"))))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from caffe2tf import formats
-from caffe2tf.fold import fold
+from caffe2tf.folding import fold
 from tests.conftest import GOLDEN, inputs, layer, load, make
 from tests.test_golden import error, golden
 

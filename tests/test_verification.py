@@ -15,7 +15,7 @@ from tests.conftest import GOLDEN, cases, load
 
 keras = pytest.importorskip("keras")
 from caffe2tf import device, report  # noqa: E402
-from caffe2tf.verify import best, probabilities, verify  # noqa: E402
+from caffe2tf.verification import best, probabilities, verify  # noqa: E402
 
 
 @pytest.fixture(scope="module")
