@@ -1,6 +1,8 @@
 """Pictures in, classes with names and probabilities out, for any model that caffe2tf reads or writes."""
 
+import json
 import os
+import zipfile
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,19 +38,40 @@ class Classifier:
 
 
 def load(model, prototxt=None, labels=None, input_shape=None):
-    """A Classifier of a .caffemodel, weights (.npy, .npz, .h5, .safetensors), a .keras file or a SavedModel folder.
+    """A Classifier of a .caffemodel, weights (.npy, .npz, .h5, .safetensors), a .keras file, a SavedModel folder or a
+    folder of finetune's results.
 
     `labels`: a file with one class name per line, ImageNet's where there are 1000 outputs. Raises Caffe2TFError.
     """
     names = tuple(_labels(labels)) if labels else ()
+    settings = os.path.join(model, "settings.json")
+    if os.path.exists(settings):  # the results of finetune
+        names = names or tuple(_labels(os.path.join(model, "labels.txt")))
+        with open(settings, encoding="utf-8") as file:
+            how = preprocess.Preprocessing(**json.load(file)["preprocessing"])
+        run, _, _ = _keras(os.path.join(model, "best.keras"))
+        return Classifier(run, how, "the settings it was trained with", names)
     if os.path.isdir(model) or model.endswith(".keras"):
-        run, shape = _saved_model(model) if os.path.isdir(model) else _keras(model)
-        return Classifier(run, preprocess.habit(shape), "Caffe's ImageNet habit", names)
-    net = formats.load(prototxt, model, input_shape)
-    how, source = preprocess.of(net)
-    if None in net.inputs[next(iter(net.inputs))][2:] and how.resize is None:
+        if prototxt:
+            raise Caffe2TFError(f"{model}: holds the whole network; -p/--prototxt has no part in it")
+        run, shape, noted = _saved_model(model) if os.path.isdir(model) else _keras(model)
+        if input_shape:
+            shape = tuple(input_shape.get(None) or next(iter(input_shape.values())))
+        if noted.get("preprocessing") and not input_shape:
+            how, source = preprocess.Preprocessing(**noted["preprocessing"]), noted["source"]
+        else:
+            how, source = (
+                preprocess.habit(shape),
+                "Caffe's ImageNet habit" if shape[1] == 3 else "the input's size alone",
+            )
+    else:
+        net = formats.load(prototxt, model, input_shape)
+        if len(net.outputs) != 1:
+            raise Caffe2TFError(f"{model}: has the outputs {', '.join(net.outputs)}; classify takes networks with one")
+        run, (how, source) = predictor(net), preprocess.of(net)
+    if how.resize is None:
         raise Caffe2TFError(f"{model}: the network takes any size, so nothing says which; give it with --input-shape")
-    return Classifier(predictor(net), how, source, names)
+    return Classifier(run, how, source, names)
 
 
 def _labels(path):
@@ -69,12 +92,15 @@ def _keras(path):
     shape = model.input_shape
     if not isinstance(shape, tuple) or len(shape) != 4:
         raise ParseError(f"{path}: has no single image input; its input is {shape}")
-    run = lambda images: probabilities(keras.ops.convert_to_numpy(_first(model(images.transpose(0, 2, 3, 1)))))  # noqa: E731
-    return run, (shape[0], shape[3], *shape[1:3])
+    if isinstance(model.output, (list, tuple)):
+        raise ParseError(f"{path}: has {len(model.output)} outputs; classify takes networks with one")
+    with zipfile.ZipFile(path) as archive:
+        noted = json.loads(archive.read(preprocess.FILE)) if preprocess.FILE in archive.namelist() else {}
 
+    def run(images):
+        return probabilities(keras.ops.convert_to_numpy(model(images.transpose(0, 2, 3, 1))))
 
-def _first(outputs):
-    return outputs[0] if isinstance(outputs, (list, tuple)) else outputs
+    return run, (shape[0], shape[3], *shape[1:3]), noted
 
 
 def _saved_model(path):
@@ -87,8 +113,18 @@ def _saved_model(path):
     spec = next(iter(signature.structured_input_signature[1].values()))
     shape = spec.shape.as_list()
 
+    if len(signature.structured_outputs) != 1:
+        raise ParseError(
+            f"{path}: has the outputs {', '.join(signature.structured_outputs)}; classify takes networks with one"
+        )
+    note = os.path.join(path, "assets.extra", preprocess.FILE)
+    noted = {}
+    if os.path.exists(note):
+        with open(note, encoding="utf-8") as file:
+            noted = json.load(file)
+
     def run(images, keep=loaded):  # the loaded object must live as long as its function
         outputs = signature(**{spec.name: tf.constant(images.transpose(0, 2, 3, 1))})
         return probabilities(next(iter(outputs.values())).numpy())
 
-    return run, (shape[0], shape[3], *shape[1:3])
+    return run, (shape[0], shape[3], *shape[1:3]), noted

@@ -32,9 +32,11 @@ def _shapes(ctx, param, values):
     shapes = {}
     for value in values:
         name, _, dims = value.rpartition("=")
-        extents = tuple(int(n) for n in dims.split(",") if n.strip().isdigit())
+        extents = tuple(int(n) for n in dims.split(",") if n.strip().isdecimal() and n.isascii())
         if len(extents) != dims.count(",") + 1 or 0 in extents:
             raise click.BadParameter(f"'{value}'; takes N,C,H,W or NAME=N,C,H,W, whole numbers above 0")
+        if (name or None) in shapes:
+            raise click.BadParameter(f"'{value}'; a second shape for the same input")
         shapes[name or None] = extents
     return shapes
 
@@ -369,6 +371,89 @@ def classify(model, images, prototxt, count, labels, device, input_shapes, as_js
         return
     for path, top in found:
         terminal.bars(path, [(name, p) for _, name, p in top])
+
+
+@main.command()
+@click.argument("model", type=_FILE, required=False)
+@_prototxt
+@click.option("--layers", required=True, metavar="NAME,...", help="What trains: names, globs, or all.")
+@click.option("--head", metavar="NAME", help="The layer that gives the classes.  [default: the last with weights]")
+@click.option("--data", type=_FILE, help="List file, folder per class, or TFRecords.  [default: train.txt or train/]")
+@click.option("--val", type=_FILE, help="Validation set, as --data.")
+@click.option("--test", type=_FILE, help="Test set, as --data.")
+@click.option("--split", default="0.8,0.2", show_default=True, help="Shares of training, validation, test.")
+@click.option("--labels-from-names", is_flag=True, help="The class is the file name up to the first dot.")
+@click.option("--strict", is_flag=True, help="Stop at a picture that cannot be read.")
+@click.option("--epochs", type=click.IntRange(1), default=20, show_default=True)
+@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
+@click.option("--lr", type=click.FloatRange(0, min_open=True), default=1e-4, show_default=True, help="Learning rate.")
+@click.option(
+    "--head-lr",
+    type=click.FloatRange(0),
+    default=10.0,
+    show_default=True,
+    help="How many times faster the head learns.",
+)
+@click.option(
+    "--schedule", type=click.Choice(["constant", "step", "cosine", "piecewise"]), default="constant", show_default=True
+)
+@click.option("--optimizer", type=click.Choice(["sgd", "adam"]), default="sgd", show_default=True)
+@click.option("--weight-decay", type=click.FloatRange(0), default=5e-4, show_default=True)
+@click.option(
+    "--dropout", type=click.FloatRange(0, 1, max_open=True), help="Ratio of every Dropout layer, in training only."
+)
+@click.option("--label-smoothing", type=click.FloatRange(0, 1, max_open=True), default=0.0, show_default=True)
+@click.option("--clip", type=click.FloatRange(0, min_open=True), help="Largest norm of the gradients.")
+@click.option("--augment", metavar="mirror,crop,colour", default="", help="Chance in training.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--out", default="finetuned", show_default=True, metavar="DIR", help="Folder of the results.")
+@_device
+@_input_shape
+@_force
+@_quiet
+@_verbose
+def finetune(model, prototxt, input_shapes, device, out, force, quiet, verbose, **options):
+    """Train a new head, or any layers, of MODEL on your own pictures.
+
+    The head is replaced where the number of classes differs, and only it starts fresh. Frozen features are computed once.
+    The folder --out gets models, weights, history, metrics, pictures and report.html; `caffe2tf classify DIR IMAGE` uses
+    it.
+
+    \b
+    Examples:
+      caffe2tf finetune --layers fc8
+      caffe2tf finetune net.npz -p deploy.prototxt --layers fc7,fc8 --data flowers/ --epochs 50
+    """
+    from caffe2tf import formats, terminal
+
+    model = _model_here(model)
+    net = formats.load(prototxt, model, input_shapes)
+    _notes(net.notes, quiet or not verbose)
+    with terminal.hushed(verbose):
+        from caffe2tf import device as devices
+        from caffe2tf.finetune import command, training
+
+        devices.choose(device)  # starts Keras
+        augment = tuple(filter(None, options.pop("augment").split(",")))
+        if strange := set(augment) - {"mirror", "crop", "colour"}:
+            raise click.BadParameter(f"--augment {', '.join(strange)}; takes mirror, crop, colour")
+        seed = options["seed"]
+        where = command.find_data(options.pop("data"))
+        kinds = options.pop("val"), options.pop("test"), command.shares(options.pop("split"))
+        sets = command.parts(where, *kinds, options.pop("labels_from_names"), seed)
+        layers = options.pop("layers").split(",")
+        rest = {key: options.pop(key) for key in ("head", "dropout", "strict")}
+        settings = training.Settings(**options, augment=augment)
+    say = (
+        (lambda line: None)
+        if quiet
+        else (lambda line: click.echo(line, err=not line.startswith(("epoch", "test", "validation"))))
+    )
+    with devices.running(device):
+        command.run(
+            net, layers, sets, settings, out, **rest, force=force, say=say,
+            bar=lambda what, total: terminal.progress(what, total, quiet, count=True),
+        )  # fmt: skip
 
 
 @main.command()

@@ -14,7 +14,7 @@ def inspect_file(file, prototxt=None, input_shapes=None):
 
     A network that is not supported is no error here: its dictionary says what is not.
     """
-    text = str(file).endswith((".prototxt", ".pbtxt", ".txt")) and prototxt is None
+    text = prototxt is None and read.is_text(file)
     try:
         net = formats.load(*((file, None) if text else (prototxt, file)), input_shapes)
     except UnsupportedLayer as error:

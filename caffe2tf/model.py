@@ -4,25 +4,27 @@ The model runs where caffe2tf is not installed, on every Keras backend. Inputs a
 stay BGR, minus the mean, as in Caffe.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from caffe2tf.errors import NetError, WeightMismatch
 from caffe2tf.layout import caffe_order, is_spatial, keras_order
-from caffe2tf.names import keras_names
+from caffe2tf.names import input_names, keras_names, plain
 
 # Sizes that a network free in height and width is tried at, beside its own.
 _OTHER_SIZES = ((67, 69), (128, 160))
 
 
-def to_keras(net):
+def to_keras(net, outputs=None):
     """`net` as a keras.Model with one layer per Caffe layer, named as it (`/` becomes `_`).
 
     Inputs are named as the blobs, shape (N, H, W, C) for rank 4, any other rank in Caffe's order, float32, images BGR
-    minus mean as Caffe takes them. Outputs are the blobs that no layer reads, in a list where there are several. The
-    batch is free unless a layer uses axis 0; height and width are free where every layer takes any. Raises NetError
+    minus mean as Caffe takes them. Outputs are the blobs `outputs`, or those that no layer reads, in a list where there are
+    several. The batch is free unless a layer uses axis 0; height and width are free where every layer takes any. Raises NetError
     where the files do not tell an extent that is needed.
     """
-    return _Builder(net).model(net.outputs)
+    return _Builder(net).model(net.outputs if outputs is None else outputs)
 
 
 def from_keras(model, net):
@@ -30,6 +32,8 @@ def from_keras(model, net):
 
     Raises WeightMismatch where the model is another network's.
     """
+    if not hasattr(model, "weights"):
+        raise WeightMismatch(f"{type(model).__name__} is no keras.Model")
     builder = _Builder(net, empty=True)
     blank = builder.model(net.outputs)
     if [w.shape for w in blank.weights] != [w.shape for w in model.weights]:
@@ -38,7 +42,7 @@ def from_keras(model, net):
     weights = {name: dict(arrays) for name, arrays in net.weights.items()}
     for row in builder.rows:
         for layer, attribute, name, part, turn in row.bound:
-            value = np.asarray(model.weights[place[id(getattr(layer, attribute))]])
+            value = _numpy(builder.keras, model.weights[place[id(getattr(layer, attribute))]])
             value = turn(value) if turn else value
             if part is None:
                 weights[row.name][name] = value.reshape(row.weight_shapes()[name])
@@ -55,7 +59,14 @@ def forward(net, inputs):
     `inputs`: {input blob: array in Caffe's axis order}, of any batch and size that Caffe's reshape would take. Raises
     NetError for a missing or unknown input, or a shape that the network does not take.
     """
-    arrays = {name: np.asarray(value, np.float32) for name, value in inputs.items()}
+    if not isinstance(inputs, Mapping):
+        raise NetError(
+            f"inputs are {type(inputs).__name__}; takes a dictionary {{blob: array}} of {sorted(net.inputs)}"
+        )
+    try:
+        arrays = {name: np.asarray(value, np.float32) for name, value in inputs.items()}
+    except (TypeError, ValueError) as error:
+        raise NetError(f"an input is no array of numbers: {error}") from None
     if set(arrays) != set(net.inputs):
         raise NetError(f"inputs {sorted(arrays)}; the network takes {sorted(net.inputs)}")
     if any(array.shape != net.inputs[name] for name, array in arrays.items()):
@@ -90,7 +101,7 @@ class _Builder:
         import keras
 
         self.keras, self.net, self.empty = keras, net, empty
-        self.names = keras_names(net)
+        self.names, self.input_names = keras_names(net), input_names(net)
         self.rows, self.tensors, self.values = [], {}, {}
         self.fixed_batch = [node.row.name for node in net.nodes if node.row.fixes_batch()]
         self.free_size = _free_size(net)
@@ -145,7 +156,7 @@ class _Builder:
         if self.free_size and is_spatial(len(shape)):
             inner[1:-1] = [None] * (len(inner) - 2)
         batch = inner[0] if self.fixed_batch else None
-        return self.keras.Input(inner[1:], batch_size=batch, name=blob.replace("/", "_"))
+        return self.keras.Input(inner[1:], batch_size=batch, name=self.input_names[blob])
 
     def _constant(self, bottom):
         value = self.values[bottom]
@@ -201,7 +212,7 @@ class _Builder:
         return self.keras.Model(
             inputs if len(inputs) > 1 else inputs[0],
             outputs if len(outputs) > 1 else outputs[0],
-            name="".join(c if c.isalnum() or c in "_-." else "_" for c in self.net.name) or "net",
+            name=plain(self.net.name or "net"),
         )
 
     def function(self, blobs):

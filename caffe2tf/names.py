@@ -1,25 +1,37 @@
-"""Keras's names for Caffe's layers."""
+"""Keras's and TensorFlow's names for Caffe's."""
+
+import keyword
+import re
 
 
 def keras_names(net):
-    """{Caffe's layer name: its name in Keras}: `/` becomes `_`, a name that is taken gets `_1`, `_2`, ...
+    """{Caffe's layer name: its name in Keras}: what TensorFlow allows in no scope (`/`, spaces, umlauts) becomes `_`, a
+    name that is taken gets `_1`, `_2`, ... No layer is named as an input."""
+    taken = set(input_names(net).values())
+    return {node.row.name: _free(plain(node.row.name), taken) for node in net.nodes if node.row.type != "Input"}
 
-    Inputs come first: a layer may not be named as an input blob.
-    """
+
+def input_names(net):
+    """{input blob: its name in Keras and in signatures}, a Python identifier."""
     taken, names = set(), {}
-
-    def free(name):
-        plain = name.replace("/", "_") or "layer"
-        unique, count = plain, 0
-        while unique in taken:
-            count += 1
-            unique = f"{plain}_{count}"
-        taken.add(unique)
-        return unique
-
     for blob in net.inputs:
-        free(blob)
-    for node in net.nodes:
-        if node.row.type != "Input":
-            names[node.row.name] = free(node.row.name)
+        name = re.sub(r"[^A-Za-z0-9_]", "_", blob)
+        if not name or name[0].isdigit() or name[0] == "_" or keyword.iskeyword(name) or name == "self":
+            name = f"input_{name}"
+        names[blob] = _free(name, taken)
     return names
+
+
+def plain(name):
+    """`name` as a scope that TensorFlow allows."""
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+    return name if re.match(r"[A-Za-z0-9.]", name) else f"layer{name}"
+
+
+def _free(name, taken):
+    unique, count = name, 0
+    while unique in taken:
+        count += 1
+        unique = f"{name}_{count}"
+    taken.add(unique)
+    return unique

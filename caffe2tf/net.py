@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from types import MappingProxyType
 
+from google.protobuf import text_format
+
 from caffe2tf.caffe_pb2 import NetParameter, ParamSpec
 from caffe2tf.errors import NetError, WeightMismatch
 from caffe2tf.read import Source, read_caffemodel, read_prototxt
@@ -114,6 +116,10 @@ class Net:
                 varying.difference_update(node.tops)
         return not any(name == blob for name, _ in varying)
 
+    def text(self):
+        """The network as a prototxt, today's layers."""
+        return text_format.MessageToString(self.param)
+
     def moved(self, layer):
         """{name: layout.Moved} of one layer: what `weights` gives, before a value is read."""
         return self.layer(layer).moved(self.arrays[layer])
@@ -163,7 +169,15 @@ def from_files(prototxt=None, caffemodel=None, input_shapes=None):
     blobs = snapshot.blobs if snapshot else None
     warnings = [*(text.warnings if text else ()), *(snapshot.warnings if snapshot else ())]
     source = Source(first.net, blobs or {}, (snapshot or first).encoding, tuple(warnings), first.path)
-    return from_source(source, blobs, input_shapes)
+    net = from_source(source, blobs, input_shapes)
+    if text is None or snapshot is None or net.transforms:
+        return net
+    # A deploy text says nothing of preprocessing; the snapshot's data layer does.
+    try:
+        _, transforms, _ = upgrade(snapshot)
+    except NetError:
+        return net
+    return replace(net, transforms={blob: param for blob, param in transforms.items() if blob in net.inputs})
 
 
 def from_source(source, blobs, input_shapes=None):

@@ -1,12 +1,14 @@
 """How a picture becomes a network's input: Caffe's image transform as data (data_transformer.cpp, io.cpp)."""
 
+import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from caffe2tf.errors import ParseError
 
+FILE = "caffe2tf.json"  # in a .keras file and in a SavedModel's assets.extra
 IMAGENET_MEAN = (104.0, 117.0, 123.0)  # BGR, the rounded channel means of ILSVRC 2012
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 _METHODS = ("bilinear", "nearest_pillow")
@@ -85,6 +87,15 @@ def habit(shape):
         return Preprocessing(size, None, channels=shape[1])
     larger = (256, 256) if size and max(size) <= 256 and min(size) >= 200 else size
     return Preprocessing(larger, size if larger != size else None, IMAGENET_MEAN)
+
+
+def to_json(net):
+    """What goes along with a saved model: {"preprocessing": ..., "source": ...}, or {} without an image input."""
+    try:
+        how, source = of(net)
+    except ParseError:
+        return "{}"
+    return json.dumps({"preprocessing": asdict(how), "source": source})
 
 
 def from_json(data, where):

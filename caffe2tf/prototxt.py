@@ -16,8 +16,8 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _CLOSES = {"{": "}", "<": ">"}
-_ESCAPE = re.compile(r"\\(?:([0-7]{1,3})|[xX]([0-9a-fA-F]{1,2})|(.))", re.DOTALL)
-_SIMPLE = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
+_ESCAPE = re.compile(rb"\\(?:([0-7]{1,3})|[xX]([0-9a-fA-F]{1,2})|(.))", re.DOTALL)
+_SIMPLE = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"a": b"\a", b"b": b"\b", b"f": b"\f", b"v": b"\v"}
 _NUMBER = re.compile(r"[+-]?(0[xX][0-9a-fA-F]+|\d+)")
 _MAX_DEPTH = 100
 
@@ -139,14 +139,13 @@ class _Parser:
         if self.kind == "string":
             parts = []
             while self.kind == "string":
-                parts.append(_ESCAPE.sub(_unescape, self.value[1:-1]))
+                parts.append(_ESCAPE.sub(_unescape, self.value[1:-1].encode()))
                 self.advance()
+            joined = b"".join(parts)
+            text = joined.decode("utf-8", "replace")
             if field is not None and field.cpp_type != field.CPPTYPE_STRING:
-                self.fail(f"field '{name}' takes a {_kind(field)}, found the string {''.join(parts)!r}")
-            joined = "".join(parts)
-            return (
-                joined.encode("latin-1", "replace") if field is not None and field.type == field.TYPE_BYTES else joined
-            )
+                self.fail(f"field '{name}' takes a {_kind(field)}, found the string {text!r}")
+            return joined if field is not None and field.type == field.TYPE_BYTES else text
         word = self.value
         self.advance()
         if field is None:
@@ -160,7 +159,7 @@ class _Parser:
 def _unescape(match):
     octal, hexa, char = match.groups()
     if octal or hexa:
-        return chr(int(octal, 8) if octal else int(hexa, 16))
+        return bytes([int(octal, 8) & 0xFF if octal else int(hexa, 16)])
     return _SIMPLE.get(char, char)
 
 

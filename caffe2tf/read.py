@@ -101,7 +101,7 @@ def read_caffemodel(path):
     except (DecodeError, Damaged) as error:
         why = str(error)
         if _is_text(head):
-            why = "is text, expected a binary .caffemodel; a network text goes to -p/--prototxt"
+            why = "is text, expected a binary .caffemodel as MODEL; a network text goes to -p/--prototxt"
         elif isinstance(error, DecodeError):
             why = f"is not a .caffemodel ({why.splitlines()[0].lower()})"
         raise ParseError(f"{path}: {why}") from None
@@ -125,6 +125,12 @@ def read_mean(path):
     if len(blob.shape) != 4 or blob.shape[0] != 1:
         raise ParseError(f"{path}: holds an array of shape {blob.shape}, expected a mean image (1, C, H, W)")
     return np.array(blob.array())
+
+
+def is_text(path):
+    """Whether the file at `path` is text, as network texts are."""
+    head = bytes(_open(path)[:4096])
+    return _is_text(head) and not any(head.startswith(magic) for magic, _ in _FOREIGN)
 
 
 def release(array):

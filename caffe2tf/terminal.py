@@ -31,15 +31,15 @@ def table(columns, rows, title=None):
 
 
 @contextlib.contextmanager
-def progress(what, total, quiet=False):
-    """Gives a function that takes bytes done; draws a bar on stderr where that is a terminal."""
+def progress(what, total, quiet=False, count=False):
+    """Gives a function that takes bytes done, or with `count` pieces; draws a bar on stderr where that is a terminal."""
     if quiet or not sys.stderr.isatty():
         yield lambda done: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn
 
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn() if count else DownloadColumn()
     # A stream of its own, which `hushed` does not silence.
     with (
         os.fdopen(os.dup(sys.stderr.fileno()), "w") as stream,

@@ -1,6 +1,7 @@
 """Is it still the same network? Every layer against Caffe's own results, in numbers, then the predictions."""
 
 import hashlib
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -31,6 +32,8 @@ def verify(net, golden=None, images=None, device="auto", precision="float32"):
         golden = goldens.load(golden)
     if not net.arrays and any(node.row.blobs() for node in net.nodes):
         raise GoldenError(f"the network '{net.name}' has no weights to verify; give its .caffemodel")
+    if images is not None and not os.path.isdir(images):
+        raise GoldenError(f"{images}: is no folder; --images takes the folder with the photographs")
     _refuse_not_finite(net)
     tolerance = devices.TOLERANCES.get(precision, 0)
     with devices.running(device, precision) as running:
@@ -192,7 +195,10 @@ def _hint(net, golden, report, wrong):
 
 def probabilities(scores):
     """(N, classes) probabilities of an output: itself where each item sums to 1, else its softmax."""
-    scores = np.asarray(scores, np.float64).reshape(len(scores), -1)
+    scores = np.asarray(scores, np.float64)
+    if np.prod(scores.shape[2:]) != 1 and np.prod(scores.shape[1:3]) != 1:
+        raise NetError(f"the output has shape {scores.shape}, a map and not one value for each class")
+    scores = scores.reshape(len(scores), -1)
     if (scores >= 0).all() and np.allclose(scores.sum(1), 1, atol=1e-3):
         return scores
     shifted = np.exp(scores - scores.max(1, keepdims=True))

@@ -35,7 +35,8 @@ golden comparison folding
 model device
 formats verification
 sample inspection terminal report classify download
-demonstration
+demonstration pictures
+finetune
 cli
 __main__
 """
@@ -49,6 +50,10 @@ MAY_LOAD_HEAVY = {
     "model.py": {"keras"},
     "device.py": {"keras"},
     "classify.py": {"keras", "tensorflow"},
+    "pictures.py": {"matplotlib"},
+    "finetune/command.py": {"tensorflow"},
+    "finetune/data.py": {"tensorflow"},
+    "finetune/training.py": {"keras", "tensorflow"},
 }
 
 

@@ -33,6 +33,12 @@ def describe(name):
         return ast.get_docstring(ast.parse(file.read())).splitlines()[0]
 
 
+def readable(name):
+    """Whether the format can be read back, without importing it."""
+    with open(os.path.join(__path__[0], f"{name}.py"), encoding="utf-8") as file:
+        return any(isinstance(node, ast.FunctionDef) and node.name == "load" for node in ast.parse(file.read()).body)
+
+
 def talks(name):
     """Whether the format loads TensorFlow, which writes to the terminal by itself."""
     return "(loads TensorFlow)" in describe(name)
@@ -51,10 +57,12 @@ def of(path, to=None):
     suffix = os.path.splitext(path)[1].lstrip(".").lower()
     if suffix in known and suffix != FOLDER:
         return suffix
-    near = difflib.get_close_matches(suffix, known, 1)
+    files = [name for name in known if name != FOLDER]
+    near = difflib.get_close_matches(suffix, files, 1)
     hint = f"did you mean .{near[0]}? " if near else ""
     raise OutputError(
-        f"{path}: no format has the suffix '.{suffix}'; {hint}takes one of {', '.join('.' + n for n in known)}, or --to"
+        f"{path}: no format has the suffix '.{suffix}'; {hint}takes one of {', '.join('.' + n for n in files)}, a folder "
+        "OUT/ for a SavedModel, or --to"
     )
 
 
@@ -79,7 +87,10 @@ def check_targets(paths, force, sources=()):
     """Raises OutputError for a target that would fail at the end of the work, or that is one of the `sources`."""
     from caffe2tf.formats import _files
 
+    whole = [os.path.abspath(path.rstrip("/")) for path in paths]
     for path in paths:
+        if whole.count(os.path.abspath(path.rstrip("/"))) > 1:
+            raise OutputError(f"{path}: is named twice as an output")
         if any(os.path.exists(path) and os.path.samefile(path, source) for source in sources if os.path.exists(source)):
             raise OutputError(f"{path}: is the file that is read")
         _files.check(path, force)
@@ -115,7 +126,10 @@ def load(prototxt=None, model=None, input_shape=None):
     Raises ParseError, NetError, UnsupportedLayer, WeightMismatch.
     """
     suffix = os.path.splitext(str(model))[1].lstrip(".").lower() if model is not None else ""
-    if suffix in names() and suffix != "caffemodel" and hasattr(module(suffix), "load"):
+    if suffix in names() and suffix != "caffemodel":
+        if not readable(suffix):
+            kinds = ", ".join(f".{name}" for name in names() if readable(name))
+            raise Caffe2TFError(f"{model}: a .{suffix} is not read here; takes a .caffemodel, or weights as {kinds}")
         weights = module(suffix).load(model)
         if prototxt is None:
             prototxt = golden.alexnet_text()

@@ -3,16 +3,26 @@
 Caffe 1.0 reads it with the same network, or with a text that names the same layers.
 """
 
+import numpy as np
+
 from caffe2tf import wire
-from caffe2tf.caffe_pb2 import BlobProto, NetParameter
+from caffe2tf.caffe_pb2 import BlobProto, LayerParameter, NetParameter
 from caffe2tf.read import release
 
 
 def save(net, path, progress=None):
     with open(path, "wb") as file:
         file.write(NetParameter(name=net.name).SerializeToString())
+        shared = {}
         for proto in net.param.layer:
             arrays = net.arrays.get(proto.name, ())
+            for spec, array in zip(proto.param, arrays, strict=False):
+                # Trained apart, what was shared is no longer: the name would make it so again.
+                if spec.name and not np.array_equal(shared.setdefault(spec.name, array).ravel(), array.ravel()):
+                    proto = LayerParameter.FromString(proto.SerializeToString())
+                    for other in proto.param:
+                        other.ClearField("name")
+                    break
             parts = [proto.SerializeToString()]
             for array in arrays:
                 parts += wire.field(7, wire.blob(BlobProto(shape={"dim": array.shape}), array))

@@ -8,10 +8,13 @@ import os
 
 import tensorflow as tf
 
+from caffe2tf.errors import OutputError
 from caffe2tf.formats import _files
 
 
 def save(net, path, progress=None):
+    if not net.arrays:
+        raise OutputError("the network has no layer with weights, which a checkpoint is made of")
     # One shard per layer, then merged: SaveV2 takes all its tensors at once and would hold the whole network.
     shards = []
     for layer, made in _files.arrays(net, progress):

@@ -8,8 +8,9 @@ import warnings
 import tensorflow as tf
 
 from caffe2tf.formats import _reload
-from caffe2tf.formats.savedmodel import argument, serving
+from caffe2tf.formats.savedmodel import serving
 from caffe2tf.model import to_keras
+from caffe2tf.names import input_names
 
 
 def save(net, path, progress=None, quantize=False):
@@ -34,5 +35,5 @@ def save(net, path, progress=None, quantize=False):
         warnings.simplefilter("ignore")  # of the interpreter's move to another package
         interpreter = tf.lite.Interpreter(model_content=data, experimental_op_resolver_type=plain)
     runner = interpreter.get_signature_runner()
-    found = runner(**dict(zip(map(argument, net.inputs), given, strict=True)))
+    found = runner(**dict(zip(input_names(net).values(), given, strict=True)))
     return _reload.largest_difference(path, _reload.values(expected), [found[name] for name in expected])

@@ -1,5 +1,7 @@
 """Several values in, one value out: sums, maxima, reductions."""
 
+import functools
+
 import numpy as np
 
 from caffe2tf.caffe_pb2 import EltwiseParameter, ReductionParameter
@@ -26,6 +28,9 @@ class Eltwise(Layer, type="Eltwise", param="eltwise_param", fields="operation co
         operation = EltwiseParameter.EltwiseOp.Name(self.p.operation)
         if operation == "SUM" and self.p.coeff:
             xs = [x if c == 1 else x * c for x, c in zip(xs, self.p.coeff, strict=True)]
+        if not all(isinstance(x, keras.KerasTensor) for x in xs):  # Keras's layers take no constants
+            merge = {"PROD": keras.ops.multiply, "SUM": keras.ops.add, "MAX": keras.ops.maximum}[operation]
+            return functools.reduce(merge, xs)
         layer = {"PROD": keras.layers.Multiply, "SUM": keras.layers.Add, "MAX": keras.layers.Maximum}[operation]
         return layer(name=self.keras_name)(list(xs))
 

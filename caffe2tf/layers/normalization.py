@@ -101,10 +101,13 @@ class BatchNorm(Layer, type="BatchNorm", param="batch_norm_param", fields="use_g
     def build(self, keras, x):
         axis = to_keras(1, len(x.shape)) if len(x.shape) > 1 else 0
         if self._batch_statistics():
-            axes = [a for a in range(len(x.shape)) if a != axis]
+            axes = [a for a in range(len(x.shape)) if a != axis or len(x.shape) == 1]
             centred = x - keras.ops.mean(x, axis=axes, keepdims=True)
             variance = keras.ops.mean(centred * centred, axis=axes, keepdims=True)
             return centred / keras.ops.sqrt(variance + self.p.eps)
+        if len(x.shape) == 1:  # one channel, which Keras's layer does not know
+            mean, variance = (self.held(keras, x, name) for name in ("moving_mean", "moving_variance"))
+            return (x - mean) / keras.ops.sqrt(variance + self.p.eps)
         layer = keras.layers.BatchNormalization(
             axis=axis,
             epsilon=self.p.eps,

@@ -46,7 +46,10 @@ class Concat(Layer, type="Concat", param="concat_param", fields="axis concat_dim
     def build(self, keras, *xs):
         if len(xs) == 1:
             return keras.ops.copy(xs[0])
-        return keras.layers.Concatenate(axis=to_keras(self._axis(), len(xs[0].shape)), name=self.keras_name)(list(xs))
+        axis = to_keras(self._axis(), len(xs[0].shape))
+        if not all(isinstance(x, keras.KerasTensor) for x in xs):  # Keras's layers take no constants
+            return keras.ops.concatenate(list(xs), axis=axis)
+        return keras.layers.Concatenate(axis=axis, name=self.keras_name)(list(xs))
 
 
 class Slice(Layer, type="Slice", param="slice_param", fields="axis slice_dim slice_point", tops=(1, None)):

@@ -1,0 +1,188 @@
+"""People's pictures as they lie: list files, folders per class, names that carry the class, TFRecords."""
+
+import os
+import tempfile
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from caffe2tf import preprocess
+from caffe2tf.errors import Caffe2TFError, ParseError
+
+MEMORY_LIMIT = 4 << 30  # bytes of pictures or features that are held in memory; above it, in a file
+_READERS = 2
+
+
+class DataError(Caffe2TFError):
+    """Training data that cannot be used: labels, classes, splits, files that are not there."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Labelled pictures. `sources`: paths, or the bytes of an encoded picture; `labels`: numbers into `classes`."""
+
+    sources: tuple
+    labels: np.ndarray
+    classes: tuple
+
+    def __len__(self):
+        return len(self.sources)
+
+    def take(self, places):
+        return replace(self, sources=tuple(self.sources[i] for i in places), labels=self.labels[list(places)])
+
+    def counts(self):
+        """{class name: pictures}."""
+        found = Counter(self.labels.tolist())
+        return {name: found[index] for index, name in enumerate(self.classes)}
+
+
+def read(path, labels_from_names=False, classes=None):
+    """The Pictures that `path` means: a list file (`path label` a line), a folder per class, a folder of pictures whose
+    names carry the class (`cat.0.jpg`, with `labels_from_names`), or TFRecords (`image/encoded`, `image/class/label`).
+
+    `classes`: the names that the training set found, which a validation or test set must keep to. Raises DataError.
+    """
+    if os.path.isdir(path):
+        records = [os.path.join(path, f) for f in sorted(os.listdir(path)) if ".tfrecord" in f]
+        if records:
+            pairs = _records(records)
+        elif labels_from_names:
+            pairs = [(file, os.path.basename(file).split(".")[0]) for file in preprocess.find_images([path])]
+        else:
+            pairs = _folders(path)
+    elif not os.path.exists(path):
+        raise DataError(f"{path}: no such file or folder")
+    elif ".tfrecord" in os.path.basename(path):
+        pairs = _records([path])
+    else:
+        pairs = _list(path)
+    return _labelled(path, pairs, classes)
+
+
+def _folders(path):
+    names = [name for name in sorted(os.listdir(path)) if os.path.isdir(os.path.join(path, name))]
+    if not names:
+        raise DataError(f"{path}: holds no folders, expected one for each class (or --labels-from-names for cat.0.jpg)")
+    return [(file, name) for name in names for file in preprocess.find_images([os.path.join(path, name)])]
+
+
+def _list(path):
+    base, pairs, missing = os.path.dirname(path), [], []
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            name, _, label = line.strip().rpartition(" ")
+            if not name:
+                raise DataError(f"{path}:{number}: '{line.strip()[:60]}'; takes a path and a label")
+            whole = os.path.join(base, name.strip())
+            if not os.path.exists(whole):
+                missing.append(name.strip())
+            pairs.append((whole, label))
+    if missing:
+        few = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
+        raise DataError(f"{path}: {len(missing)} of {len(pairs)} files are not there: {few}")
+    return pairs
+
+
+def _records(paths):
+    import tensorflow as tf
+
+    pairs = []
+    keys = {
+        "image/encoded": tf.io.FixedLenFeature([], tf.string),
+        "image/class/label": tf.io.FixedLenFeature([], tf.int64),
+    }
+    try:
+        for record in tf.data.TFRecordDataset(paths):
+            example = tf.io.parse_single_example(record, keys)
+            pairs.append((example["image/encoded"].numpy(), str(int(example["image/class/label"]))))
+    except tf.errors.OpError as error:
+        why = str(error.message).splitlines()[0]
+        raise DataError(f"{paths[0]}: is no TFRecord with image/encoded and image/class/label ({why})") from None
+    return pairs
+
+
+def _labelled(path, pairs, classes):
+    if not pairs:
+        raise DataError(f"{path}: holds no pictures")
+    names = [label for _, label in pairs]
+    numbers = all(name.lstrip("-").isdigit() for name in names)
+    if classes is None:
+        if numbers:
+            found = sorted({int(name) for name in names})
+            if found != list(range(found[-1] + 1)):
+                lacking = sorted(set(range(max(0, found[-1]) + 1)) - set(found))[:5]
+                raise DataError(
+                    f"{path}: labels go from {found[0]} to {found[-1]}, but lack {lacking}; they must be 0, 1, 2, ..."
+                )
+            classes = tuple(map(str, found))
+        else:
+            classes = tuple(sorted(set(names)))
+    places = {name: index for index, name in enumerate(classes)}
+    strange = sorted(set(names) - set(places))
+    if strange and not (numbers and all(int(name) < len(classes) for name in names)):
+        raise DataError(
+            f"{path}: labels {', '.join(strange[:3])} are not among the {len(classes)} classes of the training set"
+        )
+    if len(classes) < 2:
+        raise DataError(f"{path}: all pictures are of one class, '{classes[0]}'; takes at least two")
+    labels = [places.get(name, int(name) if numbers else None) for name in names]
+    return Pictures(tuple(source for source, _ in pairs), np.array(labels, np.int32), classes)
+
+
+def split(pictures, fractions, seed):
+    """Parts of `pictures` by `fractions`, each class alike, drawn with `seed`. Raises DataError for an empty class."""
+    if not 2 <= len(fractions) <= 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise DataError(f"--split {','.join(map(str, fractions))}; takes two or three shares that add up to 1")
+    random, parts = np.random.RandomState(seed), [[] for _ in fractions]
+    for index, name in enumerate(pictures.classes):
+        places = random.permutation(np.flatnonzero(pictures.labels == index))
+        edges = np.rint(np.cumsum([0, *fractions]) * len(places)).astype(int)
+        for part, start, end in zip(parts, edges, edges[1:], strict=False):
+            if start == end:
+                raise DataError(f"class '{name}' has {len(places)} pictures, too few for a split of {fractions}")
+            part.extend(places[start:end].tolist())
+    return [pictures.take(sorted(part)) for part in parts]
+
+
+def storage(shape, dtype):
+    """An array of that shape: in memory, or above MEMORY_LIMIT in a file that goes away with it."""
+    if np.prod(shape) * np.dtype(dtype).itemsize <= MEMORY_LIMIT:
+        return np.empty(shape, dtype)
+    return np.memmap(tempfile.TemporaryFile(prefix="caffe2tf-"), dtype, "w+", shape=tuple(shape))
+
+
+def decode(pictures, how, strict=False, step=lambda done: None):
+    """(uint8 (N, H, W, C) of every picture resized as `how` says, Pictures that could be read, lines on those that could
+    not). With `strict` the first unreadable one is an error."""
+    import io
+
+    if how.resize is None:
+        raise DataError("the network takes any size, so --resize must say which")
+    images = storage((len(pictures), *how.resize, how.channels), np.uint8)
+
+    def one(place):
+        source = pictures.sources[place]
+        try:
+            image = preprocess.read_image(
+                io.BytesIO(source) if isinstance(source, bytes) else source, how.channels == 1
+            )
+        except ParseError as error:
+            if strict:
+                raise DataError(str(error)) from None
+            return str(error)
+        images[place] = preprocess.resize(image, *how.resize, how.method)
+        step(1)
+        return None
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        bad = list(pool.map(one, range(len(pictures))))
+    good = [place for place, why in enumerate(bad) if why is None]
+    if not good:
+        raise DataError(f"none of the {len(pictures)} pictures can be read; the first: {bad[0]}")
+    kept = pictures.take(good)
+    return (images if len(good) == len(images) else images[good]), kept, [why for why in bad if why]

@@ -1,0 +1,115 @@
+"""What training leaves behind: models, weights, numbers, pictures and one page."""
+
+import base64
+import csv
+import html
+import json
+import os
+
+import numpy as np
+from sklearn import metrics
+
+from caffe2tf import formats, pictures
+from caffe2tf.errors import OutputError
+
+COLUMNS = ("stage", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lr")
+
+
+def open_folder(path, force):
+    """Makes the results folder. Raises OutputError where one is there with something in it, unless `force`."""
+    if os.path.isdir(path) and os.listdir(path) and not force:
+        raise OutputError(f"{path}: is in use; name another folder with --out, or -f/--force to write into it")
+    if os.path.exists(path) and not os.path.isdir(path):
+        raise OutputError(f"{path}: is a file; --out names a folder")
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be made: {error.strerror.lower()}") from None
+
+
+def models(folder, best, last, classes, settings):
+    """best.keras, best_saved_model/, best.h5, best.npz, last.npz, labels.txt, settings.json."""
+    for net, name in (
+        (best, "best.keras"),
+        (best, "best_saved_model/"),
+        (best, "best.h5"),
+        (best, "best.npz"),
+        (last, "last.npz"),
+    ):
+        formats.save(net, os.path.join(folder, name))
+    _text(folder, "labels.txt", "".join(f"{name}\n" for name in classes))
+    _text(folder, "settings.json", json.dumps(settings, indent=1) + "\n")
+    _text(folder, "deploy.prototxt", best.text())
+
+
+def history(folder, rows):
+    """history.csv and curves.png."""
+    with open(os.path.join(folder, "history.csv"), "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    pictures.curves(rows, os.path.join(folder, "curves.png"))
+
+
+def evaluation(folder, images, truth, probabilities, classes):
+    """metrics.csv, confusion.csv and .png, examples.png; returns {"accuracy", "classes": [...]}."""
+    guess = probabilities.argmax(1)
+    places = list(range(len(classes)))
+    matrix = metrics.confusion_matrix(truth, guess, labels=places)
+    values = metrics.precision_recall_fscore_support(truth, guess, labels=places, zero_division=0)
+    rows = [
+        {"class": name, "precision": p, "recall": r, "f1": f, "pictures": int(n)}
+        for name, p, r, f, n in zip(classes, *values, strict=True)
+    ]
+    with open(os.path.join(folder, "metrics.csv"), "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    with open(os.path.join(folder, "confusion.csv"), "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(
+            [
+                ["true \\ predicted", *classes],
+                *([name, *row] for name, row in zip(classes, matrix.tolist(), strict=True)),
+            ]
+        )
+    pictures.confusion(matrix, classes, os.path.join(folder, "confusion.png"))
+    wrong = np.flatnonzero(guess != truth)
+    shown = [*wrong[:6], *np.flatnonzero(guess == truth)[: 12 - min(6, len(wrong))]]
+    pictures.grid(
+        [images[i] for i in shown], [classes[truth[i]] for i in shown], [classes[guess[i]] for i in shown],
+        os.path.join(folder, "examples.png"),
+    )  # fmt: skip
+    return {"accuracy": float((guess == truth).mean()), "classes": rows}
+
+
+def page(folder, title, settings, rows, found, best_epoch):
+    """report.html, one self-contained page."""
+    table = "".join(
+        f"<tr><td>{html.escape(c['class'])}<td>{c['precision']:.3f}<td>{c['recall']:.3f}<td>{c['f1']:.3f}<td>{c['pictures']}"
+        for c in found["classes"]
+    )
+    used = "".join(f"<tr><td>{html.escape(str(k))}<td>{html.escape(str(v))}" for k, v in settings.items())
+    body = (
+        f"<h1>{html.escape(title)}</h1><p>accuracy <b>{found['accuracy']:.4f}</b> with the weights of epoch {best_epoch} of {len(rows)}</p>"
+        f"{_image(folder, 'curves.png')}<h2>Classes</h2><table><tr><th>class<th>precision<th>recall<th>F1<th>pictures{table}</table>"
+        f"<h2>Confusion</h2>{_image(folder, 'confusion.png')}<h2>Examples</h2>{_image(folder, 'examples.png')}"
+        f"<h2>Settings</h2><table>{used}</table>"
+    )
+    style = (
+        "body{font:15px/1.5 system-ui,sans-serif;max-width:960px;margin:2rem auto;padding:0 1rem}img{max-width:100%}"
+        "table{border-collapse:collapse;font-size:13px}td,th{padding:.2rem .8rem;text-align:left;border-bottom:1px solid #ddd}"
+    )
+    _text(
+        folder,
+        "report.html",
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><style>{style}</style><body>{body}</body></html>\n",
+    )
+
+
+def _image(folder, name):
+    with open(os.path.join(folder, name), "rb") as file:
+        return f"<img alt='{name}' src='data:image/png;base64,{base64.b64encode(file.read()).decode()}'>"
+
+
+def _text(folder, name, text):
+    formats.write_text(os.path.join(folder, name), text, force=True)

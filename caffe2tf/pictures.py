@@ -1,0 +1,60 @@
+"""Pictures of numbers: curves, a confusion matrix, a grid of images with what was seen in them."""
+
+import matplotlib
+
+matplotlib.use("Agg")  # files only, on machines without a screen
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+
+def _save(figure, path):
+    figure.savefig(path, dpi=120, bbox_inches="tight")
+    plt.close(figure)
+
+
+def curves(history, path):
+    """Loss and accuracy of training and validation by epoch, from rows of `history.csv`."""
+    epochs = range(1, len(history) + 1)
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.6))
+    for axis, name in zip(axes, ("loss", "accuracy"), strict=True):
+        axis.plot(epochs, [row[name] for row in history], label="training", color="#4c78a8")
+        axis.plot(epochs, [row[f"val_{name}"] for row in history], label="validation", color="#f58518")
+        axis.set(xlabel="epoch", ylabel=name)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.grid(alpha=0.3)
+        axis.legend()
+    _save(figure, path)
+
+
+def confusion(matrix, classes, path):
+    """Counts of true (rows) and predicted (columns) classes."""
+    size = min(20, 3 + 0.45 * len(classes))
+    figure, axis = plt.subplots(figsize=(size, size))
+    axis.imshow(matrix, cmap="Blues")
+    axis.set_xticks(range(len(classes)), classes, rotation=90)
+    axis.set_yticks(range(len(classes)), classes)
+    axis.set(xlabel="predicted", ylabel="true")
+    if len(classes) <= 40:
+        for (row, column), count in np.ndenumerate(matrix):
+            if count:
+                shade = "white" if count > matrix.max() / 2 else "black"
+                axis.text(column, row, str(count), ha="center", va="center", color=shade, fontsize=8)
+    _save(figure, path)
+
+
+def grid(images, truths, guesses, path):
+    """uint8 BGR images with their true and predicted class names, wrong ones in red."""
+    columns = min(6, len(images))
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(2.2 * columns, 2.6 * rows), squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, image, truth, guess in zip(axes.flat, images, truths, guesses, strict=False):
+        axis.imshow(image[:, :, ::-1] if image.shape[2] == 3 else image[:, :, 0], cmap="gray")
+        axis.set_title(
+            truth if truth == guess else f"{guess}\nnot {truth}",
+            fontsize=8,
+            color="black" if truth == guess else "#c0392b",
+        )
+    _save(figure, path)

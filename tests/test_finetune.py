@@ -1,0 +1,313 @@
+"""Training a new head on people's pictures: data as it lies, layers as named, no NaN unexplained, results that work."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from caffe2tf import formats
+from caffe2tf.cli import main
+from tests.conftest import inputs, layer, make
+
+tf = pytest.importorskip("tensorflow")
+pytest.importorskip("sklearn")
+from caffe2tf.errors import NetError  # noqa: E402
+from caffe2tf.finetune import data, plan, training  # noqa: E402
+
+COLOURS = {"blue": (30, 30, 220), "green": (30, 220, 30), "red": (220, 30, 30)}
+
+
+def run(*args, code=0):
+    result = CliRunner().invoke(main, [str(arg) for arg in args], catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A small AlexNet-like network and three classes of ten pictures, in a folder per class."""
+    monkeypatch.chdir(tmp_path)
+    text = inputs(data=(1, 3, 12, 12))
+    text += layer("Convolution", "convolution_param { num_output: 8 kernel_size: 3 }", tops=["c"], name="conv1")
+    text += layer("ReLU", bottoms=["c"], tops=["c"], name="relu1")
+    text += layer(
+        "Pooling", "pooling_param { pool: AVE kernel_size: 5 stride: 5 }", bottoms=["c"], tops=["p"], name="pool"
+    )
+    text += layer("InnerProduct", "inner_product_param { num_output: 16 }", bottoms=["p"], tops=["h"], name="fc7")
+    text += layer("ReLU", bottoms=["h"], tops=["h"], name="relu7") + layer(
+        "Dropout", bottoms=["h"], tops=["h"], name="drop7"
+    )
+    text += layer("InnerProduct", "inner_product_param { num_output: 10 }", bottoms=["h"], tops=["s"], name="fc8")
+    text += layer("Softmax", bottoms=["s"], tops=["prob"], name="prob")
+    random = np.random.RandomState(1)
+    blobs = {
+        "conv1": [random.randn(8, 3, 3, 3) * 0.05, (8,)],
+        "fc7": [random.randn(16, 32) * 0.05, (16,)],
+        "fc8": [(10, 16), (10,)],
+    }
+    make(tmp_path, text, blobs)
+    for name, colour in COLOURS.items():
+        (tmp_path / "train" / name).mkdir(parents=True)
+        for index in range(10):
+            noise = random.randint(-25, 26, (14, 16, 3))
+            Image.fromarray(np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)).save(
+                tmp_path / "train" / name / f"{index}.png"
+            )
+    return tmp_path
+
+
+NET = ["net.caffemodel", "-p", "net.prototxt"]
+
+
+def load():
+    return formats.load("net.prototxt", "net.caffemodel")
+
+
+# ------------------------------------------------------------------------------------------------ data
+
+
+def test_every_way_that_data_lies(here):
+    folders = data.read("train")
+    assert (len(folders), folders.classes) == (30, ("blue", "green", "red"))
+    (here / "list.txt").write_text("".join(f"train/{n}/{i}.png {n}\n" for n in COLOURS for i in range(10)))
+    listed = data.read("list.txt")
+    assert listed.classes == folders.classes
+    assert listed.labels.tolist() == folders.labels.tolist()
+    (here / "numbers.txt").write_text(
+        "".join(f"train/{n}/{i}.png {k}\n" for k, n in enumerate(COLOURS) for i in range(10))
+    )
+    assert data.read("numbers.txt").classes == ("0", "1", "2")
+    (here / "flat").mkdir()
+    with tf.io.TFRecordWriter("train.tfrecord") as writer:
+        for index, name in enumerate(COLOURS):
+            for i in range(10):
+                encoded = (here / "train" / name / f"{i}.png").read_bytes()
+                (here / "flat" / f"{name}.{i}.png").write_bytes(encoded)
+                feature = {
+                    "image/encoded": tf.train.Feature(bytes_list=tf.train.BytesList(value=[encoded])),
+                    "image/class/label": tf.train.Feature(int64_list=tf.train.Int64List(value=[index])),
+                }
+                writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+    assert data.read("flat", labels_from_names=True).counts() == dict.fromkeys(COLOURS, 10)
+    records = data.read("train.tfrecord")
+    assert records.labels.tolist() == folders.labels.tolist()
+    from caffe2tf.preprocess import Preprocessing
+
+    how = Preprocessing((12, 12))
+    np.testing.assert_array_equal(data.decode(records, how)[0], data.decode(folders, how)[0])
+
+
+def test_split_is_stratified_and_seeded(here):
+    pictures = data.read("train")
+    parts = data.split(pictures, (0.8, 0.1, 0.1), 3)
+    assert [part.counts() for part in parts] == [dict.fromkeys(COLOURS, n) for n in (8, 1, 1)]
+    again = data.split(pictures, (0.8, 0.1, 0.1), 3)
+    assert [part.sources for part in parts] == [part.sources for part in again]
+    assert parts[0].sources != data.split(pictures, (0.8, 0.1, 0.1), 4)[0].sources
+    assert len({source for part in parts for source in part.sources}) == 30
+
+
+def test_bad_data_is_one_line(here):
+    (here / "one").mkdir()
+    (here / "train" / "blue" / "0.png").rename(here / "one" / "x.png")
+    (here / "missing.txt").write_text("nothing.png 0\ntrain/red/1.png 1\n")
+    (here / "gap.txt").write_text("train/red/1.png 0\ntrain/red/2.png 2\n")
+    (here / "same.txt").write_text("train/red/1.png a\ntrain/red/2.png a\n")
+    (here / "lone.txt").write_text("picture\n")
+    (here / "text.tfrecord").write_text("hello")
+    for path, why in [
+        ("nowhere", "nowhere: no such file or folder"),
+        ("one", "holds no folders, expected one for each class"),
+        ("missing.txt", "1 of 2 files are not there: nothing.png"),
+        ("gap.txt", r"labels go from 0 to 2, but lack \[1\]"),
+        ("same.txt", "all pictures are of one class, 'a'"),
+        ("lone.txt", "lone.txt:1: 'picture'; takes a path and a label"),
+        ("text.tfrecord", "(is no TFRecord with image/encoded|holds no pictures)"),
+    ]:
+        with pytest.raises(data.DataError, match=why):
+            data.read(path)
+    pictures = data.read("train")
+    with pytest.raises(data.DataError, match="two or three shares that add up to 1"):
+        data.split(pictures, (0.5, 0.2), 0)
+    with pytest.raises(data.DataError, match="too few for a split"):
+        data.split(pictures.take(range(7, 14)), (0.98, 0.01, 0.01), 0)
+    (here / "strange.txt").write_text("train/red/1.png strange\ntrain/red/2.png red\n")
+    with pytest.raises(data.DataError, match="labels strange are not among the 3 classes"):
+        data.read("strange.txt", classes=pictures.classes)
+
+
+# ------------------------------------------------------------------------------------------------ layers
+
+
+def test_a_new_head_alone_starts_fresh(here):
+    net = load()
+    work = plan.make(net, 3, ["fc8"])
+    assert (work.head, work.fresh, work.trained, work.logits) == ("fc8", True, ("fc8",), "s")
+    assert work.frontier == ("h",)
+    assert [node.row.name for node in work.top.nodes][1:] == ["drop7", "fc8", "prob"]
+    assert work.net.weights["fc8"]["kernel"].shape == (16, 3)
+    np.testing.assert_array_equal(work.net.weights["fc7"]["kernel"], net.weights["fc7"]["kernel"])
+    both = plan.make(net, 3, ["fc*"])
+    assert both.trained == ("fc7", "fc8")
+    assert both.frontier == ("p",)
+    assert plan.make(net, 3, ["all"]).base is None
+    kept = plan.make(net, 10, ["fc8"])
+    assert not kept.fresh
+    np.testing.assert_array_equal(kept.net.weights["fc8"]["kernel"], net.weights["fc8"]["kernel"])
+
+
+def test_a_relu_after_a_new_head_is_bypassed(tmp_path):
+    text = inputs(data=(1, 3, 8, 8)) + layer(
+        "Convolution", "convolution_param { num_output: 4 kernel_size: 1 }", tops=["c"], name="c"
+    )
+    text += layer("ReLU", bottoms=["c"], tops=["c"], name="r")
+    text += layer("Pooling", "pooling_param { pool: AVE global_pooling: true }", bottoms=["c"], name="p")
+    net = formats.load(*make(tmp_path, text, {"c": [(4, 3, 1, 1), (4,)]}))
+    work = plan.make(net, 2, ["c"])
+    assert [node.row.name for node in work.net.nodes] == ["data", "c", "p"]
+    assert work.logits == "top"
+
+
+def test_layers_that_cannot_train_are_named(here):
+    net = load()
+    with pytest.raises(NetError, match="no layer 'fc9'; nearest: fc8, fc7"):
+        plan.make(net, 3, ["fc9"])
+    with pytest.raises(
+        plan.PlanError, match=r"layer 'pool' \(Pooling\) has no weights to train; those that have: conv1, fc7, fc8"
+    ):
+        plan.make(net, 3, ["pool"])
+    with pytest.raises(plan.PlanError, match=r"--layers x\* names no layer with weights"):
+        plan.make(net, 3, ["x*"])
+    with pytest.raises(plan.PlanError, match="the head 'fc8' gives 10 classes, the data has 3: name it in --layers"):
+        plan.make(net, 3, ["fc7"])
+
+
+# ------------------------------------------------------------------------------------------------ the command
+
+
+def finetune(*args, code=0):
+    return run("finetune", *NET, *args, code=code)
+
+
+def test_results_work_and_reload_to_the_same_accuracy(here):
+    result = finetune("--layers", "fc8", "--epochs", "8", "--lr", "0.01", "--split", "0.6,0.2,0.2", "--data", "train")
+    assert "trains fc8; the head 'fc8' starts fresh" in result.stderr
+    assert "training: 18 pictures of 3 classes (blue 6, green 6, red 6)" in result.stderr
+    assert "frozen features are computed once" in result.stderr
+    names = {path.name for path in (here / "finetuned").iterdir()}
+    assert names == {
+        "best.keras", "best_saved_model", "best.h5", "best.npz", "last.npz", "labels.txt", "settings.json", "deploy.prototxt",
+        "history.csv", "curves.png", "metrics.csv", "confusion.csv", "confusion.png", "examples.png", "report.html", "tensorboard",
+    }  # fmt: skip
+    with open("finetuned/history.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["stage", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lr"]
+    assert len(rows) == 8
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+
+    # Frozen weights are untouched, bit for bit; the results are a network like any other.
+    best, net = formats.load("finetuned/deploy.prototxt", "finetuned/best.npz"), load()
+    for name in ("conv1", "fc7"):
+        for key, array in net.weights[name].items():
+            assert best.weights[name][key].tobytes() == array.tobytes()
+
+    # The saved model, read again, is as good as the report says.
+    with open("finetuned/metrics.csv") as file:
+        recall = {row["class"]: float(row["recall"]) for row in csv.DictReader(file)}
+    test = data.split(data.read("train"), (0.6, 0.2, 0.2), 0)[2]
+    said = json.loads(run("classify", "finetuned", *test.sources, "--json").stdout)["images"]
+    right = {name: [] for name in recall}
+    for item, label in zip(said, test.labels, strict=True):
+        right[test.classes[label]].append(item["top"][0]["name"] == test.classes[label])
+    assert {name: float(np.mean(hits)) for name, hits in right.items()} == pytest.approx(recall)
+    assert f"test accuracy {np.mean([hit for hits in right.values() for hit in hits]):.4f}" in result.stdout
+
+
+def test_a_results_folder_in_use_is_not_touched(here):
+    (here / "finetuned").mkdir()
+    (here / "finetuned" / "mine.txt").write_text("mine")
+    result = finetune("--layers", "fc8", "--epochs", "1", code=1)
+    assert "finetuned: is in use; name another folder with --out" in result.stderr
+    assert [path.name for path in (here / "finetuned").iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("options", [["--optimizer", "adam"], ["--augment", "mirror,crop,colour"], ["--dropout", "0"],
+                                     ["--schedule", "cosine"], ["--label-smoothing", "0.1"], ["--clip", "1"]])  # fmt: skip
+def test_options_train(options, here):
+    finetune("--layers", "fc7,fc8", "--epochs", "2", "--lr", "0.001", *options)
+    with open("finetuned/history.csv") as file:
+        assert all(np.isfinite(float(row["loss"])) for row in csv.DictReader(file))
+
+
+def test_runs_repeat_by_their_seed(here):
+    for out in ("a", "b"):
+        finetune("--layers", "all", "--epochs", "2", "--out", out, "--seed", "5", "-q")
+    assert (here / "a" / "history.csv").read_text() == (here / "b" / "history.csv").read_text()
+
+
+def test_a_loss_that_is_not_finite_says_why(here):
+    result = finetune("--layers", "all", "--epochs", "3", "--lr", "1e30", code=1)
+    lines = [line for line in result.stderr.splitlines() if line.startswith("caffe2tf:")]
+    assert len(lines) == 1
+    for part in ("the loss is", "learning rate 1e+30", "largest gradient", "reach", "Try --lr"):
+        assert part in lines[0]
+    assert not (here / "finetuned" / "best.keras").exists()
+
+
+def test_unreadable_pictures_are_skipped_and_counted(here):
+    (here / "train" / "red" / "bad.png").write_text("hello")
+    result = finetune("--layers", "fc8", "--epochs", "1")
+    assert "1 of " in result.stderr
+    assert "cannot be read and are skipped" in result.stderr
+    strict = finetune("--layers", "fc8", "--epochs", "1", "--strict", "--out", "other", code=1)
+    assert "bad.png: is not a picture" in strict.stderr
+
+
+def test_a_validation_set_smaller_than_a_batch(here):
+    (here / "val.txt").write_text("train/red/1.png red\ntrain/blue/1.png blue\ntrain/green/1.png green\n")
+    finetune("--layers", "fc8", "--epochs", "1", "--val", "val.txt", "--batch-size", "64")
+
+
+def test_no_data_says_what_to_type(here):
+    (here / "train").rename(here / "elsewhere")
+    assert "name it: --data LIST.txt" in finetune("--layers", "fc8", code=1).stderr
+
+
+def test_cached_features_are_what_the_whole_network_computes(here):
+    from caffe2tf import preprocess
+
+    net = load()
+    how, _ = preprocess.of(net)
+    images, pictures, _ = data.decode(data.read("train"), how)
+    work = plan.make(net, 3, ["fc8"])
+    (stored,) = training.features(work, images, how)
+    from caffe2tf.model import forward
+
+    batch = np.stack([how.apply(image) for image in images])
+    np.testing.assert_allclose(stored, forward(net, {"data": batch})["h"], rtol=1e-5, atol=1e-5)
+    assert len(pictures) == len(stored)
+
+
+def test_cats_and_dogs(shared):
+    """Head only, 80/20, mean of three seeds."""
+    from caffe2tf import preprocess
+
+    folder = shared / "models" / "squeezenet_v1.0"
+    net = formats.load(str(folder / "deploy.prototxt"), str(folder / "squeezenet_v1.0.caffemodel"))
+    how, _ = preprocess.of(net)
+    images, pictures, _ = data.decode(data.read(str(shared / "cats_dogs"), labels_from_names=True), how)
+    (features,) = training.features(plan.make(net, 2, ["conv_final"]), images, how)
+    places = {source: place for place, source in enumerate(pictures.sources)}
+    accuracies = []
+    for seed in range(3):
+        sets = [
+            training.Examples([features[[places[source] for source in part.sources]]], part.labels)
+            for part in data.split(pictures, (0.8, 0.2), seed)
+        ]
+        settings = training.Settings(epochs=8, lr=1e-4, schedule="cosine", seed=seed)
+        outcome = training.train(plan.make(net, 2, ["conv_final"], seed=seed), settings, *sets)
+        accuracies.append(outcome.history[outcome.best_epoch - 1]["val_accuracy"])
+    assert np.mean(accuracies) >= 0.95
