@@ -74,7 +74,9 @@ def evaluation(folder, images, truth, probabilities, classes):
         )
     pictures.confusion(matrix, classes, os.path.join(folder, "confusion.png"))
     wrong = np.flatnonzero(guess != truth)
-    shown = [*wrong[:6], *np.flatnonzero(guess == truth)[: 12 - min(6, len(wrong))]]
+    right = np.flatnonzero(guess == truth)
+    spread = right[np.linspace(0, len(right) - 1, 12 - min(6, len(wrong))).astype(int)] if len(right) else right
+    shown = [*wrong[:6], *spread]
     pictures.grid(
         [images[i] for i in shown], [classes[truth[i]] for i in shown], [classes[guess[i]] for i in shown],
         os.path.join(folder, "examples.png"),
