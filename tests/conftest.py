@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from google.protobuf import text_format
 
 from caffe2tf import caffe_pb2, formats
+from caffe2tf.cli import main
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = ROOT / "golden"
@@ -41,6 +43,13 @@ def alexnet(tmp_path_factory):
     path = tmp_path_factory.mktemp("alexnet") / "bvlc_alexnet.caffemodel"
     sample.write(path)
     return path
+
+
+def run(*args, code=0):
+    """Runs a command of ours and returns click's result; its exit code must be `code`."""
+    result = CliRunner().invoke(main, [str(arg) for arg in args], catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result
 
 
 def parameter(text):

@@ -4,19 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
-from caffe2tf.cli import main
-from tests.conftest import inputs, layer, make
+from tests.conftest import inputs, layer, make, run
 
 pytest.importorskip("keras")
-
-
-def run(*args, code=0):
-    result = CliRunner().invoke(main, [str(arg) for arg in args], catch_exceptions=False)
-    assert result.exit_code == code, result.output
-    return result
 
 
 @pytest.fixture

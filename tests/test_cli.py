@@ -8,10 +8,9 @@ import sys
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from caffe2tf.cli import main
-from tests.conftest import GOLDEN, inputs, layer, make
+from tests.conftest import GOLDEN, inputs, layer, make, run
 
 V1 = str(GOLDEN / "formats" / "v1" / "net.caffemodel")
 
@@ -20,12 +19,6 @@ V1 = str(GOLDEN / "formats" / "v1" / "net.caffemodel")
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def run(*args, code=0):
-    result = CliRunner().invoke(main, [str(arg) for arg in args], catch_exceptions=False)
-    assert result.exit_code == code, result.output
-    return result
 
 
 def test_convert_as_typed(here):

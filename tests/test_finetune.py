@@ -5,12 +5,10 @@ import json
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
 from caffe2tf import formats
-from caffe2tf.cli import main
-from tests.conftest import inputs, layer, make
+from tests.conftest import inputs, layer, make, run
 
 tf = pytest.importorskip("tensorflow")
 pytest.importorskip("sklearn")
@@ -18,12 +16,6 @@ from caffe2tf.errors import NetError  # noqa: E402
 from caffe2tf.finetune import data, plan, training  # noqa: E402
 
 COLOURS = {"blue": (30, 30, 220), "green": (30, 220, 30), "red": (220, 30, 30)}
-
-
-def run(*args, code=0):
-    result = CliRunner().invoke(main, [str(arg) for arg in args], catch_exceptions=False)
-    assert result.exit_code == code, result.output
-    return result
 
 
 @pytest.fixture

@@ -5,23 +5,15 @@ import zipfile
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 import caffe2tf
 from caffe2tf import formats, names
-from caffe2tf.cli import main
 from caffe2tf.errors import Caffe2TFError, NetError, OutputError, WeightMismatch
-from tests.conftest import GOLDEN, inputs, layer, load, make
+from tests.conftest import GOLDEN, inputs, layer, load, make, run
 
 pytest.importorskip("keras")
 CONV = "convolution_param { num_output: 2 kernel_size: 1 }"
 STRANGE = ["a b", "a:0", "größe", "a@#", "_a", "-a", "a+b|c", "a/b", "..", "1c"]
-
-
-def run(*args, code=0):
-    result = CliRunner().invoke(main, [str(arg) for arg in args], catch_exceptions=False)
-    assert result.exit_code == code, result.output
-    return result
 
 
 def test_strange_layer_names_go_to_every_format(tmp_path):

@@ -6,12 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from caffe2tf import formats, golden
-from caffe2tf.cli import main
 from caffe2tf.golden import GoldenError
-from tests.conftest import GOLDEN, cases, load
+from tests.conftest import GOLDEN, cases, load, run
 
 keras = pytest.importorskip("keras")
 from caffe2tf import device, report  # noqa: E402
@@ -303,12 +301,6 @@ def test_probabilities():
 
 
 # ------------------------------------------------------------------------------------------------ the command
-
-
-def run(*args, code=0):
-    result = CliRunner().invoke(main, [str(arg) for arg in args], catch_exceptions=False)
-    assert result.exit_code == code, result.output
-    return result
 
 
 def test_command_prints_numbers(alexnet, tmp_path, monkeypatch):
