@@ -9,8 +9,6 @@ from caffe2tf.errors import Caffe2TFError
 from caffe2tf.finetune.data import storage
 from caffe2tf.layout import keras_order
 
-SCHEDULES = ("constant", "step", "cosine", "piecewise")
-OPTIMIZERS = ("sgd", "adam")
 _FEATURE_BATCH = 32
 
 
@@ -61,7 +59,7 @@ class Examples:
 
 @dataclass
 class Outcome:
-    """The trained top network at its best and last epoch, the history, and predictions on the validation set."""
+    """The trained top network at its best and last epoch, and the history, a row for each epoch."""
 
     best: object
     last: object
@@ -91,7 +89,7 @@ def pictures(images, labels, how, augment):
     def make(places, random, training):
         batch = []
         for place in places:
-            image, shown = images[place], how
+            image = images[place]
             if training and "mirror" in augment and random.rand() < 0.5:
                 image = image[:, ::-1]
             if training and "colour" in augment:
@@ -101,7 +99,7 @@ def pictures(images, labels, how, augment):
                 (height, width), (h, w) = image.shape[:2], how.crop
                 top, left = random.randint(height - h + 1), random.randint(width - w + 1)
                 image = image[top : top + h, left : left + w]
-            batch.append(shown.apply(image))
+            batch.append(how.apply(image))
         return [np.stack(batch).transpose(0, 2, 3, 1)]
 
     return Examples([images], labels, make)

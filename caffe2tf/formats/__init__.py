@@ -29,14 +29,17 @@ def module(name):
 
 def describe(name):
     """The first line of the format's docstring, without importing what the format needs."""
-    with open(os.path.join(__path__[0], f"{name}.py"), encoding="utf-8") as file:
-        return ast.get_docstring(ast.parse(file.read())).splitlines()[0]
+    return ast.get_docstring(_tree(name)).splitlines()[0]
 
 
 def readable(name):
     """Whether the format can be read back, without importing it."""
+    return any(isinstance(node, ast.FunctionDef) and node.name == "load" for node in _tree(name).body)
+
+
+def _tree(name):
     with open(os.path.join(__path__[0], f"{name}.py"), encoding="utf-8") as file:
-        return any(isinstance(node, ast.FunctionDef) and node.name == "load" for node in ast.parse(file.read()).body)
+        return ast.parse(file.read())
 
 
 def talks(name):

@@ -72,8 +72,7 @@ def write_places(path, places, progress=None):
 def check(path, force):
     """(folder, name) of a target. Raises OutputError where the folder does not exist or is not writable, or, without
     `force`, the target exists."""
-    path = str(path).rstrip("/" + os.sep)
-    folder, name = os.path.split(os.path.abspath(path))
+    folder, name = _place(path)
     if not os.path.isdir(folder):
         raise OutputError(f"{path}: its folder does not exist; make it first")
     if not os.access(folder, os.W_OK | os.X_OK):
@@ -83,9 +82,14 @@ def check(path, force):
     return folder, name
 
 
+def _place(path):
+    """(folder, name) of a result, a folder's trailing slash aside."""
+    return os.path.split(os.path.abspath(str(path).rstrip("/" + os.sep)))
+
+
 def size(path):
     """The bytes of a result: a file, a folder, or the parts of a checkpoint."""
-    folder, name = os.path.split(os.path.abspath(str(path).rstrip("/" + os.sep)))
+    folder, name = _place(path)
     total = 0
     for entry in os.listdir(folder):
         if _belongs(entry, name):

@@ -152,9 +152,6 @@ class Layer:
                 where = "" if axes is None else f" outside axes {sorted(set(range(len(first))) - set(axes))}"
                 self.fail(f"bottoms of shapes {first} and {other}; must be equal{where}")
 
-    def count(self, shape):
-        return math.prod(shape)
-
     def take_blobs(self, blobs):
         """Caffe's arrays in the shapes that the row wants, from the file's Blobs; the legacy four extents are told apart.
 

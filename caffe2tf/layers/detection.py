@@ -89,14 +89,14 @@ class DetectionOutput(
     def __init__(self, proto, bottoms):
         super().__init__(proto, bottoms)
         p, nms = self.p, self.p.nms_param
-        self.priors, self.classes = self.count(bottoms[2][2:]) // 4, p.num_classes
+        self.priors, self.classes = math.prod(bottoms[2][2:]) // 4, p.num_classes
         if not p.share_location:
             self.fail("share_location false is not computed; takes true")
         if p.code_type == PriorBoxParameter.CORNER_SIZE:
             self.fail("code_type CORNER_SIZE is not computed; takes CORNER or CENTER_SIZE")
         if nms.eta != 1:
             self.fail(f"nms_param sets eta {nms.eta}; only 1 is computed")
-        if self.count(bottoms[0][1:]) != self.priors * 4 or self.count(bottoms[1][1:]) != self.priors * self.classes:
+        if math.prod(bottoms[0][1:]) != self.priors * 4 or math.prod(bottoms[1][1:]) != self.priors * self.classes:
             self.fail(
                 f"bottoms of shapes {bottoms[0]} and {bottoms[1]} for {self.priors} priors of {self.classes} classes"
             )

@@ -1,5 +1,7 @@
 """Recurrent layers, unrolled over their known number of steps (recurrent_layer.cpp)."""
 
+import math
+
 from caffe2tf.layers.base import Layer, Weight
 
 
@@ -22,7 +24,7 @@ class _Recurrent(Layer, type=""):
             self.fail(f"bottoms of shapes {bottoms[0]} and {bottoms[1]}; takes x (T, N, ...) and cont (T, N)")
         self.steps, self.items = bottoms[0][:2]
         self.size = self.p.num_output
-        self.inputs = self.count(bottoms[0][2:])
+        self.inputs = math.prod(bottoms[0][2:])
         for state in bottoms[len(bottoms) - hidden :]:
             if tuple(state) != (1, self.items, self.size):
                 self.fail(f"state of shape {state}; takes {(1, self.items, self.size)}")
@@ -36,7 +38,7 @@ class _Recurrent(Layer, type=""):
         return True
 
     def multiply_adds(self):
-        return self.steps * sum(self.count(weight.shape) for weight in self.blobs() if len(weight.shape) == 2)
+        return self.steps * sum(math.prod(weight.shape) for weight in self.blobs() if len(weight.shape) == 2)
 
     def _dense(self, keras, name, units, bias=None):
         layer = keras.layers.Dense(
@@ -76,7 +78,7 @@ class LSTM(
         )
 
     def blobs(self):
-        static = [self._matrix("static_kernel", self.count(self.bottoms[2][1:]))] if self.has_static else []
+        static = [self._matrix("static_kernel", math.prod(self.bottoms[2][1:]))] if self.has_static else []
         bias = Weight("bias", (4 * self.size,), (4, self.size), None, (4 * self.size,), (0, 1, 3, 2))
         return [self._matrix("kernel", self.inputs), bias, *static, self._matrix("recurrent_kernel", self.size)]
 
@@ -132,7 +134,7 @@ class RNN(
         return Weight(name, (self.size, inputs), axes=(1, 0))
 
     def blobs(self):
-        static = [self._matrix("static_kernel", self.count(self.bottoms[2][1:]))] if self.has_static else []
+        static = [self._matrix("static_kernel", math.prod(self.bottoms[2][1:]))] if self.has_static else []
         out = [self._matrix("output_kernel", self.size), Weight("output_bias", (self.size,))]
         bias = Weight("bias", (self.size,))
         return [self._matrix("kernel", self.inputs), bias, *static, self._matrix("recurrent_kernel", self.size), *out]
