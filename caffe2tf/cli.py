@@ -1,5 +1,6 @@
 """The command line: declarations and printing. What is done stands in the modules that each command imports."""
 
+import contextlib
 import json
 import os
 import sys
@@ -29,16 +30,13 @@ class _Group(click.Group):
 
 
 def _shapes(ctx, param, values):
-    shapes = {}
-    for value in values:
-        name, _, dims = value.rpartition("=")
-        extents = tuple(int(n) for n in dims.split(",") if n.strip().isdecimal() and n.isascii())
-        if len(extents) != dims.count(",") + 1 or 0 in extents:
-            raise click.BadParameter(f"'{value}'; takes N,C,H,W or NAME=N,C,H,W, whole numbers above 0")
-        if (name or None) in shapes:
-            raise click.BadParameter(f"'{value}'; a second shape for the same input")
-        shapes[name or None] = extents
-    return shapes
+    from caffe2tf.errors import NetError
+    from caffe2tf.net import parse_shapes
+
+    try:
+        return parse_shapes(values) if values else {}
+    except NetError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 _FILE = click.Path(dir_okay=True, path_type=str)
@@ -373,87 +371,105 @@ def classify(model, images, prototxt, count, labels, device, input_shapes, as_js
         terminal.bars(path, [(name, p) for _, name, p in top])
 
 
-@main.command()
+class _Finetune(click.Command):
+    """Its options are the settings, which say themselves what they take; they are loaded when asked for."""
+
+    def get_params(self, ctx):
+        from caffe2tf.finetune import settings
+
+        said = [name for name in settings.OPTIONS if name not in ("model", "prototxt", "input_shape")]
+        first, *rest = super().get_params(ctx)
+        return [first, *map(_setting, said), *rest]
+
+
+def _setting(name):
+    from caffe2tf.finetune import settings
+
+    known = settings.OPTIONS[name]
+
+    def take(ctx, param, value):
+        try:
+            return value if value is None else settings.convert(name, value, "value")
+        except settings.RecipeError as error:
+            raise click.BadParameter(str(error).removeprefix("value: ")) from None
+
+    flag = {"is_flag": True} if known.default is False else {"metavar": known.metadata["metavar"], "type": str}
+    shown = known.default is not None and known.default is not False and known.default != ""
+    return click.Option(
+        [f"--{name.replace('_', '-')}"], default=known.default, show_default=shown, help=known.metadata["help"],
+        callback=take, **flag,
+    )  # fmt: skip
+
+
+@main.command(cls=_Finetune)
 @click.argument("model", type=_FILE, required=False)
 @_prototxt
-@click.option("--layers", required=True, metavar="NAME,...", help="What trains: names, globs, or all.")
-@click.option("--head", metavar="NAME", help="The layer that gives the classes.  [default: the last with weights]")
-@click.option("--data", type=_FILE, help="List file, folder per class, or TFRecords.  [default: train.txt or train/]")
-@click.option("--val", type=_FILE, help="Validation set, as --data.")
-@click.option("--test", type=_FILE, help="Test set, as --data.")
-@click.option("--split", default="0.8,0.2", show_default=True, help="Shares of training, validation, test.")
-@click.option("--labels-from-names", is_flag=True, help="The class is the file name up to the first dot.")
-@click.option("--strict", is_flag=True, help="Stop at a picture that cannot be read.")
-@click.option("--epochs", type=click.IntRange(1), default=20, show_default=True)
-@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
-@click.option("--lr", type=click.FloatRange(0, min_open=True), default=1e-4, show_default=True, help="Learning rate.")
-@click.option(
-    "--head-lr",
-    type=click.FloatRange(0),
-    default=10.0,
-    show_default=True,
-    help="How many times faster the head learns.",
-)
-@click.option(
-    "--schedule", type=click.Choice(["constant", "step", "cosine", "piecewise"]), default="constant", show_default=True
-)
-@click.option("--optimizer", type=click.Choice(["sgd", "adam"]), default="sgd", show_default=True)
-@click.option("--weight-decay", type=click.FloatRange(0), default=5e-4, show_default=True)
-@click.option(
-    "--dropout", type=click.FloatRange(0, 1, max_open=True), help="Ratio of every Dropout layer, in training only."
-)
-@click.option("--label-smoothing", type=click.FloatRange(0, 1, max_open=True), default=0.0, show_default=True)
-@click.option("--clip", type=click.FloatRange(0, min_open=True), help="Largest norm of the gradients.")
-@click.option("--augment", metavar="mirror,crop,colour", default="", help="Chance in training.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--stage", "stages", multiple=True, metavar="'KEY=VALUE ...'", help="A stage of its own. Repeatable.")
+@click.option("--recipe", "file", type=_FILE, metavar="FILE.toml", help="All of these settings, as a file.")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out that was stopped.")
 @click.option("--out", default="finetuned", show_default=True, metavar="DIR", help="Folder of the results.")
-@_device
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|gpu[:N],...", help="Where it runs.")
 @_input_shape
 @_force
 @_quiet
 @_verbose
-def finetune(model, prototxt, input_shapes, device, out, force, quiet, verbose, **options):
+@click.pass_context
+def finetune(ctx, model, prototxt, stages, file, resume, out, device, input_shapes, force, quiet, verbose, **values):
     """Train a new head, or any layers, of MODEL on your own pictures.
 
     The head is replaced where the number of classes differs, and only it starts fresh. Frozen features are computed once.
-    The folder --out gets models, weights, history, metrics, pictures and report.html; `caffe2tf classify DIR IMAGE` uses
-    it.
+    A network text as MODEL starts from its fillers. The folder --out gets models, weights, history, metrics, pictures,
+    report.html and recipe.toml; `caffe2tf classify DIR IMAGE` uses it. Ctrl-C stops after a step, and --resume goes on.
 
     \b
     Examples:
       caffe2tf finetune --layers fc8
       caffe2tf finetune net.npz -p deploy.prototxt --layers fc7,fc8 --data flowers/ --epochs 50
+      caffe2tf finetune --stage "layers=fc8 lr=1e-3" --stage "layers=all lr=1e-5 dropout=0"
+      caffe2tf finetune --resume
     """
-    from caffe2tf import formats, terminal
+    from caffe2tf import terminal
+    from caffe2tf.finetune import recipe
 
-    model = _model_here(model)
-    net = formats.load(prototxt, model, input_shapes)
-    _notes(net.notes, quiet or not verbose)
+    apart = {"out", "device", "force", "quiet", "verbose", "resume", "file"}
+    given = ctx.get_parameter_source
+    typed = [name for name in ctx.params if name not in apart and given(name) != click.core.ParameterSource.DEFAULT]
+    if file and typed:
+        raise click.UsageError(f"--recipe says all settings; --{typed[0].replace('_', '-')} has no part beside it")
+    if resume and force:
+        raise click.UsageError("--resume goes on with what --force would replace")
     with terminal.hushed(verbose):
-        from caffe2tf import device as devices
-        from caffe2tf.finetune import command, training
+        from caffe2tf.finetune import command, placement, training
 
-        devices.choose(device)  # starts Keras
-        augment = tuple(filter(None, options.pop("augment").split(",")))
-        if strange := set(augment) - {"mirror", "crop", "colour"}:
-            raise click.BadParameter(f"--augment {', '.join(strange)}; takes mirror, crop, colour")
-        seed = options["seed"]
-        where = command.find_data(options.pop("data"))
-        kinds = options.pop("val"), options.pop("test"), command.shares(options.pop("split"))
-        sets = command.parts(where, *kinds, options.pop("labels_from_names"), seed)
-        layers = options.pop("layers").split(",")
-        rest = {key: options.pop(key) for key in ("head", "dropout", "strict")}
-        settings = training.Settings(**options, augment=augment)
-    say = (
-        (lambda line: None)
-        if quiet
-        else (lambda line: click.echo(line, err=not line.startswith(("epoch", "test", "validation"))))
-    )
-    with devices.running(device):
-        command.run(
-            net, layers, sets, settings, out, **rest, force=force, say=say,
-            bar=lambda what, total: terminal.progress(what, total, quiet, count=True),
-        )  # fmt: skip
+        made = recipe.read(file) if file else None
+        if typed or not (file or resume):
+            shape = ";".join(
+                f"{name}={','.join(map(str, s))}".removeprefix("None=") for name, s in input_shapes.items()
+            )
+            paths = {"model": _model_here(model), "prototxt": prototxt, "input_shape": shape or None}
+            made = recipe.of(values | paths | {"data": command.find_data(values["data"])}, stages)
+        if resume:
+            made = command.recall(out, made)
+    if made is None:
+        click.echo(f"{out}: the run is finished, there is nothing to go on with", err=True)
+        return
+
+    def say(line):
+        if not quiet:
+            click.echo(line, err=not line.startswith(("epoch", "test accuracy", "validation accuracy")))
+
+    def bar(what, total):
+        return terminal.progress(what, total, quiet, count=True)
+
+    try:
+        with contextlib.ExitStack() as stack:
+            with terminal.hushed(verbose):  # starts TensorFlow
+                place = stack.enter_context(placement.placed(device, made.precision))
+            run = command.Run(made, say if place.chief else lambda line: None, bar)
+            run.train(out, place, force, resume)
+    except training.Stopped as stopped:
+        click.echo(f"caffe2tf: {stopped}; go on with: caffe2tf finetune --resume --out {out}", err=True)
+        sys.exit(130)
 
 
 @main.command()

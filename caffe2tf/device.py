@@ -8,6 +8,8 @@ from caffe2tf.errors import Caffe2TFError
 # Tolerances on the relative L2 error of a blob: float32 sums in another order differ by a few 1e-7 a layer; TF32 rounds
 # factors to 10 bits and half precision rounds every value to 10 bits (2^-11 = 5e-4), over some twenty layers.
 TOLERANCES = {"float32": 1e-5, "tf32": 1e-2, "mixed_float16": 2e-2}
+# bfloat16 rounds to 7 bits: good enough to train with, too coarse to prove anything.
+PRECISIONS = (*TOLERANCES, "mixed_bfloat16")
 
 
 class DeviceError(Caffe2TFError):
@@ -62,15 +64,24 @@ def running(device="auto", precision="float32"):
     import keras
 
     where, name = choose(device)
-    if precision not in TOLERANCES:
-        raise DeviceError(f"no precision '{precision}'; takes {', '.join(TOLERANCES)}")
     if precision == "tf32" and where.startswith("cpu"):
         raise DeviceError("--precision tf32 needs a GPU that has it; this runs on the cpu")
+    with computing_in(precision), keras.device(where):
+        yield {"device": name, "precision": precision, "backend": _backend()}
+
+
+@contextlib.contextmanager
+def computing_in(precision):
+    """Keras's dtype policy and TF32 for the block, as they were afterwards. Raises DeviceError."""
+    import keras
+
+    if precision not in PRECISIONS:
+        raise DeviceError(f"no precision '{precision}'; takes {', '.join(PRECISIONS)}")
     policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_float16" if precision == "mixed_float16" else "float32")
+    keras.config.set_dtype_policy(precision if precision.startswith("mixed_") else "float32")
     try:
-        with _tf32(precision == "tf32"), keras.device(where):
-            yield {"device": name, "precision": precision, "backend": _backend()}
+        with _tf32(precision == "tf32"):
+            yield
     finally:
         keras.config.set_dtype_policy(policy)
 

@@ -21,7 +21,7 @@ class Net:
     `nodes` in the order of the file; `inputs` {blob: shape} in Caffe's axis order; `outputs` the blobs that no layer
     reads; `arrays` {layer: Caffe's arrays, as views of the file where it allows}, empty where no weights were given;
     `transforms` {input: TransformationParameter} of data layers; `notes` what was dropped or assumed; `encoding` "V0",
-    "V1" or "V2".
+    "V1" or "V2"; `preprocessing` how pictures become its input, where the user said so.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Net:
     transforms: Mapping = field(default_factory=dict)
     notes: tuple = ()
     encoding: str = "V2"
+    preprocessing: object = None
 
     @property
     def inputs(self):
@@ -138,6 +139,20 @@ class _Weights(Mapping):
 
     def __len__(self):
         return len(self._rows)
+
+
+def parse_shapes(texts):
+    """{input, or None for the only one: shape} of "N,C,H,W" and "NAME=N,C,H,W". Raises NetError."""
+    shapes = {}
+    for text in texts:
+        name, _, dims = text.rpartition("=")
+        extents = tuple(int(n) for n in dims.split(",") if n.strip().isdecimal() and n.isascii())
+        if len(extents) != dims.count(",") + 1 or 0 in extents:
+            raise NetError(f"'{text}'; takes N,C,H,W or NAME=N,C,H,W, whole numbers above 0")
+        if (name or None) in shapes:
+            raise NetError(f"'{text}'; a second shape for the same input")
+        shapes[name or None] = extents
+    return shapes
 
 
 def rebuild(net, param, arrays, when=""):

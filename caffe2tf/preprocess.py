@@ -2,11 +2,12 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from caffe2tf.errors import ParseError
+from caffe2tf.read import read_mean
 
 FILE = "caffe2tf.json"  # in a .keras file and in a SavedModel's assets.extra
 IMAGENET_MEAN = (104.0, 117.0, 123.0)  # BGR, the rounded channel means of ILSVRC 2012
@@ -19,8 +20,8 @@ class Preprocessing:
     """From 8-bit BGR (H, W, C) to float32 (C, H, W): resize, centre crop, minus `mean`, times `scale`.
 
     `resize`, `crop`: (height, width) or None; `method`: "bilinear" (half-pixel centres, no antialias: OpenCV's
-    INTER_LINEAR) or "nearest_pillow"; `mean`: one value for each channel in BGR order, or (C, H, W); `channels`: 3
-    (BGR) or 1 (grey).
+    INTER_LINEAR) or "nearest_pillow"; `mean`: one value for each channel in the order of the input, or (C, H, W) of the
+    resized picture or of the crop; `channels`: 3 or 1 (grey); `order`: "BGR" or "RGB".
     """
 
     resize: tuple = None
@@ -29,27 +30,42 @@ class Preprocessing:
     scale: float = 1.0
     channels: int = 3
     method: str = "bilinear"
+    order: str = "BGR"
 
-    def apply(self, image):
-        """float32 (C, H, W) of `image`, uint8 (H, W, 3) BGR or (H, W, 1) grey."""
+    def apply(self, image, corner=None):
+        """float32 (C, H, W) of `image`, uint8 (H, W, 3) BGR or (H, W, 1) grey; `corner`: (top, left) of another crop."""
         if self.resize is not None:
             image = resize(image, *self.resize, self.method)
+        mean = np.asarray(self.mean, np.float32)
+        mean = mean if mean.ndim == 3 else mean[:, None, None]
         if self.crop is not None:
             (height, width), (h, w) = image.shape[:2], self.crop
             if h > height or w > width:
                 raise ParseError(f"crop {h} x {w} of a picture of {height} x {width}; resize it larger or crop less")
-            top, left = (height - h) // 2, (width - w) // 2
+            top, left = corner or ((height - h) // 2, (width - w) // 2)
             image = image[top : top + h, left : left + w]
-        mean = np.asarray(self.mean, np.float32)
+            if mean.shape[1:] == (height, width):
+                mean = mean[:, top : top + h, left : left + w]
+        if mean.shape[1:] not in ((1, 1), image.shape[:2]):
+            raise ParseError(
+                f"a mean image of {mean.shape[1:]} for a picture of {image.shape[:2]}; takes one of its size"
+            )
         image = image.astype(np.float32).transpose(2, 0, 1)
-        return (image - (mean if mean.ndim == 3 else mean[:, None, None])) * np.float32(self.scale)
+        return ((image[::-1] if self.order == "RGB" else image) - mean) * np.float32(self.scale)
+
+    @property
+    def span(self):
+        """(least, largest) value that an input can have."""
+        mean = np.asarray(self.mean, np.float32)
+        ends = (0 - mean.max()) * self.scale, (255 - mean.min()) * self.scale
+        return float(min(ends)), float(max(ends))
 
     def load(self, path):
         """`apply` of the picture at `path`. Raises ParseError for what is no picture."""
         return self.apply(read_image(path, grey=self.channels == 1))
 
     def __str__(self):
-        parts = ["grey" if self.channels == 1 else "BGR"]
+        parts = ["grey" if self.channels == 1 else self.order]
         if self.resize:
             parts.append(f"{self.method.replace('_', ' ')} to {self.resize[0]} x {self.resize[1]}")
         if self.crop:
@@ -63,8 +79,10 @@ class Preprocessing:
 
 
 def of(net):
-    """(Preprocessing of `net`'s image input, where it comes from): the snapshot's transform_param where one was kept,
-    else Caffe's ImageNet habit for inputs of three channels, else the bare size."""
+    """(Preprocessing of `net`'s image input, where it comes from): what the user said, else the snapshot's transform_param
+    where one was kept, else Caffe's ImageNet habit for inputs of three channels, else the bare size."""
+    if net.preprocessing is not None:
+        return net.preprocessing, "as said"
     blob, shape = next((item for item in net.inputs.items() if len(item[1]) == 4), (None, None))
     if blob is None:
         raise ParseError(f"the network '{net.name}' has no image input; its inputs are {dict(net.inputs)}")
@@ -87,6 +105,74 @@ def habit(shape):
         return Preprocessing(size, None, channels=shape[1])
     larger = (256, 256) if size and max(size) <= 256 and min(size) >= 200 else size
     return Preprocessing(larger, size if larger != size else None, IMAGENET_MEAN)
+
+
+def changed(net, resize=None, crop=None, mean=None, scale=None, channels=None):
+    """`net` with a Preprocessing that differs from `of(net)` where something is said.
+
+    `resize`, `crop`: "227", "256x227" (height first) or "none"; `mean`: "104,117,123" in the order of the input, a .npy or
+    .binaryproto file, or "none"; `scale`: a factor, after the mean; `channels`: "bgr", "rgb" or "grey". Raises ParseError.
+    """
+    if all(value is None for value in (resize, crop, mean, scale, channels)):
+        return net
+    how, _ = of(net)
+    if channels is not None and (channels == "grey") != (how.channels == 1):
+        raise ParseError(f"--channels {channels}: the network's input has {how.channels} channels")
+    said = {
+        "resize": None if resize is None else (_extents("--resize", resize),),
+        "crop": None if crop is None else (_extents("--crop", crop),),
+        "mean": None if mean is None else (_mean(mean, how.channels),),
+        "scale": None if scale is None else (float(scale),),
+        "order": None if channels in (None, "grey") else (channels.upper(),),
+    }
+    how = replace(how, **{key: value[0] for key, value in said.items() if value is not None})
+    size = next(tuple(shape[2:]) for shape in net.inputs.values() if len(shape) == 4)
+    if how.crop is None and crop is None and None not in size and how.resize and how.resize != size:
+        how = replace(how, crop=size)
+    given = how.crop or how.resize
+    if given is None or (None not in size and given != size):
+        what = "x".join(map(str, given)) if given else "pictures of any size"
+        takes = "one size" if None in size else f"{size[0]}x{size[1]} (height x width)"
+        raise ParseError(f"--resize and --crop give {what}; the network takes {takes}")
+    how.apply(np.zeros((*(how.resize or how.crop), how.channels), np.uint8))  # do crop and mean fit?
+    return replace(net, preprocessing=how)
+
+
+def _extents(option, text):
+    if text == "none":
+        return None
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdecimal() and 0 < int(part) <= 65536 for part in parts):
+        raise ParseError(f"{option} {text}; takes 227, 256x227 (height first) or none")
+    return int(parts[0]), int(parts[-1])
+
+
+def _mean(text, channels):
+    if text == "none":
+        return (0.0,)
+    if text.endswith((".npy", ".binaryproto")):
+        values = _array(text)
+        if values.ndim not in (1, 3) or values.shape[0] != channels or not np.isfinite(values).all():
+            raise ParseError(f"{text}: holds an array of {values.shape}; takes ({channels}) or ({channels}, H, W)")
+        return tuple(values.tolist())
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) not in (1, channels) or not np.isfinite(values).all():
+        raise ParseError(f"--mean {text}; takes {channels} numbers, a .npy or .binaryproto file, or none")
+    return values
+
+
+def _array(path):
+    if not os.path.isfile(path):
+        raise ParseError(f"{path}: no such file")
+    if path.endswith(".npy"):
+        try:
+            return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False), np.float32)
+        except (OSError, ValueError, EOFError) as error:
+            raise ParseError(f"{path}: is no array of numbers ({str(error).splitlines()[0]})") from None
+    return read_mean(path)[0]
 
 
 def to_json(net):

@@ -85,3 +85,13 @@ def make(folder, text, blobs=None, seed=0):
     prototxt.write_text(text)
     caffemodel.write_bytes(net.SerializeToString())
     return str(prototxt), str(caffemodel)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder with the network and the pictures of `small_set`, to work in."""
+    from tests import small_set
+
+    small_set.write(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

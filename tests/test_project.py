@@ -30,7 +30,7 @@ layers
 support
 wiring
 net
-preprocess
+preprocess fillers
 golden comparison folding
 model device
 formats verification
@@ -51,9 +51,11 @@ MAY_LOAD_HEAVY = {
     "device.py": {"keras"},
     "classify.py": {"keras", "tensorflow"},
     "pictures.py": {"matplotlib"},
-    "finetune/command.py": {"tensorflow"},
+    "finetune/batches.py": {"tensorflow"},
+    "finetune/board.py": {"tensorflow"},
     "finetune/data.py": {"tensorflow"},
-    "finetune/training.py": {"keras", "tensorflow"},
+    "finetune/placement.py": {"tensorflow"},
+    "finetune/trainer.py": {"keras", "tensorflow"},
 }
 
 

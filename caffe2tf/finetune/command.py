@@ -1,17 +1,21 @@
 """`caffe2tf finetune` from data to results."""
 
 import contextlib
+import json
 import os
+import time
 from dataclasses import asdict, replace
 
-import numpy as np
-
-from caffe2tf import preprocess
-from caffe2tf.finetune import data, plan, results, training
-from caffe2tf.model import compiled
+from caffe2tf import formats, preprocess
+from caffe2tf import net as nets
+from caffe2tf.fillers import start
+from caffe2tf.finetune import batches, board, data, plan, recipe, results, trainer, training
+from caffe2tf.finetune.checkpoint import Checkpoint
+from caffe2tf.finetune.settings import RecipeError
+from caffe2tf.read import is_text
 from caffe2tf.verification import probabilities
 
-_BATCH = 32
+_SETS = ("training", "validation", "test")
 
 
 def find_data(path):
@@ -26,138 +30,249 @@ def find_data(path):
     )
 
 
-def parts(path, val=None, test=None, shares=(0.8, 0.2), labels_from_names=False, seed=0):
-    """(training, validation, test or None) Pictures: from files of their own, or split off."""
-    pictures = data.read(path, labels_from_names)
-    if val is not None:
-        first = pictures, data.read(val, labels_from_names, pictures.classes)
-        return *first, data.read(test, labels_from_names, pictures.classes) if test else None
+def recall(out, typed):
+    """The Recipe in the results folder `out`, which `typed`, a Recipe or None, must equal; None where the run is finished.
+    Raises RecipeError."""
+    path = os.path.join(out, recipe.FILE)
+    if not os.path.exists(path):
+        raise RecipeError(f"{out}: holds no {recipe.FILE}, so there is nothing to resume; leave --resume out to start")
+    kept = recipe.read(path)
+    if typed and (other := recipe.difference(kept, typed)):
+        raise RecipeError(
+            f"{out}: is of another run, with {other}; name another folder with --out, or type its settings"
+        )
+    return None if results.finished(out) and not Checkpoint(out).exists() else kept
+
+
+def network(run):
+    """The Net of a Recipe: weights and text, or a text alone, whose weights start from its fillers."""
+    shapes = nets.parse_shapes(run.input_shape.split(";")) if run.input_shape else None
+    if is_text(run.model):
+        if run.prototxt:
+            raise RecipeError(f"{run.model} is a network text and starts from its fillers; -p has no part in it")
+        net = start(formats.load(run.model, None, shapes), run.seed)
+    else:
+        net = formats.load(run.prototxt, run.model, shapes)
+    said = {key: getattr(run, key) for key in ("resize", "crop", "mean", "scale", "channels")}
+    return preprocess.changed(net, **said)
+
+
+def parts(run):
+    """(training, validation, test or None) Pictures of a Recipe: from files of their own, or split off."""
+    pictures = data.read(run.data, run.labels_from_names)
+    shares = tuple(float(part) for part in run.split.split(","))
+    test = data.read(run.test, run.labels_from_names, pictures.classes) if run.test else None
+    if run.val is not None:
+        return pictures, data.read(run.val, run.labels_from_names, pictures.classes), test
     if test is not None:
-        return *data.split(pictures, shares[:2], seed), data.read(test, labels_from_names, pictures.classes)
-    split = data.split(pictures, shares, seed)
+        if len(shares) > 2:
+            raise data.DataError(f"--split {run.split} and --test {run.test}; a test set of its own leaves two shares")
+        return *data.split(pictures, shares, run.seed), test
+    split = data.split(pictures, shares, run.seed)
     return split[0], split[1], split[2] if len(split) > 2 else None
 
 
-def run(
-    net, layers, sets, settings, out, head=None, dropout=None, how=None, strict=False, force=False, say=print, bar=None
-):
-    """Trains `layers` of `net` on `sets` (training, validation, test or None) and writes results into the folder `out`;
-    returns the accuracy on the test set, or on the validation set where there is none.
+class Run:
+    """One run of `recipe`: its network and its pictures, read and checked, nothing written yet.
 
     `say` gets lines for the user; `bar(what, total)` makes a progress context. Raises Caffe2TFError.
     """
-    classes = sets[0].classes
-    bar = bar or (lambda what, total: contextlib.nullcontext(lambda done: None))
-    results.open_folder(out, force)
-    work = plan.make(net, len(classes), layers, head, dropout, settings.seed)
-    how = how or preprocess.of(net)[0]
-    fresh = "starts fresh" if work.fresh else "keeps its weights"
-    say(f"trains {', '.join(work.trained)}; the head '{work.head}' {fresh}; pictures become input as {how}")
-    names = ["training", "validation", "test"]
-    for name, part in zip(names, sets, strict=True):
-        if part is not None:
-            counts = part.counts()
-            say(
-                f"{name}: {len(part)} pictures of {len(classes)} classes ("
-                + ", ".join(f"{c} {n}" for c, n in counts.items())
-                + ")"
+
+    def __init__(self, run, say=print, bar=None):
+        self.recipe, self.say = run, say
+        self.bar = bar or (lambda what, total: contextlib.nullcontext(lambda done: None))
+        net = network(run)
+        self.how, source = preprocess.of(net)
+        usual = preprocess.of(replace(net, preprocessing=None))[0].span
+        self.usual = None if is_text(run.model) else usual
+        sets = parts(run)
+        self.classes = sets[0].classes
+        self.net, self.head, fresh = plan.with_head(net, len(self.classes), run.head, run.seed)
+        plans = [self._plan(self.net, stage) for stage in run.stages]
+        if fresh and self.head not in plans[0].trained:
+            outputs = net.layer(self.head).tops()[0][1]
+            raise plan.PlanError(
+                f"the head '{self.head}' gives {outputs} classes, the data has {len(self.classes)}: name it in --layers"
             )
+        if self.how.crop is None and any("crop" in stage.augment for stage in run.stages):
+            raise RecipeError(f"--augment crop: pictures are not cropped ({self.how}); say a larger --resize")
+        self._tell(sets, fresh, source)
+        self.pictures = [self._decode(name, part) for name, part in zip(_SETS, sets, strict=True)]
+        self.cache = None
+
+    def _plan(self, net, stage):
+        return plan.make(net, self.head, stage.layers.split(","), stage.dropout)
+
+    def _tell(self, sets, fresh, source):
+        how = f"pictures become input as {self.how} ({source})"
+        self.say(f"the head '{self.head}' {'starts fresh' if fresh else 'keeps its weights'}; {how}")
+        for name, part in zip(_SETS, sets, strict=True):
+            if part is None:
+                continue
+            counts = part.counts()
+            listed = ", ".join(f"{c} {n}" for c, n in counts.items())
+            self.say(f"{name}: {len(part)} pictures of {len(counts)} classes ({listed})")
             if name != "test" and not all(counts.values()):
                 raise data.DataError(f"the {name} set has no picture of class '{min(counts, key=counts.get)}'")
 
-    loaded = []
-    for name, part in zip(names, sets, strict=True):
+    def _decode(self, name, part):
+        """(uint8 images, labels) of one set, or None."""
         if part is None:
-            loaded.append((None, None))
-            continue
-        with bar(f"reading {name} pictures", len(part)) as step:
-            images, kept, bad = data.decode(part, how, strict, step)
+            return None
+        with self.bar(f"reading {name} pictures", len(part)) as step:
+            images, kept, bad = data.decode(part, self.how, self.recipe.strict, step)
         for line in bad:
-            say(f"skipped: {line}")
+            self.say(f"skipped: {line}")
         if bad:
-            say(f"{len(bad)} of {len(part)} {name} pictures cannot be read and are skipped")
-        loaded.append((images, kept))
+            self.say(f"{len(bad)} of {len(part)} {name} pictures cannot be read and are skipped")
+        return images, kept.labels
 
-    cached = work.base is not None and not settings.augment
-    examples = []
-    for name, (images, kept) in zip(names[:2], loaded, strict=False):
-        if cached:
-            with bar(f"features of the {name} set", len(images)) as step:
-                examples.append(training.Examples(training.features(work, images, how, step), kept.labels))
-        else:
-            examples.append(training.pictures(images, kept.labels, how, settings.augment))
-    if not cached and work.base is not None:
-        work = replace(work, base=None, top=work.net, frontier=tuple(work.net.inputs))
-    say(
-        f"frozen features are {'computed once' if cached else 'not cached: ' + ('augmentation changes them' if settings.augment else 'the first layers train')}"
-    )
+    def _examples(self, work, stage):
+        """(the Plan, training and validation Examples): of features where nothing below changes, else of pictures."""
+        pictures = self.pictures[:2]
+        if work.base is None or stage.augment:
+            why = "augmentation changes them" if stage.augment else "the first layers train"
+            self.say(f"frozen features are not cached: {why}")
+            augments = (tuple(stage.augment.split(",")) if stage.augment else ()), ()
+            made = [
+                batches.pictures(*both, self.how, augment, self.usual)
+                for both, augment in zip(pictures, augments, strict=True)
+            ]
+            return work.uncached(), made
+        # Arrays that no stage trained are the same objects.
+        key = work.frontier, [id(array) for arrays in work.base.arrays.values() for array in arrays]
+        if self.cache is None or self.cache[0] != key:
+            self.cache = None
+            stores = []
+            for name, (images, _) in zip(_SETS, pictures, strict=False):
+                with self.bar(f"features of the {name} set", len(images)) as step:
+                    stores.append(trainer.features(work.base, work.frontier, images, self.how, step))
+            self.cache = key, stores
+        self.say(f"frozen features up to {', '.join(work.frontier)} are computed once")
+        return work, [
+            batches.Examples(store, labels, None, self.how.span, self.usual)
+            for store, (_, labels) in zip(self.cache[1], pictures, strict=True)
+        ]
 
-    def report(row):
-        say(
-            f"epoch {row['epoch']:3}  loss {row['loss']:.4f}  accuracy {row['accuracy']:.4f}  "
-            f"val_loss {row['val_loss']:.4f}  val_accuracy {row['val_accuracy']:.4f}  lr {row['lr']:.3g}"
-        )
+    # -------------------------------------------------------------- training
 
-    with _board(os.path.join(out, "tensorboard")) as watch:
-        outcome = training.train(work, settings, *examples, report, watch)
-    best, last = work.whole(outcome.best), work.whole(outcome.last)
-    named = {
-        **asdict(settings),
-        "layers": list(layers),
-        "head": work.head,
-        "dropout": dropout,
-        "best_epoch": outcome.best_epoch,
-    }
-    named["preprocessing"] = asdict(how)
-    results.models(out, best, last, classes, named)
-    results.history(out, outcome.history)
-    images, kept = loaded[2] if sets[2] is not None else loaded[1]
-    found = results.evaluation(out, images, kept.labels, _predict(best, images, how), classes)
-    judged = "test" if sets[2] is not None else "validation"
-    results.page(
-        out,
-        f"{net.name or 'network'} on {len(classes)} classes, {judged} set",
-        named,
-        outcome.history,
-        found,
-        outcome.best_epoch,
-    )
-    say(f"{judged} accuracy {found['accuracy']:.4f} with the weights of epoch {outcome.best_epoch}; results in {out}")
-    return found["accuracy"]
+    def train(self, out, placement, force=False, resume=False):
+        """Trains on the devices of `placement` and writes results into the folder `out`; returns the accuracy on the test
+        set, or on the validation set where there is none; None on a worker that writes nothing."""
+        try:
+            return self._train(out, placement, force, resume)
+        except Exception as error:
+            # TensorFlow's own errors, whose class cannot be named before it is loaded.
+            if placement.workers > 1 and type(error).__module__.startswith("tensorflow."):
+                why = f"a worker is gone ({type(error).__name__}); start all of them again with --resume"
+                raise trainer.TrainingError(why) from None
+            raise
 
+    def _train(self, out, placement, force, resume):
+        begun = time.monotonic()
+        if placement.chief:
+            results.open_folder(out, force, resume)
+            formats.write_text(os.path.join(out, recipe.FILE), recipe.text(self.recipe, out), force=True)
+        keep = Checkpoint(out if placement.chief else None)
+        if not resume:
+            keep.remove()
+        kept = keep.load("last") if resume else None
+        note = json.loads(placement.spread_text(json.dumps(kept[1] if kept else None)))
+        place = training.Place(**note["place"]) if note else None
+        history = note["history"] if note else []
+        if resume:
+            self.say(f"goes on in stage {place.stage}, epoch {place.epoch + 1}" if place else "goes on from the start")
+        net, best, last, failed = self.net, None, None, None
+        with board.open(os.path.join(out, "tensorboard") if placement.chief else None) as watch:
+            for number, stage in enumerate(self.recipe.stages, 1):
+                work = self._plan(net, stage)
+                if place and number < place.stage:
+                    net = self._stage_of(keep, number, net, placement)
+                else:
+                    work, sets = self._examples(work, stage)
+                    learner = trainer.Trainer(work, stage, placement, self.recipe.seed + number)
+                    if place:
+                        learner.restore(kept and kept[0])
+                        learner.good_steps = note["good_steps"]
+                    watch.stage(learner, number, self.pictures[0], self.classes)
+                    try:
+                        self._stage(learner, number, sets, keep, place, history, watch)
+                    except training.NotFinite as error:
+                        if not any(row["stage"] == number for row in history):
+                            raise
+                        failed = error
+                        before = keep.load("last")
+                        learner.restore(before and before[0])
+                    last = plan.merged(net, learner.net())
+                    found = keep.load(f"best-{number}")
+                    learner.go_back(found and found[0])
+                    net = plan.merged(net, learner.net())
+                    place = None
+                    self._keep_stage(keep, number, net)
+                if best is None or training.best_of(history)["stage"] == number:
+                    best = net
+                if failed:
+                    break
+        accuracy = None
+        if placement.chief:
+            accuracy = self._write(out, best, last, history, placement, time.monotonic() - begun)
+            keep.remove()
+        placement.barrier()
+        if failed:
+            raise trainer.TrainingError(f"{failed}; the results in {out} are those of the epochs before")
+        return accuracy
 
-def _predict(net, images, how):
-    blob, output = next(iter(net.inputs)), net.outputs[-1]
-    run, rows = compiled(net, [output]), []
-    for start in range(0, len(images), _BATCH):
-        batch = np.stack([how.apply(image) for image in images[start : start + _BATCH]])
-        rows.append(probabilities(run({blob: batch})[output]))
-    return np.concatenate(rows)
+    def _stage(self, learner, number, sets, keep, place, history, watch):
+        stages = f"stage {number} of {len(self.recipe.stages)}: " if len(self.recipe.stages) > 1 else ""
+        self.say(f"{stages}trains {', '.join(learner.plan.trained)} on {learner.placement.name}")
 
+        def report(row):
+            self.say(
+                f"epoch {row['epoch']:3}  loss {row['loss']:.4f}  accuracy {row['accuracy']:.4f}  "
+                f"val_loss {row['val_loss']:.4f}  val_accuracy {row['val_accuracy']:.4f}  lr {row['lr']:.3g}"
+            )
+            watch.epoch(row, learner)
 
-@contextlib.contextmanager
-def _board(folder):
-    """A function of (epoch, row, weights) that writes scalars and histograms for TensorBoard."""
-    import tensorflow as tf
+        def steps(epoch, count):
+            return self.bar(f"epoch {epoch}", count)
 
-    writer = tf.summary.create_file_writer(folder)
+        training.train(learner, sets, (self.recipe.seed, number), keep, place, history, report, steps)
 
-    def watch(epoch, row, weights):
-        with writer.as_default(step=epoch):
-            for name in ("loss", "accuracy", "val_loss", "val_accuracy", "lr"):
-                tf.summary.scalar(name, row[name])
-            for path, value in weights.items():
-                tf.summary.histogram(path, value)
+    def _changed(self, number):
+        """The layers that stages up to `number` train, and the head."""
+        names = {self.head}
+        for stage in self.recipe.stages[:number]:
+            names.update(self._plan(self.net, stage).trained)
+        return sorted(names)
 
-    try:
-        yield watch
-    finally:
-        writer.close()
+    def _keep_stage(self, keep, number, net):
+        arrays = [array for name in self._changed(number) for array in net.arrays[name]]
+        keep.save(f"stage-{number}", arrays, {})
 
+    def _stage_of(self, keep, number, net, placement):
+        names = self._changed(number)
+        shapes = [(name, array) for name in names for array in net.arrays[name]]
+        found = keep.load(f"stage-{number}")
+        arrays = {name: [] for name in names}
+        for index, (name, blank) in enumerate(shapes):
+            arrays[name].append(placement.spread(found[0][index] if found else blank))
+        return nets.rebuild(net, net.param, {**net.arrays, **{name: tuple(a) for name, a in arrays.items()}})
 
-def shares(text):
-    """(0.8, 0.1, 0.1) from "0.8,0.1,0.1". Raises DataError."""
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise data.DataError(f"--split {text}; takes two or three shares that add up to 1") from None
+    # -------------------------------------------------------------- results
+
+    def _write(self, out, best, last, history, placement, seconds):
+        row = training.best_of(history)
+        settings = asdict(self.recipe) | {"best_stage": row["stage"], "best_epoch": row["epoch"], "head": self.head}
+        settings |= {"device": placement.name, "seconds": round(seconds, 1), "preprocessing": asdict(self.how)}
+        results.models(out, *(replace(net, preprocessing=self.how) for net in (best, last)), self.classes, settings)
+        results.history(out, history)
+        images, labels = self.pictures[2] or self.pictures[1]
+        judged = "test" if self.pictures[2] else "validation"
+        with self.bar(f"the {judged} set", len(images)) as step:
+            output = trainer.features(best, best.outputs[-1:], images, self.how, step)[0]
+        found = results.evaluation(out, images, labels, probabilities(output.reshape(len(output), -1)), self.classes)
+        title = f"{best.name or 'network'} on {len(self.classes)} classes, {judged} set"
+        results.page(out, title, settings, history, found, row)
+        where = f"epoch {row['epoch']}" + (f" of stage {row['stage']}" if len(self.recipe.stages) > 1 else "")
+        self.say(f"{judged} accuracy {found['accuracy']:.4f} with the weights of {where}; results in {out}")
+        return found["accuracy"]

@@ -5,9 +5,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from caffe2tf.caffe_pb2 import NetParameter
+from caffe2tf.caffe_pb2 import FillerParameter, NetParameter
 from caffe2tf.errors import Caffe2TFError
+from caffe2tf.fillers import fill
 from caffe2tf.net import rebuild
+
+# A new head starts as Caffe's tutorials let it start, where the network does not say otherwise.
+_HEAD_FILLER = FillerParameter(type="gaussian", std=0.01)
 
 
 class PlanError(Caffe2TFError):
@@ -16,87 +20,107 @@ class PlanError(Caffe2TFError):
 
 @dataclass(frozen=True)
 class Plan:
-    """`net`: with the head for the classes; `base`: the frozen part up to `frontier`, None where everything trains;
-    `top`: the rest, whose inputs are the frontier's blobs; `logits`: the blob that the loss is taken from."""
+    """`net`: the whole; `base`: its frozen part up to `frontier`, None where everything is computed at every step; `top`:
+    the rest, whose inputs are the frontier's blobs; `trained`: the layers that change; `logits`: the blob that the loss is
+    taken from."""
 
     net: object
     head: str
-    fresh: bool
     trained: tuple
     base: object
     top: object
     frontier: tuple
     logits: str
 
-    def whole(self, top):
-        """`net` with the weights of `top`, a trained Plan.top."""
-        weights = {**{name: self.net.weights[name] for name in self.net.arrays}, **top.weights}
-        return self.net.with_weights(weights)
+    @property
+    def classes(self):
+        return self.net.layer(self.head).tops()[0][1]
+
+    def uncached(self):
+        """The same with nothing computed beforehand."""
+        return replace(self, base=None, top=self.net, frontier=tuple(self.net.inputs))
 
 
-def make(net, classes, layers, head=None, dropout=None, seed=0):
-    """The Plan to train `layers` (names and globs, or "all") of `net` for `classes` classes.
+def with_head(net, classes, head=None, seed=0):
+    """(`net` with a head for `classes` classes, the head's name, whether it starts fresh).
 
-    The head, the last layer with weights or `head`, is replaced where its outputs are not the classes; it alone starts
-    fresh, as Caffe's tutorials do: kernel gaussian of 0.01, bias 0. A ReLU between a new head and the output is bypassed.
-    `dropout` replaces the ratio of every Dropout layer. Raises PlanError, NetError for a name that does not exist.
+    The head is `head` or the last layer with weights. It is replaced where its outputs are not the classes, and starts
+    from its filler, else from gaussian of 0.01 and bias 0, as in Caffe's tutorials. A ReLU between a new head and the
+    output is bypassed. Raises PlanError, NetError for a name that does not exist.
     """
-    weighted = [node.row.name for node in net.nodes if node.row.blobs()]
-    if not weighted:
-        raise PlanError(f"the network '{net.name}' has no layer with weights")
+    weighted = _weighted(net)
     head = head or weighted[-1]
-    for name in (head, *layers):
-        if name not in weighted and not any(c in name for c in "*?[") and name != "all":
-            kind = net.layer(name).type  # a NetError with the nearest names where it does not exist
-            raise PlanError(f"layer '{name}' ({kind}) has no weights to train; those that have: {', '.join(weighted)}")
-    patterns = ["*" if name == "all" else name for name in layers]
-    for pattern in patterns:
-        if not fnmatch.filter(weighted, pattern):
-            raise PlanError(f"--layers {pattern} names no layer with weights; those are {', '.join(weighted)}")
-    trained = tuple(name for name in weighted if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns))
-    fresh = net.layer(head).tops()[0][1] != classes
-    if fresh and head not in trained:
-        outputs = net.layer(head).tops()[0][1]
-        raise PlanError(f"the head '{head}' gives {outputs} classes, the data has {classes}: name it in --layers")
-    net = _with_head(net, head, classes, fresh, dropout, seed)
-    base, top, frontier = _cut(net, trained)
-    last = net.nodes[-1].row
-    logits = last.proto.bottom[0] if last.type == "Softmax" else net.outputs[-1]
-    return Plan(net, head, fresh, trained, base, top, frontier, logits)
-
-
-def _with_head(net, head, classes, fresh, dropout, seed):
-    param = NetParameter.FromString(net.param.SerializeToString())
-    kept, renamed, after_head = [], {}, None
+    _check_name(net, head, weighted)
+    if net.layer(head).tops()[0][1] == classes:
+        return net, head, False
+    row = net.layer(head)
+    if row.param not in ("inner_product_param", "convolution_param"):
+        raise PlanError(f"the head '{head}' is of type {row.type}; takes InnerProduct or Convolution")
+    param = _copy(net.param)
+    kept, renamed, top = [], {}, None
     for layer in param.layer:
         bottoms = [renamed.get(bottom, bottom) for bottom in layer.bottom]
         del layer.bottom[:]
         layer.bottom.extend(bottoms)
-        if layer.name == head and fresh:
-            row = net.layer(head)
-            if row.param not in ("inner_product_param", "convolution_param"):
-                raise PlanError(f"the head '{head}' is of type {row.type}; takes InnerProduct or Convolution")
+        if layer.name == head:
             getattr(layer, row.param).num_output = classes
-            after_head = layer.top[0]
-        elif layer.type == "ReLU" and after_head is not None and layer.bottom[0] == after_head:
-            if layer.top[0] != after_head:
-                renamed[layer.top[0]] = after_head
+            top = layer.top[0]
+        elif layer.type == "ReLU" and top is not None and layer.bottom[0] == top:
+            if layer.top[0] != top:
+                renamed[layer.top[0]] = top
             continue
-        elif layer.type == "Dropout" and dropout is not None:
-            layer.dropout_param.dropout_ratio = dropout
         kept.append(type(layer).FromString(layer.SerializeToString()))
     del param.layer[:]
     param.layer.extend(kept)
-    arrays = dict(net.arrays)
-    if fresh:
-        arrays.pop(head, None)
+    arrays = {name: values for name, values in net.arrays.items() if name != head}
     net = rebuild(net, param, arrays)
-    if fresh:
-        random = np.random.RandomState(seed)
-        shapes = [weight.shape for weight in net.layer(head).blobs()]
-        values = [random.randn(*shape) * 0.01 if index == 0 else np.zeros(shape) for index, shape in enumerate(shapes)]
-        net = replace(net, arrays={**arrays, head: tuple(np.asarray(value, np.float32) for value in values)})
-    return net
+    fresh = fill(net.layer(head), np.random.RandomState(seed), _HEAD_FILLER)
+    return replace(net, arrays={**arrays, head: fresh}), head, True
+
+
+def make(net, head, layers, dropout=None):
+    """The Plan to train `layers` (names and globs, or "all") of `net`. `dropout` replaces the ratio of every Dropout layer
+    while training. Raises PlanError, NetError for a name that does not exist."""
+    weighted = _weighted(net)
+    patterns = ["*" if name == "all" else name for name in layers]
+    for pattern in patterns:
+        if not any(c in pattern for c in "*?["):
+            _check_name(net, pattern, weighted)
+        elif not fnmatch.filter(weighted, pattern):
+            raise PlanError(f"--layers {pattern} names no layer with weights; those are {', '.join(weighted)}")
+    trained = tuple(name for name in weighted if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns))
+    last = net.nodes[-1].row
+    logits = last.proto.bottom[0] if last.type == "Softmax" else net.outputs[-1]
+    if dropout is not None:
+        param = _copy(net.param)
+        for layer in param.layer:
+            if layer.type == "Dropout":
+                layer.dropout_param.dropout_ratio = dropout
+        net = rebuild(net, param, net.arrays)
+    base, top, frontier = _cut(net, trained)
+    return Plan(net, head, trained, base, top, frontier, logits)
+
+
+def merged(net, top):
+    """`net` with the weights of `top`, a trained Plan.top."""
+    return rebuild(net, net.param, {**net.arrays, **top.arrays})
+
+
+def _copy(param):
+    return NetParameter.FromString(param.SerializeToString())
+
+
+def _weighted(net):
+    weighted = [node.row.name for node in net.nodes if node.row.blobs()]
+    if not weighted:
+        raise PlanError(f"the network '{net.name}' has no layer with weights")
+    return weighted
+
+
+def _check_name(net, name, weighted):
+    if name not in weighted:
+        kind = net.layer(name).type  # a NetError with the nearest names where it does not exist
+        raise PlanError(f"layer '{name}' ({kind}) has no weights to train; those that have: {', '.join(weighted)}")
 
 
 def _cut(net, trained):

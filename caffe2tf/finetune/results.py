@@ -12,19 +12,27 @@ from sklearn import metrics
 from caffe2tf import formats, pictures
 from caffe2tf.errors import OutputError
 
+_HISTORY = "history.csv"
 COLUMNS = ("stage", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lr")
 
 
-def open_folder(path, force):
-    """Makes the results folder. Raises OutputError where one is there with something in it, unless `force`."""
-    if os.path.isdir(path) and os.listdir(path) and not force:
+def open_folder(path, force, resume=False):
+    """Makes the results folder. Raises OutputError where one is there with something in it, unless `force` or `resume`."""
+    if os.path.isdir(path) and os.listdir(path) and not (force or resume):
         raise OutputError(f"{path}: is in use; name another folder with --out, or -f/--force to write into it")
     if os.path.exists(path) and not os.path.isdir(path):
         raise OutputError(f"{path}: is a file; --out names a folder")
     try:
         os.makedirs(path, exist_ok=True)
+        if force and finished(path):
+            os.remove(os.path.join(path, _HISTORY))  # from here on the folder is this run's
     except OSError as error:
         raise OutputError(f"{path}: cannot be made: {error.strerror.lower()}") from None
+
+
+def finished(folder):
+    """Whether `folder` holds the results of a run."""
+    return os.path.exists(os.path.join(folder, _HISTORY))
 
 
 def models(folder, best, last, classes, settings):
@@ -44,7 +52,7 @@ def models(folder, best, last, classes, settings):
 
 def history(folder, rows):
     """history.csv and curves.png."""
-    with open(os.path.join(folder, "history.csv"), "w", newline="", encoding="utf-8") as file:
+    with open(os.path.join(folder, _HISTORY), "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
@@ -84,7 +92,7 @@ def evaluation(folder, images, truth, probabilities, classes):
     return {"accuracy": float((guess == truth).mean()), "classes": rows}
 
 
-def page(folder, title, settings, rows, found, best_epoch):
+def page(folder, title, settings, rows, found, best):
     """report.html, one self-contained page."""
     table = "".join(
         f"<tr><td>{html.escape(c['class'])}<td>{c['precision']:.3f}<td>{c['recall']:.3f}<td>{c['f1']:.3f}<td>{c['pictures']}"
@@ -92,7 +100,7 @@ def page(folder, title, settings, rows, found, best_epoch):
     )
     used = "".join(f"<tr><td>{html.escape(str(k))}<td>{html.escape(str(v))}" for k, v in settings.items())
     body = (
-        f"<h1>{html.escape(title)}</h1><p>accuracy <b>{found['accuracy']:.4f}</b> with the weights of epoch {best_epoch} of {len(rows)}</p>"
+        f"<h1>{html.escape(title)}</h1><p>accuracy <b>{found['accuracy']:.4f}</b> with the weights of epoch {best['epoch']} of stage {best['stage']}, after {len(rows)} epochs</p>"
         f"{_image(folder, 'curves.png')}<h2>Classes</h2><table><tr><th>class<th>precision<th>recall<th>F1<th>pictures{table}</table>"
         f"<h2>Confusion</h2>{_image(folder, 'confusion.png')}<h2>Examples</h2>{_image(folder, 'examples.png')}"
         f"<h2>Settings</h2><table>{used}</table>"

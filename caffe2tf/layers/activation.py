@@ -36,7 +36,8 @@ class PReLU(_Pointwise, type="PReLU", param="prelu_param", fields="channel_share
         return super().tops()
 
     def blobs(self):
-        return [Weight("alpha", () if self.p.channel_shared else (self.bottoms[0][1],))]
+        shape = () if self.p.channel_shared else (self.bottoms[0][1],)
+        return [Weight("alpha", shape, filler="filler", start=0.25)]
 
     def build(self, keras, x):
         rank = len(x.shape)

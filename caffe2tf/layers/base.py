@@ -25,7 +25,8 @@ class Weight:
     """One array of a layer: Caffe's shape, and how its axes lie in Keras.
 
     The values go through three steps, each exact and undone by `to_caffe`: axes split into `split`, ordered by
-    `axes`, merged into `merged`. `gates` orders the first axis of `split` (LSTM).
+    `axes`, merged into `merged`. `gates` orders the first axis of `split` (LSTM). `filler` is the row's parameter that
+    says how its values start, `start` the value where that is not set; None where they must be said.
     """
 
     name: str
@@ -34,6 +35,8 @@ class Weight:
     axes: tuple = None
     merged: tuple = None
     gates: tuple = None
+    filler: str = None
+    start: float = None
 
     @property
     def keras_shape(self):

@@ -79,8 +79,9 @@ class Convolving(Windowed, type=""):
         first, second = self.ends()
         rank = len(self.kernel)
         axes = (*range(2, 2 + rank), 1, 0)
-        kernel = Weight("kernel", (first, second // self.group, *self.kernel), axes=axes)
-        return [kernel, Weight("bias", (self.outputs,))] if self.p.bias_term else [kernel]
+        kernel = Weight("kernel", (first, second // self.group, *self.kernel), axes=axes, filler="weight_filler")
+        bias = Weight("bias", (self.outputs,), filler="bias_filler", start=0.0)
+        return [kernel, bias] if self.p.bias_term else [kernel]
 
     def any_size(self):
         return self.channel_axis == 1

@@ -60,4 +60,4 @@ class Parameter(Layer, type="Parameter", param="parameter_param", fields="shape"
         return [tuple(self.p.shape.dim)]
 
     def blobs(self):
-        return [Weight("value", tuple(self.p.shape.dim))]
+        return [Weight("value", tuple(self.p.shape.dim), start=0.0)]

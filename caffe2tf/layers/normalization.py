@@ -82,7 +82,9 @@ class BatchNorm(Layer, type="BatchNorm", param="batch_norm_param", fields="use_g
 
     def blobs(self):
         c = self._channels()
-        return [Weight("moving_mean", (c,)), Weight("moving_variance", (c,)), Weight("factor", (1,))]
+        # Caffe starts all three at 0 and divides by the factor; Keras keeps no factor, so the variance starts at 1.
+        starts = ("moving_mean", c, 0.0), ("moving_variance", c, 1.0), ("factor", 1, 1.0)
+        return [Weight(name, (count,), start=start) for name, count, start in starts]
 
     def weight_shapes(self):
         return {name: shape for name, shape in super().weight_shapes().items() if name != "factor"}
@@ -132,8 +134,14 @@ class BN(Layer, type="BN", param="bn_param", fields="eps bn_mode", rank=4):
 
     def blobs(self):
         c = self.bottoms[0][1]
-        names = ("gamma", "beta") if self._merged() else ("gamma", "beta", "moving_mean", "moving_variance")
-        return [Weight(name, (1, c, 1, 1), merged=(c,)) for name in names]
+        scale, shift = (
+            ("scale_filler", "shift_filler") if self.p.HasField("scale_filler") else ("slope_filler", "bias_filler")
+        )
+        starts = ("gamma", scale, 1.0), ("beta", shift, 0.0), ("moving_mean", None, 0.0), ("moving_variance", None, 1.0)
+        weights = [
+            Weight(name, (1, c, 1, 1), merged=(c,), filler=filler, start=start) for name, filler, start in starts
+        ]
+        return weights[:2] if self._merged() else weights
 
     def any_size(self):
         return True
@@ -169,7 +177,8 @@ class Normalize(Layer, type="Normalize", param="norm_param", fields="across_spat
     """
 
     def blobs(self):
-        return [Weight("gamma", () if self.p.channel_shared else (self.bottoms[0][1],))]
+        shape = () if self.p.channel_shared else (self.bottoms[0][1],)
+        return [Weight("gamma", shape, filler="scale_filler", start=1.0)]
 
     def any_size(self):
         return True
@@ -202,10 +211,11 @@ class _Broadcast(Layer, type=""):
         self._span()
         return [self.bottoms[0]]
 
-    def _weight(self, name):
+    def _weight(self, name, filler, start):
         span = self._span()
         order = [a for a in keras_order(len(self.bottoms[0])) if a in span]
-        return Weight(name, tuple(self.bottoms[0][a] for a in span), axes=tuple(span.index(a) for a in order))
+        shape, axes = tuple(self.bottoms[0][a] for a in span), tuple(span.index(a) for a in order)
+        return Weight(name, shape, axes=axes, filler=filler, start=start)
 
     def any_size(self):
         return self._span() in ([], [1])
@@ -229,8 +239,8 @@ class Scale(_Broadcast, type="Scale", param="scale_param", fields="axis num_axes
     """gamma * x + beta. Blobs: gamma of the covered shape (unless it is the second bottom), beta (scale_layer.cpp)."""
 
     def blobs(self):
-        gamma = [self._weight("gamma")] if len(self.bottoms) == 1 else []
-        return [*gamma, self._weight("beta")] if self.p.bias_term else gamma
+        gamma = [self._weight("gamma", "filler", 1.0)] if len(self.bottoms) == 1 else []
+        return [*gamma, self._weight("beta", "bias_filler", 0.0)] if self.p.bias_term else gamma
 
     def build(self, keras, x, *other):
         gamma = self._spread_bottom(keras, *other) if other else self._spread(keras, x, self.held(keras, x, "gamma"))
@@ -244,7 +254,7 @@ class Bias(_Broadcast, type="Bias", param="bias_param", fields="axis num_axes", 
     """x + bias. Blob: bias of the covered shape, unless it is the second bottom (bias_layer.cpp)."""
 
     def blobs(self):
-        return [self._weight("bias")] if len(self.bottoms) == 1 else []
+        return [self._weight("bias", "filler", 0.0)] if len(self.bottoms) == 1 else []
 
     def build(self, keras, x, *other):
         # The bias goes first: `add(x, bias)` guesses a channel bias from the extents (Keras on TensorFlow).

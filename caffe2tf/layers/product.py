@@ -46,7 +46,7 @@ class InnerProduct(
         return self.first == 1 and is_spatial(len(self.bottoms[0]))
 
     def blobs(self):
-        bias = [Weight("bias", (self.outputs,))] if self.p.bias_term else []
+        bias = [Weight("bias", (self.outputs,), filler="bias_filler", start=0.0)] if self.p.bias_term else []
         count = len(self.bottoms[0]) - 1 if self._reordered() else 1
         extents = self.bottoms[0][1:] if self._reordered() else (self.inputs,)
         rows = (*range(1, count), 0)  # C, H, W -> H, W, C
@@ -54,7 +54,7 @@ class InnerProduct(
             shape, split, axes = (self.inputs, self.outputs), (*extents, self.outputs), (*rows, count)
         else:
             shape, split, axes = (self.outputs, self.inputs), (self.outputs, *extents), (*(r + 1 for r in rows), 0)
-        return [Weight("kernel", shape, split, axes, (self.inputs, self.outputs)), *bias]
+        return [Weight("kernel", shape, split, axes, (self.inputs, self.outputs), filler="weight_filler"), *bias]
 
     def mistakes(self):
         extents = self.bottoms[0][1:]
@@ -93,8 +93,9 @@ class Embed(Layer, type="Embed", param="embed_param", fields="num_output input_d
         return [(*self.bottoms[0], self.p.num_output)]
 
     def blobs(self):
-        table = Weight("embeddings", (self.p.input_dim, self.p.num_output))
-        return [table, Weight("bias", (self.p.num_output,))] if self.p.bias_term else [table]
+        table = Weight("embeddings", (self.p.input_dim, self.p.num_output), filler="weight_filler")
+        bias = Weight("bias", (self.p.num_output,), filler="bias_filler", start=0.0)
+        return [table, bias] if self.p.bias_term else [table]
 
     def build(self, keras, x):
         x = self.to_caffe_order(keras, x)

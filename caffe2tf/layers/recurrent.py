@@ -73,13 +73,13 @@ class LSTM(
     states = ("h", "c")
 
     def _matrix(self, name, inputs):
-        return Weight(
-            name, (4 * self.size, inputs), (4, self.size, inputs), (2, 0, 1), (inputs, 4 * self.size), (0, 1, 3, 2)
-        )
+        shape, split, merged = (4 * self.size, inputs), (4, self.size, inputs), (inputs, 4 * self.size)
+        return Weight(name, shape, split, (2, 0, 1), merged, (0, 1, 3, 2), "weight_filler")
 
     def blobs(self):
         static = [self._matrix("static_kernel", math.prod(self.bottoms[2][1:]))] if self.has_static else []
-        bias = Weight("bias", (4 * self.size,), (4, self.size), None, (4 * self.size,), (0, 1, 3, 2))
+        shape = (4 * self.size,)
+        bias = Weight("bias", shape, (4, self.size), None, shape, (0, 1, 3, 2), "bias_filler", 0.0)
         return [self._matrix("kernel", self.inputs), bias, *static, self._matrix("recurrent_kernel", self.size)]
 
     def build(self, keras, *xs):
@@ -131,12 +131,12 @@ class RNN(
     states = ("h",)
 
     def _matrix(self, name, inputs):
-        return Weight(name, (self.size, inputs), axes=(1, 0))
+        return Weight(name, (self.size, inputs), axes=(1, 0), filler="weight_filler")
 
     def blobs(self):
         static = [self._matrix("static_kernel", math.prod(self.bottoms[2][1:]))] if self.has_static else []
-        out = [self._matrix("output_kernel", self.size), Weight("output_bias", (self.size,))]
-        bias = Weight("bias", (self.size,))
+        bias, last = (Weight(name, (self.size,), filler="bias_filler", start=0.0) for name in ("bias", "output_bias"))
+        out = [self._matrix("output_kernel", self.size), last]
         return [self._matrix("kernel", self.inputs), bias, *static, self._matrix("recurrent_kernel", self.size), *out]
 
     def build(self, keras, *xs):

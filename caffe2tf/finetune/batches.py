@@ -1,0 +1,81 @@
+"""Batches of examples through tf.data: in the same order on one device, on several, and after a break."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+_WORKERS, _AHEAD = 2, 2
+
+
+@dataclass
+class Examples:
+    """What the trained part takes: for each of its inputs an array (N, ...) channels last, or pictures to make it of.
+
+    `labels`: (N) class numbers; `make(places, key)`: the inputs, where `arrays` are pictures; `span`: (least, largest)
+    value of the network's own input, `usual` of what it was trained on.
+    """
+
+    arrays: list
+    labels: np.ndarray
+    make: object = None
+    span: tuple = (0.0, 0.0)
+    usual: tuple = None
+
+    def __len__(self):
+        return len(self.labels)
+
+    def inputs(self, places, key):
+        return self.make(places, key) if self.make else [array[places] for array in self.arrays]
+
+
+def pictures(images, labels, how, augment=(), usual=None):
+    """Examples that are made of uint8 BGR pictures (N, H, W, C) at every step, with `augment` of mirror, crop, colour in
+    training. What chance does to a picture depends on the seed, the epoch and its place alone."""
+
+    def one(place, key):
+        if key is None or not augment:
+            return how.apply(images[place])
+        random, image, corner = np.random.default_rng((*key, place)), images[place], None
+        if "colour" in augment:
+            gain, shift = random.uniform(0.8, 1.2), random.uniform(-20, 20)
+            image = np.clip(image * gain + shift, 0, 255).astype(np.uint8)
+        if "crop" in augment:
+            spare = np.subtract(image.shape[:2], how.crop) + 1
+            corner = tuple(int(random.integers(n)) for n in spare)
+        values = how.apply(image, corner)
+        # After the mean, as Caffe mirrors (data_transformer.cpp).
+        return values[:, :, ::-1] if "mirror" in augment and random.random() < 0.5 else values
+
+    def make(places, key):
+        return [np.ascontiguousarray(np.stack([one(place, key) for place in places]).transpose(0, 2, 3, 1))]
+
+    return Examples([images], labels, make, how.span, usual)
+
+
+def dataset(examples, size, share=(1, (0,)), key=None, start=0):
+    """A tf.data.Dataset of (input, ..., labels, weights) for the steps from `start`.
+
+    With `key`, the numbers of seed, stage and epoch, the order and chance of a training epoch, each example weighing 1 /
+    batch; without, the order of the examples, each weighing 1. `share`: (how many replicas share a batch, which of them
+    are here); each gets as many rows, those that are no examples of their own weigh 0.
+    """
+    import tensorflow as tf
+
+    replicas, here = share
+    order = np.arange(len(examples)) if key is None else np.random.default_rng(key).permutation(len(examples))
+
+    def load(step):
+        places = np.sort(order[step * size : (step + 1) * size])
+        rows = -(-len(places) // replicas)
+        weights = (np.arange(rows * replicas) < len(places)) / np.float32(1 if key is None else len(places))
+        mine = np.concatenate([np.arange(rows) + replica * rows for replica in here])
+        places = np.resize(places, rows * replicas)[mine]
+        labels = examples.labels[places].astype(np.int32)
+        return [*examples.inputs(places, key), labels, weights[mine].astype(np.float32)]
+
+    kinds = [tf.float32] * len(examples.arrays) + [tf.int32, tf.float32]
+    steps = tf.data.Dataset.range(start, -(-len(examples) // size))
+    loaded = steps.map(
+        lambda step: tf.numpy_function(load, [step], kinds), num_parallel_calls=_WORKERS, deterministic=True
+    )
+    return loaded.prefetch(_AHEAD)

@@ -1,0 +1,59 @@
+"""TensorBoard's log: the graph, scalars, histograms of weights and gradients, pictures."""
+
+import contextlib
+
+import numpy as np
+
+_PICTURES = 6
+
+
+class Board:
+    """Writes into `folder`; without one it does nothing."""
+
+    def __init__(self, folder):
+        self.writer, self.epochs = None, 0
+        if folder:
+            import tensorflow as tf
+
+            self.writer = tf.summary.create_file_writer(folder)
+
+    def stage(self, trainer, number, pictures, classes):
+        """The graph of what trains, and the first pictures of the training set."""
+        if not self.writer:
+            return
+        import tensorflow as tf
+
+        model = trainer.model
+        specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in model.inputs]
+        run = tf.function(lambda *xs: model(list(xs) if len(xs) > 1 else xs[0], training=False), autograph=False)
+        images, labels = pictures
+        with self.writer.as_default(step=number):
+            tf.summary.graph(run.get_concrete_function(*specs).graph)
+            if number == 1:
+                for place in np.linspace(0, len(images) - 1, min(_PICTURES, len(images))).astype(int):
+                    shown = np.ascontiguousarray(images[place][None, :, :, ::-1])
+                    tf.summary.image(f"training pictures/{classes[labels[place]]} {place}", shown)
+
+    def epoch(self, row, trainer):
+        """The numbers of a row of the history, and histograms."""
+        if not self.writer:
+            return
+        import tensorflow as tf
+
+        self.epochs += 1
+        with self.writer.as_default(step=self.epochs):
+            for name in ("loss", "accuracy", "val_loss", "val_accuracy", "lr"):
+                tf.summary.scalar(name, row[name])
+            for name, values in trainer.histograms().items():
+                tf.summary.histogram(name, values)
+
+
+@contextlib.contextmanager
+def open(folder):
+    """A Board for the block."""
+    board = Board(folder)
+    try:
+        yield board
+    finally:
+        if board.writer:
+            board.writer.close()
