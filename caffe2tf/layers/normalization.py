@@ -21,6 +21,10 @@ class LRN(Layer, type="LRN", param="lrn_param", fields="local_size alpha beta k 
                 f"lrn_param sets norm_region {self.region} with an even local_size {self.p.local_size}; Caffe requires an odd one"
             )
 
+    def receptive(self, fields):
+        reach = self.p.local_size if self.region == "WITHIN_CHANNEL" else 1
+        return self.windowed(fields, [(reach, 1)] * 2)
+
     def any_size(self):
         return True
 
@@ -95,6 +99,9 @@ class BatchNorm(Layer, type="BatchNorm", param="batch_norm_param", fields="use_g
     def arrays(self, weights):
         return [np.asarray(weights["moving_mean"]), np.asarray(weights["moving_variance"]), np.ones(1, np.float32)]
 
+    def receptive(self, fields):
+        return None if self._batch_statistics() else self.widest(fields)
+
     def any_size(self):
         return True
 
@@ -135,6 +142,9 @@ class BN(Layer, type="BN", param="bn_param", fields="eps bn_mode", rank=4):
         names = ("gamma", "beta") if self._merged() else ("gamma", "beta", "moving_mean", "moving_variance")
         return [Weight(name, (1, c, 1, 1), merged=(c,)) for name in names]
 
+    def receptive(self, fields):
+        return self.widest(fields)
+
     def any_size(self):
         return True
 
@@ -171,6 +181,9 @@ class Normalize(Layer, type="Normalize", param="norm_param", fields="across_spat
     def blobs(self):
         return [Weight("gamma", () if self.p.channel_shared else (self.bottoms[0][1],))]
 
+    def receptive(self, fields):
+        return None if self.p.across_spatial else self.widest(fields)
+
     def any_size(self):
         return True
 
@@ -206,6 +219,9 @@ class _Broadcast(Layer, type=""):
         span = self._span()
         order = [a for a in keras_order(len(self.bottoms[0])) if a in span]
         return Weight(name, tuple(self.bottoms[0][a] for a in span), axes=tuple(span.index(a) for a in order))
+
+    def receptive(self, fields):
+        return self.widest(fields)
 
     def any_size(self):
         return self._span() in ([], [1])
