@@ -175,9 +175,11 @@ def inspect(files, prototxt, input_shapes, diff, page, as_json, force, quiet, ve
     if diff and len(files) != 2:
         raise click.UsageError(f"--diff compares two files, {len(files)} given")
     if diff:
-        from caffe2tf.differences import diff_files
+        from caffe2tf import differences, inspection, terminal
 
-        found = diff_files(*files, prototxt, input_shapes)
+        nets = [inspection.load(file, prototxt, input_shapes) for file in files]
+        with terminal.progress("comparing", len(nets[0].nodes), quiet, count=True) as step:
+            found = {"files": files, **differences.diff(*nets, step)}
         if as_json:
             click.echo(json.dumps(found, indent=1))
         elif not quiet:

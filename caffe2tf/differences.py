@@ -9,13 +9,7 @@ from caffe2tf.layers import NO_EFFECT
 _BLOCK = 1 << 20  # values compared at once: the float64 copies stay small beside the weights
 
 
-def diff_files(first, second, prototxt=None, input_shapes=None):
-    """`diff` of the networks in two files, each read as `inspection.load` does."""
-    nets = [inspection.load(file, prototxt, input_shapes) for file in (first, second)]
-    return {"files": [first, second], **diff(*nets)}
-
-
-def diff(first, second):
+def diff(first, second, step=lambda done: None):
     """A JSON-ready dictionary of how two Nets differ, `same` where they compute the same; pairs are [first, second].
 
     The batch is no part of a network, nor is an input's layer name; shapes are said where they begin to differ.
@@ -23,11 +17,13 @@ def diff(first, second):
     or have weights, with name, only (0 or 1: the network that alone has it, else null), differs {what: pair} of type,
     bottoms, tops, shapes and parameters that have a part in inference, and weights {name: difference}. A difference is
     {"equal": true}, {"shapes": pair}, {"only": 0 or 1} or {"equal": false, "largest", "relative" (largest / largest
-    absolute value of the first), "place" (in Keras's axes), "changed" and "values" (how many)}; infinite ones are null.
+    absolute value of the first), "place" (in Keras's axes), "changed" and "values" (how many)}; infinite ones are null. `step` is
+    called with 1 for each layer.
     """
     rows = [{_name(node): node for node in net.nodes} for net in (first, second)]
     layers = []
     for name in [*rows[0], *(name for name in rows[1] if name not in rows[0])]:
+        step(1)
         only = None if name in rows[0] and name in rows[1] else int(name in rows[1])
         if only is not None:
             layers.append({"name": name, "only": only, "differs": {}, "weights": {}})

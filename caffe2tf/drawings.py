@@ -243,9 +243,10 @@ def activations(title, picture, maps, kind):
 
 
 def picture(pixels):
-    """The WebP of uint8 (H, W, 3) RGB or (H, W) grey pixels."""
+    """The WebP of uint8 (H, W, 3) RGB or (H, W) grey pixels, small ones enlarged."""
     from PIL import Image
 
-    file = io.BytesIO()
+    file, times = io.BytesIO(), max(1, 200 // max(pixels.shape[:2]))
+    pixels = pixels.repeat(times, 0).repeat(times, 1)
     Image.fromarray(np.ascontiguousarray(pixels)).save(file, "WEBP", quality=90)
     return file.getvalue()
