@@ -587,9 +587,9 @@ def _write(out, data, force, quiet):
 @_quiet
 @_verbose
 def visualize_filters(model, layer, prototxt, group, out, input_shapes, force, quiet, verbose):
-    """Draw the kernel of LAYER as tiles; those of a first layer in colour.
+    """Draw the filters of LAYER as tiles.
 
-    Deeper kernels are a table: a row for each output channel, a column for each input channel, one group at a time.
+    Those of a first layer are in colour. Deeper ones are a table: a row for each output channel, a column for each input channel, one group at a time.
 
     \b
     Example:
@@ -617,7 +617,9 @@ def visualize_filters(model, layer, prototxt, group, out, input_shapes, force, q
 @_quiet
 @_verbose
 def visualize_activations(model, image, layers, prototxt, out, device, input_shapes, force, quiet, verbose):
-    """Draw what each LAYER makes of IMAGE: its feature maps as tiles, the picture beside them.
+    """Draw what each LAYER makes of IMAGE.
+
+    Feature maps are tiles, the picture stands beside them. A layer that is changed in place is drawn as it is afterwards.
 
     \b
     Example:
@@ -647,9 +649,9 @@ def visualize_activations(model, image, layers, prototxt, out, device, input_sha
 @_quiet
 @_verbose
 def visualize_graph(model, prototxt, out, input_shapes, force, quiet, verbose):
-    """Draw the network from its inputs down: layers, types, output shapes, parameters.
+    """Draw the network from its inputs down.
 
-    MODEL may be a network text. Layers that work in place stand in the box of the layer that they change.
+    Boxes say layers, types, output shapes and parameters. MODEL may be a network text. Layers that work in place stand in the box of the layer that they change.
 
     \b
     Example:
@@ -676,7 +678,9 @@ def visualize_graph(model, prototxt, out, input_shapes, force, quiet, verbose):
 @_quiet
 @_verbose
 def visualize_all(model, image, prototxt, out, device, input_shapes, force, quiet, verbose):
-    """Write one self-contained page: top classes, first filters, all convolutions and poolings on IMAGE, the graph.
+    """Write all of that as one page.
+
+    Top classes, first filters, what every convolution and pooling makes of IMAGE, and the graph; nothing outside the file.
 
     \b
     Example:
