@@ -146,53 +146,131 @@ def convert(model, prototxt, outs, to, npy_layout, quantize, folding, input_shap
 @click.argument("files", nargs=-1, required=True, type=_FILE, metavar="FILE...")
 @_prototxt
 @_input_shape
+@click.option("--diff", is_flag=True, help="What differs between two FILEs; exit code 1 where something does.")
+@click.option("--html", "page", metavar="FILE.html", help="Write one self-contained page.")
 @_json
+@_force
 @_quiet
 @_verbose
-def inspect(files, prototxt, input_shapes, as_json, quiet, verbose):
+def inspect(files, prototxt, input_shapes, diff, page, as_json, force, quiet, verbose):
     """Show the layers, shapes, parameters and multiply-adds of networks, and what is not supported.
 
-    FILE is a .caffemodel or a network text. Multiply-adds are those of one item of the batch.
+    FILE is a .caffemodel, a network text, or weights that caffe2tf wrote. Multiply-adds are those of one item of the batch;
+    field is how many pixels of the input one value depends on, stride how many lie between neighbours. With --diff two
+    networks are compared as they compute: their layers, what these are set to, and every weight.
 
     \b
     Examples:
       caffe2tf inspect bvlc_alexnet.caffemodel
       caffe2tf inspect net.caffemodel -p deploy.prototxt --json
+      caffe2tf inspect --diff before.caffemodel after.caffemodel
     """
-    from caffe2tf import terminal
+    from caffe2tf import formats
     from caffe2tf.inspection import inspect_file
 
+    if diff and page:
+        raise click.UsageError("--html is of what is in a file; with --diff take --json")
+    if diff and len(files) != 2:
+        raise click.UsageError(f"--diff compares two files, {len(files)} given")
+    if diff:
+        from caffe2tf import differences, inspection, terminal
+
+        nets = [inspection.load(file, prototxt, input_shapes) for file in files]
+        with terminal.progress("comparing", len(nets[0].nodes), quiet, count=True) as step:
+            found = {"files": files, **differences.diff(*nets, step)}
+        if as_json:
+            click.echo(json.dumps(found, indent=1))
+        elif not quiet:
+            _print_diff(found)
+        sys.exit(0 if found["same"] else 1)
+    if page:
+        formats.check_targets([page], force, sources=[*files, *filter(None, [prototxt])])
     found = [inspect_file(file, prototxt, input_shapes) for file in files]
+    if page:
+        from caffe2tf import pages
+
+        formats.write_text(page, pages.inspection(found), force)
     if as_json:
         click.echo(json.dumps({"files": found}, indent=1))
     for net in () if as_json else found:
         _notes(net["notes"], quiet)
-        rows = []
-        for layer in net["layers"]:
-            work = layer["multiply_adds"]
-            rows.append(
-                [
-                    layer["name"],
-                    layer["type"],
-                    ", ".join(map(terminal.shape, layer["shapes"])),
-                    ", ".join(f"{name} {terminal.shape(extents)}" for name, extents in layer["weights"].items()),
-                    f"{layer['parameters']:,}" if layer["parameters"] else "",
-                    "?" if work is None else f"{work:,}" if work else "",
-                    *([" ".join(layer["no_effect"])] if verbose else []),
-                ]
-            )
-        work = net["multiply_adds"]
-        last = ["total", "", "", "", f"{net['parameters']:,}", "?" if work is None else f"{work:,}"]
-        rows.append([*last, *([""] if verbose else [])])
-        columns = ["layer", "type", "output", "weights", ">parameters", ">multiply-adds"]
-        title = f"{net['file']}: {net['name'] or 'no name'}, {net['encoding']}"
-        terminal.table([*columns, *(["no effect"] if verbose else [])], rows, title)
-        if net["fixed_batch"]:
-            click.echo(f"batch fixed by {', '.join(net['fixed_batch'])}, which use axis 0")
-        for line in net["unsupported"]:
-            click.echo(f"not supported: {line}")
+        _print_network(net, verbose)
     if any(net["unsupported"] for net in found):
         sys.exit(1)
+
+
+def _print_network(net, verbose):
+    from caffe2tf import terminal
+
+    rows = []
+    for layer in net["layers"]:
+        work = layer["multiply_adds"]
+        rows.append(
+            [
+                layer["name"],
+                layer["type"],
+                ", ".join(map(terminal.shape, layer["shapes"])),
+                ", ".join(f"{name} {terminal.shape(extents)}" for name, extents in layer["weights"].items()),
+                f"{layer['parameters']:,}" if layer["parameters"] else "",
+                layer["parameters"] / net["parameters"] if layer["parameters"] else "",
+                "?" if work is None else f"{work:,}" if work else "",
+                work / net["multiply_adds"] if work and net["multiply_adds"] else "",
+                terminal.square(layer["receptive_field"]),
+                terminal.square(layer["stride"]),
+                *([" ".join(layer["no_effect"])] if verbose else []),
+            ]
+        )
+    work = net["multiply_adds"]
+    last = ["total", "", "", "", f"{net['parameters']:,}", "", "?" if work is None else f"{work:,}", "", "", ""]
+    rows.append([*last, *([""] if verbose else [])])
+    columns = ["layer", "type", "output", "weights", ">parameters", ">share", ">multiply-adds", ">share"]
+    columns += [">field", ">stride", *(["no effect"] if verbose else [])]
+    title = f"{net['file']}: {net['name'] or 'no name'}, {net['encoding']}"
+    terminal.table(columns, rows, title, spare=["weights", "share", "type"])
+    if net["preprocessing"]:
+        click.echo(f"pictures become input as {net['preprocessing']['words']} ({net['preprocessing']['source']})")
+    if net["fixed_batch"]:
+        click.echo(f"batch fixed by {', '.join(net['fixed_batch'])}, which use axis 0")
+    for line in net["unsupported"]:
+        click.echo(f"not supported: {line}")
+
+
+def _print_diff(found):
+    from caffe2tf import terminal
+
+    def said(what, value):
+        if what == "shapes":
+            return ", ".join(map(terminal.shape, value))
+        return (", ".join(map(str, value)) or "not set") if isinstance(value, list) else str(value)
+
+    rows, files = [], found["files"]
+    for layer in found["layers"]:
+        if layer["only"] is not None:
+            rows.append([layer["name"], "layer", f"only in {files[layer['only']]}"])
+        for what, (first, second) in layer["differs"].items():
+            rows.append([layer["name"], what, f"{said(what, first)}  ->  {said(what, second)}"])
+        for name, weight in layer["weights"].items():
+            if weight.get("equal"):
+                words = "equal"
+            elif "only" in weight:
+                words = f"only in {files[weight['only']]}"
+            elif "shapes" in weight:
+                words = "  ->  ".join(map(terminal.shape, weight["shapes"]))
+            else:
+                largest, share = (
+                    "infinite" if weight[k] is None else f"{weight[k]:.3g}" for k in ("largest", "relative")
+                )
+                place = "x".join(map(str, weight["place"]))
+                words = f"{weight['changed']:,} of {weight['values']:,} values, largest {largest} (relative {share}) at {place}"
+            rows.append([layer["name"], name, words])
+    terminal.table(["layer", "what", "difference"], rows, f"{files[0]}  ->  {files[1]}")
+    _notes(
+        [f"pictures become input as {'  ->  '.join(map(str, found['preprocessing']))}"]
+        if found["preprocessing"]
+        else [],
+        False,
+    )
+    click.echo("same network" if found["same"] else "they differ")
 
 
 @main.command()
@@ -470,6 +548,174 @@ def finetune(ctx, model, prototxt, stages, file, resume, out, device, input_shap
     except training.Stopped as stopped:
         click.echo(f"caffe2tf: {stopped}; go on with: caffe2tf finetune --resume --out {out}", err=True)
         sys.exit(130)
+
+
+@main.group()
+def visualize():
+    """Draw a network: its filters, what it makes of a picture, its graph, or all of that as one page.
+
+    The suffix of -o chooses .png, .svg or .pdf; the page is .html. Layers have Caffe's names, as `caffe2tf inspect` lists
+    them.
+
+    \b
+    Examples:
+      caffe2tf visualize filters squeezenet.caffemodel conv1
+      caffe2tf visualize activations squeezenet.caffemodel cat.jpg conv1 fire2/concat
+      caffe2tf visualize graph squeezenet.caffemodel
+      caffe2tf visualize all squeezenet.caffemodel cat.jpg -o squeezenet.html
+    """
+
+
+def _out(metavar="PICTURE"):
+    return click.option("-o", "--out", metavar=metavar, help="Where to.  [default: made of the names, in this folder]")
+
+
+def _stem(path):
+    return os.path.splitext(os.path.basename(path.rstrip("/")))[0]
+
+
+def _target(out, force, sources):
+    """Checks -o before the work; gives its kind of picture."""
+    from caffe2tf import formats
+    from caffe2tf import visualize as visualizing
+
+    kind = visualizing.kind_of(out)
+    formats.check_targets([out], force, sources=[path for path in sources if path])
+    return kind
+
+
+def _write(out, data, force, quiet):
+    from caffe2tf import formats, terminal
+
+    formats.write_bytes(out, data, force)
+    if not quiet:
+        click.echo(f"{out}  {terminal.size(len(data))}")
+
+
+@visualize.command("filters")
+@click.argument("model", type=_FILE)
+@click.argument("layer")
+@_prototxt
+@click.option("--group", type=click.IntRange(1), help="Which group of a grouped layer.  [default: 1]")
+@_out()
+@_input_shape
+@_force
+@_quiet
+@_verbose
+def visualize_filters(model, layer, prototxt, group, out, input_shapes, force, quiet, verbose):
+    """Draw the filters of LAYER as tiles.
+
+    Those of a first layer are in colour. Deeper ones are a table: a row for each output channel, a column for each input channel, one group at a time.
+
+    \b
+    Example:
+      caffe2tf visualize filters bvlc_alexnet.caffemodel conv2 --group 2
+    """
+    from caffe2tf import inspection, names
+    from caffe2tf import visualize as visualizing
+
+    out = out or f"{_stem(model)}-{names.plain(layer)}{f'-group{group}' if group else ''}.png"
+    kind = _target(out, force, [model, prototxt])
+    net = inspection.load(model, prototxt, input_shapes)
+    _notes(net.notes, quiet or not verbose)
+    _write(out, visualizing.filters(net, layer, group, kind), force, quiet)
+
+
+@visualize.command("activations")
+@click.argument("model", type=_FILE)
+@click.argument("image", type=_FILE)
+@click.argument("layers", nargs=-1, required=True, metavar="LAYER...")
+@_prototxt
+@_out()
+@_device
+@_input_shape
+@_force
+@_quiet
+@_verbose
+def visualize_activations(model, image, layers, prototxt, out, device, input_shapes, force, quiet, verbose):
+    """Draw what each LAYER makes of IMAGE.
+
+    Feature maps are tiles, the picture stands beside them. A layer that is changed in place is drawn as it is afterwards.
+
+    \b
+    Example:
+      caffe2tf visualize activations squeezenet.caffemodel cat.jpg conv1 fire2/concat
+    """
+    from caffe2tf import inspection, terminal
+    from caffe2tf import visualize as visualizing
+
+    out = out or f"{_stem(model)}-{_stem(image)}.png"
+    kind = _target(out, force, [model, image, prototxt])
+    net = inspection.load(model, prototxt, input_shapes)
+    _notes(net.notes, quiet or not verbose)
+    with terminal.progress(os.path.basename(out), 2, quiet, count=True) as step, terminal.hushed(verbose):
+        from caffe2tf import device as devices
+
+        with devices.running(device):
+            data = visualizing.activations(net, image, layers, kind, step)
+    _write(out, data, force, quiet)
+
+
+@visualize.command("graph")
+@click.argument("model", type=_FILE)
+@_prototxt
+@_out()
+@_input_shape
+@_force
+@_quiet
+@_verbose
+def visualize_graph(model, prototxt, out, input_shapes, force, quiet, verbose):
+    """Draw the network from its inputs down.
+
+    Boxes say layers, types, output shapes and parameters. MODEL may be a network text. Layers that work in place stand in the box of the layer that they change.
+
+    \b
+    Example:
+      caffe2tf visualize graph deploy.prototxt -o network.svg
+    """
+    from caffe2tf import inspection
+    from caffe2tf import visualize as visualizing
+
+    out = out or f"{_stem(model)}-graph.svg"
+    kind = _target(out, force, [model, prototxt])
+    net = inspection.load(model, prototxt, input_shapes)
+    _notes(net.notes, quiet or not verbose)
+    _write(out, visualizing.network(net, kind), force, quiet)
+
+
+@visualize.command("all")
+@click.argument("model", type=_FILE)
+@click.argument("image", type=_FILE)
+@_prototxt
+@_out("FILE.html")
+@_device
+@_input_shape
+@_force
+@_quiet
+@_verbose
+def visualize_all(model, image, prototxt, out, device, input_shapes, force, quiet, verbose):
+    """Write all of that as one page.
+
+    Top classes, first filters, what every convolution and pooling makes of IMAGE, and the graph; nothing outside the file.
+
+    \b
+    Example:
+      caffe2tf visualize all squeezenet.caffemodel cat.jpg -o squeezenet.html
+    """
+    from caffe2tf import formats, inspection, terminal
+    from caffe2tf import visualize as visualizing
+
+    out = out or f"{_stem(model)}-{_stem(image)}.html"
+    formats.check_targets([out], force, sources=[path for path in (model, image, prototxt) if path])
+    net = inspection.load(model, prototxt, input_shapes)
+    _notes(net.notes, quiet or not verbose)
+    count = visualizing.steps(net)
+    with terminal.progress(os.path.basename(out), count, quiet, count=True) as step, terminal.hushed(verbose):
+        from caffe2tf import device as devices
+
+        with devices.running(device):
+            page = visualizing.everything(net, image, step)
+    _write(out, page.encode(), force, quiet)
 
 
 @main.command()

@@ -144,12 +144,15 @@ table { border-collapse: collapse; width: 100%; font-size: 13px } td, th { paddi
 .meter { position: relative; height: 16px; background: var(--line); border-radius: 2px; font-size: 11px; text-align: right }
 .meter i { position: absolute; left: 0; top: 0; bottom: 0; background: var(--bar); opacity: .55; border-radius: 2px }
 .meter em { position: relative; font-style: normal; padding-right: 3px }
+td .meter { min-width: 7rem } td.wrap { white-space: normal } p.close { margin: 0 } p.close + table { margin-top: 1rem } .seen { display: flex; gap: 1.5rem;
+  margin-top: 1rem; align-items: start } .top { flex: 1; max-width: 26rem } .top h2 { margin-top: 0 }
+img.drawn { display: block; max-width: 100%; background: #fff; border-radius: 4px }
 h3 { font-size: .8rem; margin: .5rem 0 .1rem; color: var(--soft); font-weight: 600 }
 """
 
 
 def as_html(reports):
-    """The page, with nothing outside itself: no script, no font, no picture from elsewhere."""
+    """The page of `verify`, with nothing outside itself: no script, no font, no picture from elsewhere."""
     data = as_data(reports)
     facts = [data["device"], data["precision"], *(f"{name} {version}" for name, version in data["versions"].items())]
     body = [
@@ -168,10 +171,14 @@ def as_html(reports):
         if net["predictions"]:
             cards = (_card(p, shown) for p, shown in zip(report.predictions, net["predictions"], strict=True))
             body.append("<h2>Predictions</h2><div class=photos>" + "".join(cards) + "</div>")
-    title = f"caffe2tf verify: {_word(data['pass'])}"
+    return page(f"caffe2tf verify: {_word(data['pass'])}", "".join(body))
+
+
+def page(title, body):
+    """A whole page of HTML in the look of all our pages."""
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<title>{title}</title><style>{_STYLE}</style><body>{''.join(body)}</body></html>\n"
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style><body>{body}</body></html>\n"
     )
 
 
@@ -217,13 +224,17 @@ def _card(prediction, shown):
     parts = [f"<div class=photo>{picture}<div><b>{html.escape(prediction.image)}</b> <span class={word}>{word}</span>"]
     for title in ("expected", "found"):
         parts.append(f"<h3>{title}</h3>")
-        for best in shown[title]:
-            share = 100 * best["probability"]
-            parts.append(
-                f"<div class=row><span>{html.escape(best['name'].split(',')[0])}</span><div class=meter>"
-                f"<i style='width:{min(share, 100):.1f}%'></i><em>{share:.2f} %</em></div></div>"
-            )
+        parts.append(meters((best["name"], best["probability"]) for best in shown[title]))
     return "".join([*parts, "</div></div>"])
+
+
+def meters(top):
+    """Bars of (class name, probability) pairs."""
+    return "".join(
+        f"<div class=row><span>{html.escape(name.split(',')[0])}</span><div class=meter>"
+        f"<i style='width:{min(100 * share, 100):.1f}%'></i><em>{100 * share:.2f} %</em></div></div>"
+        for name, share in top
+    )
 
 
 def _thumbnail(path):

@@ -5,20 +5,17 @@ import os
 import sys
 
 
-def table(columns, rows, title=None):
-    """Prints rows of strings to stdout. A column that starts with '>' is aligned right."""
-    if sys.stdout.isatty():
-        from rich.console import Console
-        from rich.table import Table
+def table(columns, rows, title=None, spare=()):
+    """Prints rows of strings to stdout. A column that starts with '>' is aligned right.
 
-        drawn = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
-        for column in columns:
-            drawn.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
-        for row in rows:
-            drawn.add_row(*row)
-        Console(highlight=False, markup=False).print(drawn)
+    A float is a share: a bar on a terminal, a percentage in a pipe. The columns `spare` are left out, one after the other,
+    while a terminal is too narrow for all.
+    """
+    if sys.stdout.isatty():
+        _draw(columns, rows, title, spare)
         return
     right = [column.startswith(">") for column in columns]
+    rows = [[f"{cell:.1%}" if isinstance(cell, float) else cell for cell in row] for row in rows]
     lines = [[column.lstrip(">") for column in columns], *rows]
     widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
     if title:
@@ -28,6 +25,27 @@ def table(columns, rows, title=None):
             cell.rjust(width) if r else cell.ljust(width) for cell, width, r in zip(line, widths, right, strict=True)
         )
         print("  ".join(cells).rstrip())
+
+
+def _draw(columns, rows, title, spare):
+    from rich.bar import Bar
+    from rich.console import Console
+    from rich.measure import Measurement
+    from rich.table import Table
+
+    console = Console(highlight=False, markup=False)
+    unbounded = console.options.update(max_width=1 << 16)
+    for count in range(len(spare) + 1):
+        shown = [index for index, column in enumerate(columns) if column.lstrip(">") not in spare[:count]]
+        drawn = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+        for name in (columns[index] for index in shown):
+            drawn.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left", overflow="fold")
+        for row in rows:
+            cells = [row[index] for index in shown]
+            drawn.add_row(*(Bar(1, 0, c, width=8, color="cyan") if isinstance(c, float) else c for c in cells))
+        if Measurement.get(console, unbounded, drawn).maximum <= console.width:
+            break
+    console.print(drawn)
 
 
 @contextlib.contextmanager
@@ -74,6 +92,13 @@ def hushed(verbose=False):
 def shape(extents):
     """`2 x 3 x 4`, `?` for an extent that nothing tells, `scalar` for none."""
     return " x ".join("?" if extent is None else str(extent) for extent in extents) or "scalar"
+
+
+def square(extents):
+    """`11`, or `11 x 7` where they differ, of [height, width]; nothing of None."""
+    if extents is None:
+        return ""
+    return f"{extents[0]:g}" if len(set(extents)) == 1 else " x ".join(f"{n:g}" for n in extents)
 
 
 def size(count):

@@ -34,9 +34,9 @@ preprocess fillers
 golden comparison folding
 model device
 formats verification
-sample inspection terminal report classify download
-demonstration pictures
-finetune
+sample inspection terminal report classify download graph
+demonstration pictures differences drawings pages
+finetune visualize
 cli
 __main__
 """
@@ -50,6 +50,7 @@ MAY_LOAD_HEAVY = {
     "model.py": {"keras"},
     "device.py": {"keras"},
     "classify.py": {"keras", "tensorflow"},
+    "drawings.py": {"matplotlib"},
     "pictures.py": {"matplotlib"},
     "finetune/batches.py": {"tensorflow"},
     "finetune/board.py": {"tensorflow"},

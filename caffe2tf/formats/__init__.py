@@ -108,10 +108,15 @@ def models_in(folder):
 
 def write_text(path, text, force):
     """Writes a text file, whole or not at all."""
+    write_bytes(path, text.encode(), force)
+
+
+def write_bytes(path, data, force):
+    """Writes a file, whole or not at all."""
     from caffe2tf.formats import _files
 
-    with _files.replacing(path, force) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
+    with _files.replacing(path, force) as temporary, open(temporary, "wb") as file:
+        file.write(data)
 
 
 def size_of(path):

@@ -9,6 +9,9 @@ from caffe2tf.layout import is_spatial, to_keras
 class _Pointwise(Layer, type=""):
     """Any shape, unchanged."""
 
+    def receptive(self, fields):
+        return self.widest(fields)
+
     def any_size(self):
         return True
 
@@ -156,6 +159,9 @@ class Softmax(Layer, type="Softmax", param="softmax_param", fields="axis"):
     def tops(self):
         self.axis(self.p.axis)
         return super().tops()
+
+    def receptive(self, fields):
+        return self.widest(fields) if self.axis(self.p.axis) == 1 else None
 
     def any_size(self):
         return is_spatial(len(self.bottoms[0])) and self.axis(self.p.axis) == 1

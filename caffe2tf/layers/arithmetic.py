@@ -21,6 +21,9 @@ class Eltwise(Layer, type="Eltwise", param="eltwise_param", fields="operation co
             )
         return [self.bottoms[0]]
 
+    def receptive(self, fields):
+        return self.widest(fields)
+
     def any_size(self):
         return True
 
@@ -43,6 +46,10 @@ class Axpy(Layer, type="Axpy", bottoms=3):
         if x != y or len(x) != 4 or tuple(a) not in ((*x[:2], 1, 1), tuple(x[:2])):
             self.fail(f"bottoms of shapes {a}, {x}, {y}; takes a (N, C) or (N, C, 1, 1), x and y (N, C, H, W)")
         return [x]
+
+    def receptive(self, fields):
+        a, x, y = fields
+        return self.widest([x, y, a])
 
     def any_size(self):
         return True

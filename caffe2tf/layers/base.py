@@ -123,6 +123,14 @@ class Layer:
         """Multiply-adds of one run, of convolutions and products only, as papers count them."""
         return 0
 
+    def receptive(self, fields):
+        """The receptive field of its tops, [(pixels, step)] for each spatial axis: how many pixels of the input one value
+        depends on, were the picture without a border, and how many lie between neighbours. From `fields`, those of its
+        bottoms in order. None where a value is no place in a picture, or depends on the whole; so here."""
+
+    def filters(self):
+        """What the last axis of its kernel counts, the one before, and in how many groups; None: it has no filters."""
+
     def fixes_batch(self):
         """Whether the row uses axis 0 as more than a count of independent items."""
         return False
@@ -143,6 +151,21 @@ class Layer:
         if not -rank <= value < rank + allow_end:
             self.fail(f"axis {value} of a bottom with {rank} axes")
         return value % rank if value < 0 else value
+
+    def widest(self, fields):
+        """The receptive field where several bottoms meet place by place: the largest, in the steps of the first."""
+        if None in fields or len({len(field) for field in fields}) != 1:
+            return None
+        return [(max(pixels for pixels, _ in axis), axis[0][1]) for axis in zip(*fields, strict=True)]
+
+    def windowed(self, fields, windows):
+        """The receptive field of `windows`, [(reach, stride)] for each spatial axis, on its bottoms."""
+        field = self.widest(fields)
+        if field is None:
+            return None
+        return [
+            (n + (reach - 1) * step, step * stride) for (n, step), (reach, stride) in zip(field, windows, strict=True)
+        ]
 
     def need_equal(self, axes=None):
         """All bottoms have one shape, or agree on `axes`."""

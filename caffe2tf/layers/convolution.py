@@ -106,6 +106,9 @@ class Convolving(Windowed, type=""):
                 tops.append(self.to_keras_order(keras, keras.ops.reshape(y, (-1, *shape[1:]))))
         return tops if len(tops) > 1 else tops[0]
 
+    def receptive(self, fields):
+        return self.windowed(fields, zip(self.reach(), self.stride, strict=True)) if self.channel_axis == 1 else None
+
     def group_parts(self):
         """For each group: name suffix, and the index of its outputs in kernel (last axis) and bias."""
         size = self.outputs // self.group
@@ -133,6 +136,9 @@ class Convolution(
 
     def top_extents(self):
         return self.forward_extents()
+
+    def filters(self):
+        return "output", "input", self.group
 
     def multiply_adds(self):
         return sum(math.prod(top[1:]) for top in self.tops()) * math.prod(self.kernel) * self.channels // self.group
@@ -233,6 +239,9 @@ class Im2col(
         if len(self.bottoms[0]) != 4 or self.channel_axis != 1:
             self.fail(f"axis {self.p.axis} of a bottom of shape {self.bottoms[0]}; only 4 axes and axis 1 are computed")
         return [(self.bottoms[0][0], self.channels * math.prod(self.kernel), *self.forward_extents())]
+
+    def receptive(self, fields):
+        return self.windowed(fields, zip(self.reach(), self.stride, strict=True))
 
     def build(self, keras, x):
         (ph, pw), (sh, sw), (dh, dw) = self.pad, self.stride, self.dilation

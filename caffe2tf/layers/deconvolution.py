@@ -1,6 +1,7 @@
 """The transpose of convolution."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 
@@ -28,6 +29,16 @@ class Deconvolution(
         if min(out) < 1:
             self.fail(f"pad {self.pad} leaves nothing of the top: extents {out}")
         return out
+
+    def receptive(self, fields):
+        """Of a kernel that is laid out every `stride` places, at most reach / stride, rounded up, meet in one."""
+        if self.channel_axis != 1:
+            return None
+        meeting = [-(-r // s) for r, s in zip(self.reach(), self.stride, strict=True)]
+        return self.windowed(fields, [(m, Fraction(1, s)) for m, s in zip(meeting, self.stride, strict=True)])
+
+    def filters(self):
+        return "input", "output", self.group
 
     def multiply_adds(self):
         return len(self.bottoms) * math.prod(self.bottoms[0][1:]) * math.prod(self.kernel) * self.outputs // self.group

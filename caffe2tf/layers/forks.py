@@ -35,6 +35,9 @@ class ShuffleChannel(Layer, type="ShuffleChannel", param="shuffle_channel_param"
             self.fail(f"{self.bottoms[0][1]} channels are no multiple of group {self.p.group}")
         return [self.bottoms[0]]
 
+    def receptive(self, fields):
+        return self.widest(fields)
+
     def any_size(self):
         return is_spatial(len(self.bottoms[0]))
 

@@ -21,6 +21,10 @@ class LRN(Layer, type="LRN", param="lrn_param", fields="local_size alpha beta k 
                 f"lrn_param sets norm_region {self.region} with an even local_size {self.p.local_size}; Caffe requires an odd one"
             )
 
+    def receptive(self, fields):
+        reach = self.p.local_size if self.region == "WITHIN_CHANNEL" else 1
+        return self.windowed(fields, [(reach, 1)] * 2)
+
     def any_size(self):
         return True
 
@@ -97,6 +101,9 @@ class BatchNorm(Layer, type="BatchNorm", param="batch_norm_param", fields="use_g
     def arrays(self, weights):
         return [np.asarray(weights["moving_mean"]), np.asarray(weights["moving_variance"]), np.ones(1, np.float32)]
 
+    def receptive(self, fields):
+        return None if self._batch_statistics() else self.widest(fields)
+
     def any_size(self):
         return True
 
@@ -143,6 +150,9 @@ class BN(Layer, type="BN", param="bn_param", fields="eps bn_mode", rank=4):
         ]
         return weights[:2] if self._merged() else weights
 
+    def receptive(self, fields):
+        return self.widest(fields)
+
     def any_size(self):
         return True
 
@@ -180,6 +190,9 @@ class Normalize(Layer, type="Normalize", param="norm_param", fields="across_spat
         shape = () if self.p.channel_shared else (self.bottoms[0][1],)
         return [Weight("gamma", shape, filler="scale_filler", start=1.0)]
 
+    def receptive(self, fields):
+        return None if self.p.across_spatial else self.widest(fields)
+
     def any_size(self):
         return True
 
@@ -216,6 +229,9 @@ class _Broadcast(Layer, type=""):
         order = [a for a in keras_order(len(self.bottoms[0])) if a in span]
         shape, axes = tuple(self.bottoms[0][a] for a in span), tuple(span.index(a) for a in order)
         return Weight(name, shape, axes=axes, filler=filler, start=start)
+
+    def receptive(self, fields):
+        return self.widest(fields)
 
     def any_size(self):
         return self._span() in ([], [1])

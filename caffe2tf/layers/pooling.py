@@ -147,6 +147,9 @@ class Pooling(
         n, c, h, w = self.bottoms[0]
         return [(n, c, self.windows[0].out(h), self.windows[1].out(w))] * len(self.proto.top)
 
+    def receptive(self, fields):
+        return None if self.p.global_pooling else self.windowed(fields, [(w.kernel, w.stride) for w in self.windows])
+
     def any_size(self):
         return len(self.proto.top) == 1
 

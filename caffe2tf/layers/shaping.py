@@ -10,6 +10,9 @@ from caffe2tf.layout import to_keras
 class Split(Layer, type="Split", tops=(1, None)):
     """The bottom, once for each top."""
 
+    def receptive(self, fields):
+        return self.widest(fields)
+
     def any_size(self):
         return True
 
@@ -36,6 +39,9 @@ class Concat(Layer, type="Concat", param="concat_param", fields="axis concat_dim
         axis, first = self._axis(), self.bottoms[0]
         self.need_equal([a for a in range(len(first)) if a != axis])
         return [(*first[:axis], sum(b[axis] for b in self.bottoms), *first[axis + 1 :])]
+
+    def receptive(self, fields):
+        return self.widest(fields) if self._axis() == 1 else None
 
     def any_size(self):
         return self._axis() == 1
@@ -76,6 +82,9 @@ class Slice(Layer, type="Slice", param="slice_param", fields="axis slice_dim sli
         axis, shape, edges = self._axis(), self.bottoms[0], self._points()
         return [(*shape[:axis], b - a, *shape[axis + 1 :]) for a, b in itertools.pairwise(edges)]
 
+    def receptive(self, fields):
+        return self.widest(fields) if self._axis() == 1 else None
+
     def any_size(self):
         return self._axis() == 1
 
@@ -107,6 +116,9 @@ class Crop(Layer, type="Crop", param="crop_param", fields="axis offset", bottoms
                 self.fail(f"offset {offset} + {like[axis]} on axis {axis} reaches past the bottom {self.bottoms[0]}")
             shape[axis] = like[axis]
         return [tuple(shape)]
+
+    def receptive(self, fields):
+        return fields[0]
 
     def fixes_batch(self):
         return 0 in self._offsets()
