@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from caffe2tf import formats
 from tests.conftest import inputs, layer, make, run
@@ -49,6 +50,24 @@ def test_every_way_that_data_lies(here):
     np.testing.assert_array_equal(data.decode(records, how)[0], data.decode(folders, how)[0])
 
 
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".gif"])
+def test_every_kind_of_picture_is_read(suffix, tmp_path):
+    """Those without loss give the same pixels; of an animated GIF the first frame counts."""
+    random = np.random.RandomState(0)
+    first = random.randint(0, 4, (9, 11)).astype(np.uint8) * 80  # few enough colours for a GIF
+    first = np.stack([first, first.T.reshape(9, 11), 240 - first], 2)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        frames = {"save_all": True, "append_images": [Image.new("RGB", (11, 9))]} if suffix == ".gif" else {}
+        Image.fromarray(first).save(tmp_path / name / f"x{suffix}", **frames)
+    from caffe2tf.preprocess import Preprocessing
+
+    images, pictures, bad = data.decode(data.read(str(tmp_path)), Preprocessing((9, 11)))
+    assert not bad
+    assert pictures.classes == ("a", "b")
+    np.testing.assert_array_equal(images[0], first[:, :, ::-1])
+
+
 def test_split_is_stratified_and_seeded(here):
     pictures = data.read("train")
     parts = data.split(pictures, (0.8, 0.1, 0.1), 3)
@@ -64,6 +83,7 @@ def test_bad_data_is_one_line(here):
     (here / "train" / "blue" / "0.png").rename(here / "one" / "x.png")
     (here / "missing.txt").write_text("nothing.png 0\ntrain/red/1.png 1\n")
     (here / "gap.txt").write_text("train/red/1.png 0\ntrain/red/2.png 2\n")
+    (here / "below.txt").write_text("train/red/1.png -1\ntrain/red/2.png 1\n")
     (here / "same.txt").write_text("train/red/1.png a\ntrain/red/2.png a\n")
     (here / "lone.txt").write_text("picture\n")
     (here / "text.tfrecord").write_text("hello")
@@ -71,6 +91,7 @@ def test_bad_data_is_one_line(here):
         ("nowhere", "nowhere: no such file or folder"),
         ("one", "holds no folders, expected one for each class"),
         ("missing.txt", "1 of 2 files are not there: nothing.png"),
+        ("below.txt", r"labels go from -1 to 1, but lack"),
         ("gap.txt", r"labels go from 0 to 2, but lack \[1\]"),
         ("same.txt", "all pictures are of one class, 'a'"),
         ("lone.txt", "lone.txt:1: 'picture'; takes a path and a label"),
@@ -209,6 +230,62 @@ def test_a_loss_that_is_not_finite_says_why(here):
     assert not (here / "finetuned" / "best.keras").exists()
 
 
+def test_a_loss_that_is_not_finite_names_inputs_of_another_range(here):
+    """The commonest cause: a network that was trained on 0 to 255 gets 0 to 1, and the rate is raised until it breaks."""
+    result = finetune("--layers", "all", "--lr", "1e30", "--mean", "0", "--scale", "0.00392157", code=1)
+    assert "pictures from 0 to 1, and this net was trained on -123 to 151" in result.stderr
+
+
+def test_after_a_loss_that_is_not_finite_the_epochs_before_count(here):
+    """The second stage breaks; the results are those of the first."""
+    stages = ["--stage", "layers=fc8 epochs=2 lr=1e-2", "--stage", "layers=all epochs=3 lr=1e30"]
+    result = finetune(*stages, code=1)
+    assert "the loss is" in result.stderr
+    assert "the results in finetuned are those of the epochs before" in result.stderr
+    with open("finetuned/history.csv") as file:
+        assert [row["stage"] for row in csv.DictReader(file)] == ["1", "1"]
+    best = formats.load("finetuned/deploy.prototxt", "finetuned/best.npz")
+    assert np.isfinite(best.weights["fc8"]["kernel"]).all()
+    np.testing.assert_array_equal(best.weights["conv1"]["kernel"], load().weights["conv1"]["kernel"])
+
+
+def test_tensorboard_gets_graph_numbers_histograms_and_pictures(here):
+    finetune("--layers", "fc7,fc8", "--epochs", "1", "-q")
+    seen = set()
+    for path in (here / "finetuned" / "tensorboard").iterdir():
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            seen.add("graph") if event.graph_def else None
+            seen.update(value.tag for value in event.summary.value)
+    for tag in (
+        "graph",
+        "loss",
+        "val_accuracy",
+        "lr",
+        "weights/fc8/kernel",
+        "gradients/fc8/kernel",
+        "gradients/fc7/bias",
+    ):
+        assert tag in seen
+    assert any(tag.startswith("training pictures/") for tag in seen)
+
+
+def test_the_full_alexnet_gets_a_new_head(shared, alexnet, tmp_path, monkeypatch):
+    """On a slice of the flowers; what is frozen stays bit for bit."""
+    monkeypatch.chdir(tmp_path)
+    lines = []
+    for label, folder in enumerate(sorted((shared / "flowers17").iterdir())):
+        lines += [f"{path} {label}\n" for path in sorted(folder.iterdir())[:4]]
+    (tmp_path / "train.txt").write_text("".join(lines))
+    run("finetune", alexnet, "--layers", "fc8", "--split", "0.5,0.5", "--epochs", "3", "--lr", "1e-6", "-q")
+    before, after = formats.load(None, str(alexnet)), formats.load("finetuned/deploy.prototxt", "finetuned/best.npz")
+    assert after.weights["fc8"]["kernel"].shape == (4096, 17)
+    for name in set(before.weights) - {"fc8"}:
+        for key, array in before.weights[name].items():
+            assert after.weights[name][key].tobytes() == array.tobytes()
+    with open("finetuned/history.csv") as file:
+        assert all(np.isfinite(float(row["val_loss"])) for row in csv.DictReader(file))
+
+
 def test_unreadable_pictures_are_skipped_and_counted(here):
     (here / "train" / "red" / "bad.png").write_text("hello")
     result = finetune("--layers", "fc8", "--epochs", "1")
@@ -216,6 +293,7 @@ def test_unreadable_pictures_are_skipped_and_counted(here):
     assert "cannot be read and are skipped" in result.stderr
     strict = finetune("--layers", "fc8", "--epochs", "1", "--strict", "--out", "other", code=1)
     assert "bad.png: is not a picture" in strict.stderr
+    assert not (here / "other").exists()
 
 
 def test_a_validation_set_smaller_than_a_batch(here):

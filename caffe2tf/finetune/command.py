@@ -198,16 +198,19 @@ class Run:
                     try:
                         self._stage(learner, number, sets, keep, place, history, watch)
                     except training.NotFinite as error:
-                        if not any(row["stage"] == number for row in history):
+                        if not history:
                             raise
                         failed = error
+                    place = None
+                    if not any(row["stage"] == number for row in history):
+                        break
+                    if failed:
                         before = keep.load("last")
                         learner.restore(before and before[0])
                     last = plan.merged(net, learner.net())
                     found = keep.load(f"best-{number}")
                     learner.go_back(found and found[0])
                     net = plan.merged(net, learner.net())
-                    place = None
                     self._keep_stage(keep, number, net)
                 if best is None or training.best_of(history)["stage"] == number:
                     best = net
