@@ -83,10 +83,10 @@ def alexnet_text():
     return os.path.join(home(), "alexnet", "deploy.prototxt")
 
 
-def classes():
-    """The names of ImageNet's 1000 classes, in Caffe's order."""
+def classes(column=2):
+    """The names of ImageNet's 1000 classes, in Caffe's order; of column 1 their WordNet ids."""
     with open(os.path.join(home(), "imagenet_classes.tsv"), encoding="utf-8") as file:
-        return [line.rstrip("\n").split("\t")[2] for line in file][1:]
+        return [line.rstrip("\n").split("\t")[column] for line in file][1:]
 
 
 def weight_digests(net):

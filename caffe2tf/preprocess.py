@@ -1,7 +1,10 @@
 """How a picture becomes a network's input: Caffe's image transform as data (data_transformer.cpp, io.cpp)."""
 
+import io
 import json
 import os
+import sys
+import zipfile
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -11,7 +14,12 @@ from caffe2tf.errors import ParseError
 FILE = "caffe2tf.json"  # in a .keras file and in a SavedModel's assets.extra
 IMAGENET_MEAN = (104.0, 117.0, 123.0)  # BGR, the rounded channel means of ILSVRC 2012
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+PIPED_LIMIT = 1 << 28  # bytes on standard input
 _METHODS = ("bilinear", "nearest_pillow")
+
+
+class Piped(str):
+    """The name `-` of the picture that came on standard input, with its bytes as `data`."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +106,31 @@ def to_json(net):
     return json.dumps({"preprocessing": asdict(how), "source": source})
 
 
+def noted_in(path):
+    """What `to_json` left in a saved model: in a zip archive (.keras, .tflite) under FILE, or as the file at `path`
+    itself; {} where there is none. Raises ParseError where it is damaged."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                return json.loads(archive.read(FILE)) if FILE in archive.namelist() else {}
+        if os.path.basename(path) != FILE or not os.path.exists(path):
+            return {}
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ParseError(f"{path}: its {FILE} cannot be read: {str(error).splitlines()[0]}") from None
+
+
+def made_of(data, where):
+    """The Preprocessing of {field: value}, as `to_json` and finetune's settings write it. Raises ParseError."""
+    try:
+        how = Preprocessing(**{key: tuple(v) if isinstance(v, list) else v for key, v in data.items()})
+        how.apply(np.zeros((*(how.resize or how.crop or (1, 1)), how.channels), np.uint8))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ParseError(f"{where}: its preprocessing is not what caffe2tf writes: {error}") from None
+    return how
+
+
 def from_json(data, where):
     """The Preprocessing that a golden set states. Raises ParseError for a method that is not known."""
     method = "nearest_pillow" if "nearest_pillow" in data.get("resize_method", "") else "bilinear"
@@ -113,17 +146,21 @@ def from_json(data, where):
 # ------------------------------------------------------------------------------------------------ pictures
 
 
-def read_image(path, grey=False):
+def read_image(path, grey=False, note=lambda line: None):
     """The picture at `path` as OpenCV's imread gives it: uint8 (H, W, 3) BGR or (H, W, 1), turned as its EXIF says.
 
-    Of an animated GIF the first frame; transparency is dropped. Raises ParseError, one line, for a file that is no
-    picture or is truncated.
+    Of an animated GIF the first frame, and `note` is called with a line that says so; transparency is dropped. Raises
+    ParseError, one line, for a file that is no picture, is truncated or has more pixels than Pillow's limit.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     name = getattr(path, "name", path)
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(path.data) if isinstance(path, Piped) else path) as image:
+            # MPO, a telephone's JPEG with a second view or a thumbnail, is no animation.
+            if getattr(image, "is_animated", False) and image.format != "MPO":
+                note(f"{name}: has several frames; the first is used")
+                image.seek(0)
             image.load()
             image = ImageOps.exif_transpose(image)
             if image.mode == "CMYK":
@@ -162,10 +199,12 @@ def resize(image, height, width, method="bilinear"):
         )
     # OpenCV's fixed point: weights of 11 bits, across first, 4 bits dropped between (imgproc/src/resize.cpp).
     (left, right), (a, b) = _linear(image.shape[1], width)
-    wide = image.astype(np.int32)
-    across = (wide[:, left] * a[:, None] + wide[:, right] * b[:, None]) >> 4
-    (top, bottom), (a, b) = _linear(image.shape[0], height)
-    a, b = a[:, None, None], b[:, None, None]
+    (top, bottom), (c, d) = _linear(image.shape[0], height)
+    rows, places = np.unique([top, bottom], return_inverse=True)  # of a large picture, few
+    top, bottom = places.reshape(2, -1)
+    wide = image[rows]
+    across = (wide.take(left, axis=1) * a[:, None] + wide.take(right, axis=1) * b[:, None]) >> 4
+    a, b = c[:, None, None], d[:, None, None]
     pixels = ((across[top] * a >> 16) + (across[bottom] * b >> 16) + 2) >> 2
     return np.clip(pixels, 0, 255).astype(np.uint8)
 
@@ -180,13 +219,18 @@ def _linear(n, out):
 
 
 def find_images(paths):
-    """All picture files that `paths` mean: files as they are, folders and globs by suffix, sorted. Raises ParseError
-    for a path that does not exist and for a folder without pictures."""
+    """All picture files that `paths` mean: files as they are, the pictures in folders and the files of globs, sorted;
+    `-` is the one on standard input. Raises ParseError for a path that does not exist and for a folder without pictures.
+    """
     import glob
 
     found = []
+    if list(paths).count("-") > 1:
+        raise ParseError("-: is given twice; standard input holds one picture")
     for path in paths:
-        if os.path.isdir(path):
+        if path == "-":
+            found.append(_piped())
+        elif os.path.isdir(path):
             inside = [os.path.join(top, f) for top, _, files in os.walk(path) for f in files]
             pictures = sorted(f for f in inside if f.lower().endswith(SUFFIXES))
             if not pictures:
@@ -194,8 +238,18 @@ def find_images(paths):
             found.extend(pictures)
         elif os.path.exists(path):
             found.append(path)
-        elif any(c in path for c in "*?[") and (matches := sorted(glob.glob(path, recursive=True))):
+        elif any(c in path for c in "*?[") and (
+            matches := sorted(filter(os.path.isfile, glob.glob(path, recursive=True)))
+        ):
             found.extend(matches)
         else:
             raise ParseError(f"{path}: no such file or folder")
     return found
+
+
+def _piped():
+    piped = Piped("-")
+    piped.data = sys.stdin.buffer.read(PIPED_LIMIT + 1)
+    if len(piped.data) > PIPED_LIMIT:
+        raise ParseError(f"-: more than {PIPED_LIMIT >> 20} MiB on standard input, which takes one picture")
+    return piped

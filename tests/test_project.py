@@ -34,8 +34,10 @@ preprocess
 golden comparison folding
 model device
 formats verification
-sample inspection terminal report classify download
+sample inspection terminal report download
 demonstration pictures
+truth
+classify
 finetune
 cli
 __main__
@@ -49,7 +51,6 @@ MAY_LOAD_HEAVY = {
     "formats/tflite.py": {"tensorflow"},
     "model.py": {"keras"},
     "device.py": {"keras"},
-    "classify.py": {"keras", "tensorflow"},
     "pictures.py": {"matplotlib"},
     "finetune/command.py": {"tensorflow"},
     "finetune/data.py": {"tensorflow"},
