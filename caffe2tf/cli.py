@@ -15,6 +15,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1" if "-v" in sys.argv or "--verb
 
 
 class _Group(click.Group):
+    def list_commands(self, ctx):
+        return list(self.commands)  # as they stand below, in the order of use
+
     def invoke(self, ctx):
         from caffe2tf import terminal
         from caffe2tf.errors import Caffe2TFError
@@ -29,6 +32,8 @@ class _Group(click.Group):
         except MemoryError:
             click.echo("caffe2tf: not enough memory", err=True)
             ctx.exit(1)
+        finally:
+            sys.stdout.flush()  # here click still ends silently when nobody reads on
 
 
 def _shapes(ctx, param, values):
@@ -110,18 +115,25 @@ def _notes(lines, quiet):
         click.echo(f"note: {line}", err=True)
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, "--version", message="caffe2tf %(version)s")
 def main():
     """Bring any Caffe network to TensorFlow 2 / Keras 3, and prove that it is still the same network.
 
+    Results go to stdout, everything else to stderr; the exit code is 0 (done), 1 (the answer is no, or the input is
+    bad) or 2 (wrong usage). Bars and colours are for terminals; NO_COLOR leaves the colours out.
+
     \b
     Try it without a download:
       caffe2tf demo
+    Then, with a model of your own:
+      caffe2tf inspect net.caffemodel
+      caffe2tf convert net.caffemodel -p deploy.prototxt -o net.keras
+      caffe2tf classify net.keras cat.jpg
     """
 
 
-@main.command()
+@main.command(short_help="Write the weights, or the whole network, in other formats.")
 @click.argument("model", type=_MODEL)
 @_prototxt
 @click.option(
@@ -129,7 +141,7 @@ def main():
 )
 @click.option("--to", metavar="FORMAT", help="The format, where the suffix does not tell it.")
 @click.option("--npy-layout", type=click.Choice(["dict", "list"]), default="dict", show_default=True, help="Of a .npy.")
-@click.option("--quantize", is_flag=True, help="8-bit weights (dynamic range), of a .tflite.")
+@click.option("--quantize", is_flag=True, help="8-bit weights (dynamic range) in a .tflite.")
 @click.option("--fold", "folding", is_flag=True, help="BatchNorm and Scale folded into the convolution before them.")
 @_input_shape
 @_force
@@ -192,7 +204,7 @@ def convert(model, prototxt, outs, to, npy_layout, quantize, folding, input_shap
         click.echo(f"{out}  {kind}  {terminal.size(formats.size_of(out))}{again}")
 
 
-@main.command()
+@main.command(short_help="Show layers, shapes, parameters and what is not supported.")
 @click.argument("files", nargs=-1, required=True, type=_FILE, metavar="FILE...")
 @_prototxt
 @_input_shape
@@ -245,7 +257,7 @@ def inspect(files, prototxt, input_shapes, as_json, quiet, verbose):
         sys.exit(1)
 
 
-@main.command()
+@main.command(short_help="Write the full-size AlexNet with seeded weights.")
 @click.argument("file", type=_FILE, default="bvlc_alexnet.caffemodel")
 @_force
 @_quiet
@@ -287,7 +299,7 @@ def _model_here(model):
 _device = click.option("--device", default="auto", show_default=True, metavar="auto|cpu|gpu[:N]", help="Where it runs.")
 
 
-@main.command()
+@main.command(short_help="Compare a model with Caffe's own results, layer by layer.")
 @click.argument("model", type=_MODEL, required=False)
 @_prototxt
 @click.option("--golden", "sets", multiple=True, metavar="DIR", help="A golden set of the network. Repeatable.")
@@ -375,7 +387,7 @@ def _print_report(report, verbose):
     click.echo(("\n" if rows or report.layers else "") + reports.conclusion(report))
 
 
-@main.command()
+@main.command(short_help="Say what is in pictures, and how often a model is right.")
 @click.argument("model", type=_WHOLE)
 @click.argument("images", nargs=-1, type=_FILE, metavar="IMAGE...")
 @_prototxt
@@ -387,7 +399,9 @@ def _print_report(report, verbose):
     "--truth", type=_TEXT, metavar="LIST|DIR", help="What is in them: lines `path label`, or a folder per class."
 )
 @click.option("--labels-from-names", is_flag=True, help="What is in them: the file name up to the first dot.")
-@click.option("--csv", "as_csv", is_flag=True, help="Rows on stdout: file,rank,class,name,probability.")
+@click.option(
+    "--csv", "as_csv", is_flag=True, help="Rows on stdout: file,rank,class,name,probability, and truth where known."
+)
 @_json
 @click.option("--plot", callback=_suffix(".png"), metavar="FILE.png", help="Draw the images with their bars.")
 @click.option(
@@ -565,7 +579,7 @@ def finetune(model, prototxt, input_shapes, device, out, force, quiet, verbose, 
         )  # fmt: skip
 
 
-@main.command()
+@main.command(short_help="Fetch a published model, or its golden photographs.")
 @click.argument("name", required=False)
 @click.option("-o", "--out", "folder", default=".", metavar="DIR", help="Where to.  [default: this folder]")
 @click.option("--list", "listing", is_flag=True, help="What can be fetched.")
@@ -591,7 +605,7 @@ def download(name, folder, listing, quiet):
         click.echo(path)
 
 
-@main.command()
+@main.command(short_help="Sample, convert and verify in a temporary folder.")
 @_device
 @_verbose
 def demo(device, verbose):
@@ -608,3 +622,20 @@ def demo(device, verbose):
     )
     if not passed:
         sys.exit(1)
+
+
+@main.command(short_help="Print the script that completes commands in a shell.")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell):
+    """Print the script by which SHELL completes commands, options and file names.
+
+    \b
+    Examples, one line for each shell's own start-up file:
+      bash  eval "$(caffe2tf completion bash)"                           in ~/.bashrc
+      zsh   eval "$(caffe2tf completion zsh)"                            in ~/.zshrc, after compinit
+      fish  caffe2tf completion fish > ~/.config/fish/completions/caffe2tf.fish   once
+    """
+    from click.shell_completion import get_completion_class
+
+    # Of the command as it is installed, however this was started.
+    click.echo(get_completion_class(shell)(main, {}, "caffe2tf", "_CAFFE2TF_COMPLETE").source())

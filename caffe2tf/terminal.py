@@ -128,5 +128,7 @@ def bars(title, values):
     grid.add_column(width=24)
     grid.add_column(no_wrap=True, overflow="ellipsis")
     for name, share in values:
-        grid.add_row(f"  {share:.4%}", ProgressBar(total=1, completed=share, width=24), name)
+        grid.add_row(
+            f"  {share:.4%}", ProgressBar(1, share, width=24, complete_style="cyan", finished_style="cyan"), name
+        )
     Console(highlight=False, markup=False).print(grid)

@@ -61,8 +61,8 @@ def _refuse_damaged(path):
             ModelT.InitFromPackedBuf(data)
     except OSError as error:
         raise ParseError(f"{path}: cannot be read: {error.strerror.lower()}") from None
-    except (struct.error, ValueError, TypeError, IndexError, AttributeError, OverflowError, BufferError) as error:
-        raise ParseError(f"{path}: is no .tflite, or is damaged ({error})") from None
+    except (struct.error, ValueError, TypeError, IndexError, AttributeError, OverflowError, BufferError):
+        raise ParseError(f"{path}: is no .tflite, or is cut short or damaged") from None
 
 
 def runner(path, many=False):

@@ -62,7 +62,6 @@ def main(count=1000, model=None):
         loaded, decoding = timed(lambda: [classifier._load(path, None)[1] for path in paths])
         batches = [np.stack(loaded[i : i + classifier.batch]) for i in range(0, count, classifier.batch)]
         _, forward = timed(lambda: [classifier.run(batch) for batch in batches])
-        del loaded, batches
         _, both = timed(lambda: list(classifier(paths)))
         whole = process("-m", "caffe2tf", "classify", model, pictures, "--csv")
         imports, ones = [], []
