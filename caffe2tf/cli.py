@@ -447,7 +447,7 @@ def classify(model, images, prototxt, count, labels, truth, labels_from_names, a
     paths, written = truths.find(images, truth, labels_from_names)
     formats.check_targets([path for path in (plot, confusion) if path], force, sources=[*paths, model])
     with contextlib.ExitStack() as stack:
-        loading = terminal.progress(f"loading {_name(model)}", None, quiet, count=True)
+        loading = terminal.progress(f"loading {_name(model)}", None, quiet)
         with loading, terminal.hushed(verbose):
             from caffe2tf import classify as classifying
             from caffe2tf import device as devices

@@ -47,14 +47,16 @@ def table(columns, rows, title=None):
 
 @contextlib.contextmanager
 def progress(what, total, quiet=False, count=False):
-    """Gives a function that takes bytes done, or with `count` pieces; draws a bar on stderr where that is a terminal."""
+    """Gives a function that takes bytes done, or with `count` pieces; draws a bar on stderr where that is a terminal, a
+    pulsing one where `total` is None."""
     if quiet or not sys.stderr.isatty():
         yield lambda done: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn
 
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn() if count else DownloadColumn()
+    amount = [] if total is None else [MofNCompleteColumn() if count else DownloadColumn()]
+    columns = TextColumn("{task.description}"), BarColumn(), *amount
     # A stream of its own, which `hushed` does not silence.
     with (
         os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding, errors="replace") as stream,

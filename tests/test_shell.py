@@ -17,7 +17,7 @@ from tests.test_project import MODULES
 
 V1 = str(GOLDEN / "formats" / "v1" / "net.caffemodel")
 COMMAND = [sys.executable, "-c", "from caffe2tf.cli import main; main(prog_name='caffe2tf')"]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}  # a buffer is what breaks late
 
 
 def start(*args, **variables):
@@ -135,6 +135,13 @@ def test_bars_and_names_in_every_encoding(encoding):
         assert "50.0000%" in text
         assert ("\\u4e2d" in text) == (encoding != "utf-8")
         assert ("-----" in text) == (bool(forced) and encoding != "utf-8")
+
+
+def test_file_names_in_every_encoding(tmp_path):
+    name = shutil.copy(V1, tmp_path / "\u0142\xf3d\u017a.caffemodel")
+    done = start("inspect", name, PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+    assert b"\\u0142\\xf3d\\u017a.caffemodel: formats, V1" in done.stdout
 
 
 def test_bars_are_drawn_in_proportion(capsys, monkeypatch):
