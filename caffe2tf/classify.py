@@ -17,6 +17,7 @@ from caffe2tf.model import to_keras
 from caffe2tf.verification import best, probabilities
 
 BATCH = 16
+MANY = 64  # pictures from which compiling the model pays
 COLUMNS = ("file", "rank", "class", "name", "probability", "truth")  # of --csv, the last where it is known
 _DRAWN = 24  # pictures of --plot: more cannot be read on one page
 _READERS = min(4, os.cpu_count() or 1)
@@ -98,8 +99,8 @@ def load(model, prototxt=None, labels=None, input_shape=None, many=False, device
     """A Classifier of a .caffemodel, weights (.npy, .npz, .h5, .safetensors), a .keras or .tflite file, a SavedModel
     folder or a folder of finetune's results.
 
-    `labels`: a file with one class name per line, ImageNet's where there are 1000 outputs. `many`: more than a batch is
-    to come, so that compiling pays. `device` is only checked: the caller runs it there. Raises Caffe2TFError.
+    `labels`: a file with one class name per line, ImageNet's where there are 1000 outputs. `many`: more than MANY
+    pictures are to come. `device` is only checked: the caller runs it there. Raises Caffe2TFError.
     """
     names = _labels(labels) if labels else None
     settings = os.path.join(model, "settings.json")
@@ -198,10 +199,13 @@ def _entry(seen, count):
 
 
 def draw(found, path, force):
-    """Draws the first pictures with their bars as a .png; returns a line on those left out. Raises OutputError."""
+    """Draws the first pictures with their bars as a .png, if one was read; returns a line on those left out. Raises
+    OutputError."""
     from caffe2tf import pictures
 
     seen = [one for one in found if one.top]
+    if not seen:
+        return []
     with formats.replacing(path, force) as temporary:
         pictures.seen([(preprocess.read_image(one.file), one) for one in seen[:_DRAWN]], temporary)
     return [f"{path} shows the first {_DRAWN} of {len(seen)} pictures"] if len(seen) > _DRAWN else []

@@ -453,13 +453,13 @@ def classify(model, images, prototxt, count, labels, truth, labels_from_names, a
             from caffe2tf import device as devices
 
             stack.enter_context(devices.running(device))
-            many = len(paths) > classifying.BATCH
+            many = len(paths) > classifying.MANY
             classifier = classifying.load(model, prototxt, labels, input_shapes, many, device)
         numbers = truths.numbers(written, classifier.names, classifier.ids) if written else None
         score, found = truths.Score(classifier.names), []
         _notes([f"pictures become input as {classifier.preprocessing} ({classifier.source})"], quiet)
         # Rows that run over the terminal are progress enough.
-        hidden = quiet or not many or (sys.stdout.isatty() and not as_json)
+        hidden = quiet or len(paths) <= classifying.BATCH or (sys.stdout.isatty() and not as_json)
         step = stack.enter_context(terminal.progress("classifying", len(paths), hidden, count=True))
         rows = csv.writer(sys.stdout, lineterminator="\n")
         if as_csv:
@@ -482,10 +482,11 @@ def classify(model, images, prototxt, count, labels, truth, labels_from_names, a
         score.write_confusion(confusion, force)
     if as_json:
         click.echo(json.dumps(classifying.as_data(found, count, score), indent=1))
+    elif written and as_csv:
+        click.echo(score, err=True)
     elif written:
-        click.echo(f"{'' if as_csv else chr(10)}{score}", err=as_csv)
-        if not as_csv and score.few:
-            click.echo()
+        click.echo(f"\n{score}\n")
+        if score.few:
             terminal.table(*score.confusion_table())
     unread = [seen.error for seen in found if seen.error]
     for line in unread:

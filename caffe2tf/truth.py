@@ -162,16 +162,17 @@ class Score:
         """{"images", "top1", "top5"}, the shares None without a picture; top5 only with more than five classes."""
         count = len(self.truth)
         right = sum(a == b for a, b in zip(self.truth, self.guess, strict=True))
-        found = {"images": count, "top1": right / count if count else None}
-        return found | ({"top5": self.near / count if count else None} if len(self.names) > TOP else {})
+        found = {"top1": right} | ({"top5": self.near} if len(self.names) > TOP else {})
+        return {"images": count} | {name: n / count if count else None for name, n in found.items()}
 
     def __str__(self):
         shares = self.accuracy
         count = shares.pop("images")
         if not count:
             return "no picture was read, so there is no accuracy"
-        right = (f"top-{name[3:]} {share:.3f} ({round(share * count)} of {count})" for name, share in shares.items())
-        return "  ".join(right)
+        return "  ".join(
+            f"top-{name[3:]} {share:.3f} ({round(share * count)} of {count})" for name, share in shares.items()
+        )
 
     def confusion(self):
         """(numbers of the classes that occur, counts (true, predicted)) of the pictures so far."""
@@ -190,7 +191,9 @@ class Score:
         return ["class", *(f">{number}" for number in classes)], rows, "confusion: true classes down, predicted across"
 
     def write_confusion(self, path, force):
-        """Writes the matrix as .csv or .png. Raises OutputError."""
+        """Writes the matrix as .csv or .png, if a picture was read. Raises OutputError."""
+        if not self.truth:
+            return
         numbers, matrix = self.confusion()
         classes = [self.names[number] for number in numbers]
         if path.lower().endswith(".csv"):

@@ -123,14 +123,15 @@ def test_preprocessing_travels_in_every_whole_model(small):
 
 
 def test_many_pictures_in_batches_are_what_each_is_alone(small):
-    names = [photo(small, f"{i:02}.png", (5 * i, 250 - 5 * i, 100)) for i in range(35)]
+    names = [photo(small, f"{i:02}.png", (3 * i, 250 - 3 * i, 100)) for i in range(70)]
     text = ["-p", "net.prototxt", "--json"]
-    together = json.loads(run("classify", "net.caffemodel", *names, *text).stdout)["images"]
-    assert [item["file"] for item in together] == names
-    for place in (0, 15, 16, 34):
-        (alone,) = json.loads(run("classify", "net.caffemodel", names[place], *text).stdout)["images"]
-        for a, b in zip(alone["top"], together[place]["top"], strict=True):
-            assert (a["class"], a["probability"]) == (b["class"], pytest.approx(b["probability"], rel=1e-5))
+    for count in (70, 20):  # compiled, and not
+        together = json.loads(run("classify", "net.caffemodel", *names[:count], *text).stdout)["images"]
+        assert [item["file"] for item in together] == names[:count]
+        for place in (0, 15, 16, count - 1):
+            (alone,) = json.loads(run("classify", "net.caffemodel", names[place], *text).stdout)["images"]
+            for a, b in zip(alone["top"], together[place]["top"], strict=True):
+                assert (a["class"], a["probability"]) == (b["class"], pytest.approx(b["probability"], rel=1e-5))
 
 
 def test_a_model_of_a_fixed_batch(small):
@@ -277,6 +278,12 @@ def test_what_cannot_be_read_is_listed_and_the_rest_goes_on(small):
     shown = json.loads(result.stdout)
     assert [item["file"] for item in shown["images"]] == ["pictures/1_blue.png"]
     assert [item["file"] for item in shown["unreadable"]] == ["text.jpg", "part.png"]
+    (small / "list.txt").write_text("text.jpg 1\n")
+    args = ["net.caffemodel", "-p", "net.prototxt", "--truth", "list.txt", "--plot", "x.png", "--confusion", "y.png"]
+    nothing = run("classify", *args, code=1)
+    assert "no picture was read, so there is no accuracy" in nothing.stdout
+    assert not (small / "x.png").exists()
+    assert not (small / "y.png").exists()
     assert [line.split(":")[1] for line in result.stderr.splitlines()[1:]] == [
         " text.jpg", " part.png", " 2 of 3 pictures cannot be read",
     ]  # fmt: skip
