@@ -485,8 +485,9 @@ def classify(model, images, prototxt, count, labels, truth, labels_from_names, a
     elif written and as_csv:
         click.echo(score, err=True)
     elif written:
-        click.echo(f"\n{score}\n")
+        click.echo(f"\n{score}")
         if score.few:
+            click.echo()
             terminal.table(*score.confusion_table())
     unread = [seen.error for seen in found if seen.error]
     for line in unread:
