@@ -1,4 +1,4 @@
-"""`caffe2tf classify` of 1,000 JPEGs of 500 x 375 by SqueezeNet's layers, against decoding and forward pass alone.
+"""`caffe2tf classify` of 1,000 JPEGs of 500 x 375 against decoding and forward pass alone.
 
 Run as `python tests/bench/classify.py [IMAGES] [MODEL.caffemodel]`; without a model AlexNet with seeded weights is taken.
 The JPEGs are made of seeded noise, as smooth as photographs. It prints what decoding and the forward pass take one
