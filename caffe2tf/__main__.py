@@ -1,5 +1,5 @@
-"""`python -m caffe2tf` is the command `caffe2tf`."""
+"""`python -m caffe2tf` is the command `caffe2tf`; its usage lines say what was typed."""
 
 from caffe2tf.cli import main
 
-main(prog_name="caffe2tf")
+main()

@@ -15,9 +15,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1" if "-v" in sys.argv or "--verb
 
 
 class _Group(click.Group):
+    def list_commands(self, ctx):
+        return list(self.commands)  # as they stand below, in the order of use
+
     def invoke(self, ctx):
+        from caffe2tf import terminal
         from caffe2tf.errors import Caffe2TFError
 
+        terminal.any_encoding()
         try:
             return super().invoke(ctx)
         except Caffe2TFError as error:
@@ -27,6 +32,8 @@ class _Group(click.Group):
         except MemoryError:
             click.echo("caffe2tf: not enough memory", err=True)
             ctx.exit(1)
+        finally:
+            sys.stdout.flush()  # here click still ends silently when nobody reads on
 
 
 def _shapes(ctx, param, values):
@@ -39,8 +46,48 @@ def _shapes(ctx, param, values):
         raise click.BadParameter(str(error)) from None
 
 
+def _suffix(*allowed):
+    """A check that an output ends with one of `allowed`."""
+
+    def check(ctx, param, value):
+        if value is not None and not value.lower().endswith(allowed):
+            raise click.BadParameter(f"'{value}'; takes a {' or '.join(allowed)}")
+        return value
+
+    return check
+
+
+class _Path(click.Path):
+    """A path that the shell completes with the files of some suffixes, else with folders, else with any file."""
+
+    def __init__(self, *suffixes):
+        super().__init__(path_type=str)
+        self.suffixes = suffixes
+
+    def shell_complete(self, ctx, param, incomplete):
+        from click.shell_completion import CompletionItem
+
+        folder, start = os.path.split(incomplete)
+        with contextlib.suppress(OSError):
+            names = [
+                n
+                for n in sorted(os.listdir(folder or "."))
+                if n.startswith(start) and n.lower().endswith(self.suffixes)
+            ]
+            # The shells take what is offered word by word; their own completion quotes.
+            if names and not any(set(name) & set(" \t\\'\"()&;$*?[") for name in names):
+                whole = [CompletionItem(os.path.join(folder, name)) for name in names]
+                return [CompletionItem(incomplete, type="dir"), *whole]
+        return [CompletionItem(incomplete, type="file")]
+
+
 _FILE = click.Path(dir_okay=True, path_type=str)
-_prototxt = click.option("-p", "--prototxt", type=_FILE, metavar="FILE", help="The network text (deploy.prototxt).")
+_WEIGHTS = ".caffemodel", ".npy", ".npz", ".h5", ".safetensors"
+_MODEL = _Path(*_WEIGHTS)
+_WHOLE = _Path(*_WEIGHTS, ".keras", ".tflite")
+_PROTOTXT = _Path(".prototxt", ".pbtxt", ".txt")
+_TEXT = _Path(".txt", ".tsv", ".lst")
+_prototxt = click.option("-p", "--prototxt", type=_PROTOTXT, metavar="FILE", help="The network text (deploy.prototxt).")
 _input_shape = click.option(
     "--input-shape",
     "input_shapes",
@@ -55,31 +102,43 @@ _verbose = click.option("-v", "--verbose", is_flag=True, help="Print more.")
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 
 
+def _name(path):
+    """The last part of a path, a trailing separator aside."""
+    return os.path.basename(os.path.normpath(path))
+
+
 def _notes(lines, quiet):
     for line in () if quiet else lines:
         click.echo(f"note: {line}", err=True)
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, "--version", message="caffe2tf %(version)s")
 def main():
     """Bring any Caffe network to TensorFlow 2 / Keras 3, and prove that it is still the same network.
 
+    Results go to stdout, everything else to stderr; the exit code is 0 (done), 1 (the answer is no, or the input is
+    bad) or 2 (wrong usage). Bars and colours are for terminals; NO_COLOR leaves the colours out.
+
     \b
     Try it without a download:
       caffe2tf demo
+    Then, with a model of your own:
+      caffe2tf inspect net.caffemodel
+      caffe2tf convert net.caffemodel -p deploy.prototxt -o net.keras
+      caffe2tf classify net.keras cat.jpg
     """
 
 
-@main.command()
-@click.argument("model", type=_FILE)
+@main.command(short_help="Write the weights, or the whole network, in other formats.")
+@click.argument("model", type=_MODEL)
 @_prototxt
 @click.option(
     "-o", "--out", "outs", multiple=True, metavar="OUT", help="Where to; the suffix is the format. Repeatable."
 )
 @click.option("--to", metavar="FORMAT", help="The format, where the suffix does not tell it.")
 @click.option("--npy-layout", type=click.Choice(["dict", "list"]), default="dict", show_default=True, help="Of a .npy.")
-@click.option("--quantize", is_flag=True, help="8-bit weights (dynamic range), of a .tflite.")
+@click.option("--quantize", is_flag=True, help="8-bit weights (dynamic range) in a .tflite.")
 @click.option("--fold", "folding", is_flag=True, help="BatchNorm and Scale folded into the convolution before them.")
 @_input_shape
 @_force
@@ -101,7 +160,7 @@ def convert(model, prototxt, outs, to, npy_layout, quantize, folding, input_shap
     from caffe2tf import formats, terminal
 
     if not outs:
-        stem = os.path.splitext(os.path.basename(model.rstrip("/")))[0]
+        stem = os.path.splitext(_name(model))[0]
         outs = (f"{stem}.{(to or 'npy').lstrip('.')}",)
     kinds = [formats.of(out, to) for out in outs]
     if npy_layout != "dict" and "npy" not in kinds:
@@ -123,7 +182,7 @@ def convert(model, prototxt, outs, to, npy_layout, quantize, folding, input_shap
         with terminal.hushed(verbose):
             formats.module(kind)  # may load TensorFlow
         hush = terminal.hushed(verbose or not formats.talks(kind))
-        with terminal.progress(os.path.basename(out.rstrip("/")), total, quiet) as step, hush:
+        with terminal.progress(_name(out), total, quiet) as step, hush:
             differences.append(formats.save(net, out, kind, force, progress=step, **options))
     if quiet:
         return
@@ -142,7 +201,7 @@ def convert(model, prototxt, outs, to, npy_layout, quantize, folding, input_shap
         click.echo(f"{out}  {kind}  {terminal.size(formats.size_of(out))}{again}")
 
 
-@main.command()
+@main.command(short_help="Show layers, shapes, parameters and what is not supported.")
 @click.argument("files", nargs=-1, required=True, type=_FILE, metavar="FILE...")
 @_prototxt
 @_input_shape
@@ -273,7 +332,7 @@ def _print_diff(found):
     click.echo("same network" if found["same"] else "they differ")
 
 
-@main.command()
+@main.command(short_help="Write the full-size AlexNet with seeded weights.")
 @click.argument("file", type=_FILE, default="bvlc_alexnet.caffemodel")
 @_force
 @_quiet
@@ -315,8 +374,8 @@ def _model_here(model):
 _device = click.option("--device", default="auto", show_default=True, metavar="auto|cpu|gpu[:N]", help="Where it runs.")
 
 
-@main.command()
-@click.argument("model", type=_FILE, required=False)
+@main.command(short_help="Compare a model with Caffe's own results, layer by layer.")
+@click.argument("model", type=_MODEL, required=False)
 @_prototxt
 @click.option("--golden", "sets", multiple=True, metavar="DIR", help="A golden set of the network. Repeatable.")
 @click.option("--images", type=_FILE, metavar="DIR", help="The photographs of published predictions.")
@@ -403,50 +462,115 @@ def _print_report(report, verbose):
     click.echo(("\n" if rows or report.layers else "") + reports.conclusion(report))
 
 
-@main.command()
-@click.argument("model", type=_FILE)
-@click.argument("images", nargs=-1, required=True, type=_FILE, metavar="IMAGE...")
+@main.command(short_help="Say what is in pictures, and how often a model is right.")
+@click.argument("model", type=_WHOLE)
+@click.argument("images", nargs=-1, type=_FILE, metavar="IMAGE...")
 @_prototxt
 @click.option(
     "-k", "--top", "count", type=click.IntRange(1), default=5, show_default=True, help="Classes for each image."
 )
-@click.option("--labels", type=_FILE, metavar="FILE", help="Class names, one a line; ImageNet's for 1000 outputs.")
+@click.option("--labels", type=_TEXT, metavar="FILE", help="Class names, one a line; ImageNet's for 1000 outputs.")
+@click.option(
+    "--truth", type=_TEXT, metavar="LIST|DIR", help="What is in them: lines `path label`, or a folder per class."
+)
+@click.option("--labels-from-names", is_flag=True, help="What is in them: the file name up to the first dot.")
+@click.option(
+    "--csv", "as_csv", is_flag=True, help="Rows on stdout: file,rank,class,name,probability, and truth where known."
+)
+@_json
+@click.option("--plot", callback=_suffix(".png"), metavar="FILE.png", help="Draw the images with their bars.")
+@click.option(
+    "--confusion", callback=_suffix(".png", ".csv"), metavar="FILE.png|.csv", help="Write the confusion matrix."
+)
 @_device
 @_input_shape
-@_json
+@_force
 @_quiet
 @_verbose
-def classify(model, images, prototxt, count, labels, device, input_shapes, as_json, quiet, verbose):
+def classify(model, images, prototxt, count, labels, truth, labels_from_names, as_csv, as_json, plot, confusion, device, input_shapes, force, quiet, verbose):  # fmt: skip
     """Say what is in pictures: the most probable classes with names and probabilities.
 
-    MODEL is a .caffemodel, weights that caffe2tf wrote, a .keras file or a SavedModel folder; IMAGE a file, a folder or a
-    glob.
+    MODEL is a .caffemodel, weights that caffe2tf wrote, a .keras or .tflite file, a SavedModel folder or the folder of
+    `caffe2tf finetune`; IMAGE a file, a folder, a glob, or - for one on standard input.
+
+    With --truth or --labels-from-names it counts how often the model is right (top-1, top-5) and for few classes prints
+    the confusion matrix. A label is a class name, one of its synonyms, a WordNet id or a number; paths in a list are
+    relative to the list, and without IMAGE all of it is taken. A picture that cannot be read is listed and left out, and
+    the exit code is 1.
 
     \b
     Examples:
       caffe2tf classify squeezenet.caffemodel cat.jpg
-      caffe2tf classify net.keras photographs/ --labels names.txt --json
+      caffe2tf classify net.keras photographs/ --plot seen.png
+      caffe2tf classify net.tflite 'holidays/*.jpg' --labels names.txt --csv > seen.csv
+      caffe2tf classify finetuned/ --truth test.txt --confusion confusion.png
+      curl -s https://example.org/cat.jpg | caffe2tf classify squeezenet.caffemodel - --json
     """
-    from caffe2tf import preprocess, terminal
+    import csv
 
-    paths = preprocess.find_images(images)
-    with terminal.hushed(verbose):
-        from caffe2tf import classify as classifying
-        from caffe2tf import device as devices
+    from caffe2tf import formats, terminal
+    from caffe2tf import truth as truths
 
-        with devices.running(device):
-            classifier = classifying.load(model, prototxt, labels, input_shapes)
-            found = list(classifier(paths, count))
-    _notes([f"pictures become input as {classifier.preprocessing} ({classifier.source})"], quiet)
+    if as_csv and as_json:
+        raise click.UsageError("--csv and --json both go to stdout; take one")
+    if truth and labels_from_names:
+        raise click.UsageError("--truth and --labels-from-names both say what is in the pictures; take one")
+    if not images and not truth:
+        raise click.UsageError("Missing argument 'IMAGE...'.")
+    if confusion and not (truth or labels_from_names):
+        raise click.UsageError("--confusion compares with what is in the pictures; say that with --truth")
+    paths, written = truths.find(images, truth, labels_from_names)
+    formats.check_targets([path for path in (plot, confusion) if path], force, sources=[*paths, model])
+    with contextlib.ExitStack() as stack:
+        loading = terminal.progress(f"loading {_name(model)}", None, quiet)
+        with loading, terminal.hushed(verbose):
+            from caffe2tf import classify as classifying
+            from caffe2tf import device as devices
+
+            stack.enter_context(devices.running(device))
+            many = len(paths) > classifying.MANY
+            classifier = classifying.load(model, prototxt, labels, input_shapes, many, device)
+        numbers = truths.numbers(written, classifier.names, classifier.ids) if written else None
+        score, found = truths.Score(classifier.names), []
+        _notes([f"pictures become input as {classifier.preprocessing} ({classifier.source})"], quiet)
+        # Rows that run over the terminal are progress enough.
+        hidden = quiet or len(paths) <= classifying.BATCH or (sys.stdout.isatty() and not as_json)
+        step = stack.enter_context(terminal.progress("classifying", len(paths), hidden, count=True))
+        rows = csv.writer(sys.stdout, lineterminator="\n")
+        if as_csv:
+            rows.writerow(classifying.COLUMNS[: None if written else -1])
+        for seen in terminal.hushed_each(classifier(paths, max(count, truths.TOP), numbers), verbose):
+            step(1)
+            found.append(seen)
+            score.add(seen)
+            if as_csv:
+                rows.writerows(classifying.rows(seen, count))
+            elif seen.top and not as_json:
+                verdict = "" if seen.right is None else "  ok" if seen.right else f"  WRONG, is {seen.truth[1]}"
+                terminal.bars(f"{seen.file}{verdict}", [(name, p) for _, name, p in seen.top[:count]])
+    _notes([seen.note for seen in found if seen.note], quiet)
+    if plot:
+        with terminal.hushed(verbose):  # of characters that matplotlib's font lacks
+            left = classifying.draw(found, plot, force)
+        _notes(left, quiet)
+    if confusion:
+        score.write_confusion(confusion, force)
     if as_json:
-        entries = [
-            {"file": path, "top": [{"class": c, "name": name, "probability": p} for c, name, p in top]}
-            for path, top in found
-        ]
-        click.echo(json.dumps({"images": entries}, indent=1))
-        return
-    for path, top in found:
-        terminal.bars(path, [(name, p) for _, name, p in top])
+        click.echo(json.dumps(classifying.as_data(found, count, score), indent=1))
+    elif written and as_csv:
+        click.echo(score, err=True)
+    elif written:
+        click.echo(f"\n{score}")
+        if score.few:
+            click.echo()
+            terminal.table(*score.confusion_table())
+    unread = [seen.error for seen in found if seen.error]
+    for line in unread:
+        click.echo(f"caffe2tf: {line}", err=True)
+    if unread:
+        if len(found) > 1:
+            click.echo(f"caffe2tf: {len(unread)} of {len(found)} pictures cannot be read", err=True)
+        sys.exit(1)
 
 
 class _Finetune(click.Command):
@@ -718,7 +842,7 @@ def visualize_all(model, image, prototxt, out, device, input_shapes, force, quie
     _write(out, page.encode(), force, quiet)
 
 
-@main.command()
+@main.command(short_help="Fetch a published model, or its golden photographs.")
 @click.argument("name", required=False)
 @click.option("-o", "--out", "folder", default=".", metavar="DIR", help="Where to.  [default: this folder]")
 @click.option("--list", "listing", is_flag=True, help="What can be fetched.")
@@ -744,7 +868,7 @@ def download(name, folder, listing, quiet):
         click.echo(path)
 
 
-@main.command()
+@main.command(short_help="Sample, convert and verify in a temporary folder.")
 @_device
 @_verbose
 def demo(device, verbose):
@@ -761,3 +885,20 @@ def demo(device, verbose):
     )
     if not passed:
         sys.exit(1)
+
+
+@main.command(short_help="Print the script that completes commands in a shell.")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell):
+    """Print the script by which SHELL completes commands, options and file names.
+
+    \b
+    Examples, one line for each shell's own start-up file:
+      bash  eval "$(caffe2tf completion bash)"                           in ~/.bashrc
+      zsh   eval "$(caffe2tf completion zsh)"                            in ~/.zshrc, after compinit
+      fish  caffe2tf completion fish > ~/.config/fish/completions/caffe2tf.fish   once
+    """
+    from click.shell_completion import get_completion_class
+
+    # Of the command as it is installed, however this was started.
+    click.echo(get_completion_class(shell)(main, {}, "caffe2tf", "_CAFFE2TF_COMPLETE").source())

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from caffe2tf import preprocess
+from caffe2tf import imaging, preprocess
 from caffe2tf.errors import Caffe2TFError, ParseError
 
 VERSIONS = (1,)
@@ -83,10 +83,10 @@ def alexnet_text():
     return os.path.join(home(), "alexnet", "deploy.prototxt")
 
 
-def classes():
-    """The names of ImageNet's 1000 classes, in Caffe's order."""
+def classes(column=2):
+    """The names of ImageNet's 1000 classes, in Caffe's order; of column 1 their WordNet ids."""
     with open(os.path.join(home(), "imagenet_classes.tsv"), encoding="utf-8") as file:
-        return [line.rstrip("\n").split("\t")[2] for line in file][1:]
+        return [line.rstrip("\n").split("\t")[column] for line in file][1:]
 
 
 def weight_digests(net):
@@ -201,7 +201,7 @@ def find_photographs(photographs, folder):
         path = os.path.join(folder, entry)
         if len(found) == len(wanted):
             break
-        if os.path.isfile(path) and entry.lower().endswith(preprocess.SUFFIXES):
+        if os.path.isfile(path) and entry.lower().endswith(imaging.SUFFIXES):
             with open(path, "rb") as file:
                 photo = wanted.get(
                     hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,5 +1,7 @@
 """Pictures of numbers: curves, a confusion matrix, a grid of images with what was seen in them."""
 
+import os
+
 import matplotlib
 
 matplotlib.use("Agg")  # files only, on machines without a screen
@@ -58,3 +60,33 @@ def grid(images, truths, guesses, path):
             color="black" if truth == guess else "#c0392b",
         )
     _save(figure, path)
+
+
+def seen(found, path):
+    """uint8 BGR images of any size, each above the bars of its classify.Seen, five at most; in red what is wrong."""
+    columns = max(1, min(4, len(found)))
+    rows = max(1, -(-len(found) // columns))
+    figure = plt.figure(figsize=(3 * columns, 4.1 * rows), layout="constrained")
+    for place, cell in zip(found, figure.add_gridspec(rows, columns, hspace=0.08), strict=False):
+        image, one = place
+        above, below = (figure.add_subplot(part) for part in cell.subgridspec(2, 1, height_ratios=[5, 3], hspace=0.02))
+        step = max(1, max(image.shape[:2]) // 400)
+        above.imshow(image[::step, ::step, ::-1])
+        above.set_anchor("S")
+        title = _short(os.path.basename(one.file)) + (f"\nis {_short(one.truth[1])}" if one.right is False else "")
+        above.set_title(title, fontsize=9, color="#c0392b" if one.right is False else "black", parse_math=False)
+        top = one.top[:5]
+        below.barh(range(len(top)), [p for _, _, p in top], height=0.8, color="#a9c6e8")
+        for line, (_, name, p) in enumerate(top):
+            below.text(0.01, line, _short(name), fontsize=8, va="center", parse_math=False)
+            below.text(1.17, line, f"{p:.1%}", fontsize=8, va="center", ha="right")
+        below.set(xlim=(0, 1.17), ylim=(4.5, -0.5))
+        above.axis("off")
+        below.axis("off")
+    _save(figure, path)
+
+
+def _short(name):
+    """The first of a class's names, its middle left out where it is too long for a column."""
+    first = name.split(", ")[0]
+    return first if len(first) <= 30 else f"{first[:17]}…{first[-12:]}"

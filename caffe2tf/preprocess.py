@@ -2,16 +2,17 @@
 
 import json
 import os
+import zipfile
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
+from caffe2tf import imaging
 from caffe2tf.errors import ParseError
 from caffe2tf.read import read_mean
 
 FILE = "caffe2tf.json"  # in a .keras file and in a SavedModel's assets.extra
 IMAGENET_MEAN = (104.0, 117.0, 123.0)  # BGR, the rounded channel means of ILSVRC 2012
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 _METHODS = ("bilinear", "nearest_pillow")
 
 
@@ -35,7 +36,7 @@ class Preprocessing:
     def apply(self, image, corner=None):
         """float32 (C, H, W) of `image`, uint8 (H, W, 3) BGR or (H, W, 1) grey; `corner`: (top, left) of another crop."""
         if self.resize is not None:
-            image = resize(image, *self.resize, self.method)
+            image = imaging.resize(image, *self.resize, self.method)
         mean = np.asarray(self.mean, np.float32)
         mean = mean if mean.ndim == 3 else mean[:, None, None]
         if self.crop is not None:
@@ -62,7 +63,7 @@ class Preprocessing:
 
     def load(self, path):
         """`apply` of the picture at `path`. Raises ParseError for what is no picture."""
-        return self.apply(read_image(path, grey=self.channels == 1))
+        return self.apply(imaging.read_image(path, grey=self.channels == 1))
 
     def __str__(self):
         parts = ["grey" if self.channels == 1 else self.order]
@@ -184,6 +185,31 @@ def to_json(net):
     return json.dumps({"preprocessing": asdict(how), "source": source})
 
 
+def noted_in(path):
+    """What `to_json` left in a saved model: in a zip archive (.keras, .tflite) under FILE, or as the file at `path`
+    itself; {} where there is none. Raises ParseError where it is damaged."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                return json.loads(archive.read(FILE)) if FILE in archive.namelist() else {}
+        if os.path.basename(path) != FILE or not os.path.exists(path):
+            return {}
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ParseError(f"{path}: its {FILE} cannot be read: {str(error).splitlines()[0]}") from None
+
+
+def made_of(data, where):
+    """The Preprocessing of {field: value}, as `to_json` and finetune's settings write it. Raises ParseError."""
+    try:
+        how = Preprocessing(**{key: tuple(v) if isinstance(v, list) else v for key, v in data.items()})
+        how.apply(np.zeros((*(how.resize or how.crop or (1, 1)), how.channels), np.uint8))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ParseError(f"{where}: its preprocessing is not what caffe2tf writes: {error}") from None
+    return how
+
+
 def from_json(data, where):
     """The Preprocessing that a golden set states. Raises ParseError for a method that is not known."""
     method = "nearest_pillow" if "nearest_pillow" in data.get("resize_method", "") else "bilinear"
@@ -194,94 +220,3 @@ def from_json(data, where):
         crop = tuple(int(n) for n in data["crop"].split()[-1].split("x"))
     mean = tuple(float(m) for m in data.get("mean_bgr", (0.0,)))
     return Preprocessing(tuple(data["resize"]), crop, mean, data.get("scale", 1.0), 3, method)
-
-
-# ------------------------------------------------------------------------------------------------ pictures
-
-
-def read_image(path, grey=False):
-    """The picture at `path` as OpenCV's imread gives it: uint8 (H, W, 3) BGR or (H, W, 1), turned as its EXIF says.
-
-    Of an animated GIF the first frame; transparency is dropped. Raises ParseError, one line, for a file that is no
-    picture or is truncated.
-    """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    name = getattr(path, "name", path)
-    try:
-        with Image.open(path) as image:
-            image.load()
-            image = ImageOps.exif_transpose(image)
-            if image.mode == "CMYK":
-                pixels = _from_cmyk(np.asarray(image))
-                image = Image.fromarray(pixels)
-            elif image.mode.startswith("I;16"):
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            return _grey(image) if grey else np.asarray(image.convert("RGB"))[:, :, ::-1]
-    except UnidentifiedImageError:
-        raise ParseError(f"{name}: is not a picture that can be read ({', '.join(SUFFIXES)})") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ParseError(f"{name}: cannot be read: {reason.splitlines()[0].lower()}") from None
-
-
-def _grey(image):
-    return np.asarray(image.convert("L"))[:, :, None]
-
-
-def _from_cmyk(cmyk):
-    """RGB of inverted CMYK, as JPEGs have it, by OpenCV's rule: c = k - (255 - c) * k / 256 (grfmt_base, utils.cpp)."""
-    ink = 255 - cmyk.astype(np.int32)
-    black = ink[:, :, 3:]
-    return np.clip(black - ((255 - ink[:, :, :3]) * black >> 8), 0, 255).astype(np.uint8)
-
-
-def resize(image, height, width, method="bilinear"):
-    """`image` uint8 (H, W, C) at another size, uint8: bilinear as OpenCV's INTER_LINEAR, bit for bit."""
-    if image.shape[:2] == (height, width):
-        return image
-    if method == "nearest_pillow":
-        from PIL import Image
-
-        return np.asarray(Image.fromarray(image.squeeze()).resize((width, height), Image.Resampling.NEAREST)).reshape(
-            height, width, -1
-        )
-    # OpenCV's fixed point: weights of 11 bits, across first, 4 bits dropped between (imgproc/src/resize.cpp).
-    (left, right), (a, b) = _linear(image.shape[1], width)
-    wide = image.astype(np.int32)
-    across = (wide[:, left] * a[:, None] + wide[:, right] * b[:, None]) >> 4
-    (top, bottom), (a, b) = _linear(image.shape[0], height)
-    a, b = a[:, None, None], b[:, None, None]
-    pixels = ((across[top] * a >> 16) + (across[bottom] * b >> 16) + 2) >> 2
-    return np.clip(pixels, 0, 255).astype(np.uint8)
-
-
-def _linear(n, out):
-    """((near, far) indices, (near, far) weights of 2048) of each of `out` places among `n`, half-pixel centres."""
-    at = ((np.arange(out) + 0.5) * (n / out) - 0.5).astype(np.float32)
-    low = np.floor(at).astype(int)
-    share = at - low
-    weights = np.rint((1 - share) * 2048).astype(np.int32), np.rint(share * 2048).astype(np.int32)
-    return (low.clip(0, n - 1), (low + 1).clip(0, n - 1)), weights
-
-
-def find_images(paths):
-    """All picture files that `paths` mean: files as they are, folders and globs by suffix, sorted. Raises ParseError
-    for a path that does not exist and for a folder without pictures."""
-    import glob
-
-    found = []
-    for path in paths:
-        if os.path.isdir(path):
-            inside = [os.path.join(top, f) for top, _, files in os.walk(path) for f in files]
-            pictures = sorted(f for f in inside if f.lower().endswith(SUFFIXES))
-            if not pictures:
-                raise ParseError(f"{path}: holds no pictures ({', '.join(SUFFIXES)})")
-            found.extend(pictures)
-        elif os.path.exists(path):
-            found.append(path)
-        elif any(c in path for c in "*?[") and (matches := sorted(glob.glob(path, recursive=True))):
-            found.extend(matches)
-        else:
-            raise ParseError(f"{path}: no such file or folder")
-    return found

@@ -1,8 +1,23 @@
-"""What the commands print: tables and progress bars on a terminal, plain columns and silence in a pipe."""
+"""What the commands print: tables and progress bars on a terminal, plain columns and silence in a pipe.
+
+Rich leaves colours out where NO_COLOR is set, and block characters where the terminal's encoding has none.
+"""
 
 import contextlib
 import os
 import sys
+
+
+def _drawn():
+    """Whether stdout takes drawing: a terminal, or whatever FORCE_COLOR says is one, as Rich itself sees it."""
+    return sys.stdout.isatty() or bool(os.environ.get("FORCE_COLOR"))
+
+
+def any_encoding():
+    """Characters that stdout or stderr cannot hold, or file names that are no text, are written as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def table(columns, rows, title=None, spare=()):
@@ -11,7 +26,7 @@ def table(columns, rows, title=None, spare=()):
     A float is a share: a bar on a terminal, a percentage in a pipe. The columns `spare` are left out, one after the other,
     while a terminal is too narrow for all.
     """
-    if sys.stdout.isatty():
+    if _drawn():
         _draw(columns, rows, title, spare)
         return
     right = [column.startswith(">") for column in columns]
@@ -50,17 +65,19 @@ def _draw(columns, rows, title, spare):
 
 @contextlib.contextmanager
 def progress(what, total, quiet=False, count=False):
-    """Gives a function that takes bytes done, or with `count` pieces; draws a bar on stderr where that is a terminal."""
+    """Gives a function that takes bytes done, or with `count` pieces; draws a bar on stderr where that is a terminal, a
+    pulsing one where `total` is None."""
     if quiet or not sys.stderr.isatty():
         yield lambda done: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn
 
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn() if count else DownloadColumn()
+    amount = [] if total is None else [MofNCompleteColumn() if count else DownloadColumn()]
+    columns = TextColumn("{task.description}"), BarColumn(), *amount
     # A stream of its own, which `hushed` does not silence.
     with (
-        os.fdopen(os.dup(sys.stderr.fileno()), "w") as stream,
+        os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding, errors="replace") as stream,
         Progress(*columns, console=Console(file=stream, force_terminal=True), transient=True) as bars,
     ):
         task = bars.add_task(what, total=total)
@@ -82,11 +99,23 @@ def hushed(verbose=False):
                 os.dup2(nowhere.fileno(), stream)
             yield
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(BrokenPipeError):
+                    stream.flush()
             for stream, copy in kept:
                 os.dup2(copy, stream)
                 os.close(copy)
+
+
+def hushed_each(items, verbose=False):
+    """The `items`, each made under `hushed`: what uses them may print."""
+    items, end = iter(items), object()
+    while True:
+        with hushed(verbose):
+            item = next(items, end)
+        if item is end:
+            return
+        yield item
 
 
 def shape(extents):
@@ -113,7 +142,20 @@ def size(count):
 def bars(title, values):
     """Prints (name, share) pairs below `title`, on a terminal with bars."""
     print(title)
-    wide = max(len(name) for name, _ in values)
+    if not _drawn():
+        for name, share in values:
+            print(f"  {share:8.4%}  {name}")
+        return
+    from rich.console import Console
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(justify="right", no_wrap=True, min_width=11)
+    grid.add_column(width=24)
+    grid.add_column(no_wrap=True, overflow="ellipsis")
     for name, share in values:
-        drawn = "  " + "█" * round(30 * share) if sys.stdout.isatty() else ""
-        print(f"  {share:8.4%}  {name.ljust(wide) if drawn else name}{drawn}")
+        grid.add_row(
+            f"  {share:.4%}", ProgressBar(1, share, width=24, complete_style="cyan", finished_style="cyan"), name
+        )
+    Console(highlight=False, markup=False).print(grid)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from caffe2tf import formats, preprocess
+from caffe2tf import formats, imaging, preprocess
 from caffe2tf.errors import ParseError
 from tests.conftest import GOLDEN, SHARED, inputs, layer, load, make
 
@@ -25,10 +25,10 @@ def smooth(h=90, w=120):
 def test_photographs_decode_and_resize_as_opencv(size):
     for path in PICTURES:
         expected = cv2.imread(str(path))
-        found = preprocess.read_image(str(path))
+        found = imaging.read_image(str(path))
         np.testing.assert_array_equal(found, expected)
         wanted = cv2.resize(expected, size[::-1], interpolation=cv2.INTER_LINEAR)
-        np.testing.assert_array_equal(preprocess.resize(found, *size), wanted)
+        np.testing.assert_array_equal(imaging.resize(found, *size), wanted)
 
 
 @pytest.mark.parametrize("shape", [(3, 5), (64, 48), (500, 333), (1, 1), (2, 700)])
@@ -36,13 +36,13 @@ def test_photographs_decode_and_resize_as_opencv(size):
 def test_resize_of_any_size_is_opencvs(shape, size):
     image = RANDOM.randint(0, 256, (*shape, 3), np.uint8)
     expected = cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
-    assert abs(preprocess.resize(image, *size).astype(int) - expected).max() <= 1
+    assert abs(imaging.resize(image, *size).astype(int) - expected).max() <= 1
 
 
 def test_nearest_is_pillows():
     image = smooth()
     expected = np.asarray(Image.fromarray(image).resize((227, 227), Image.Resampling.NEAREST))
-    np.testing.assert_array_equal(preprocess.resize(image, 227, 227, "nearest_pillow"), expected)
+    np.testing.assert_array_equal(imaging.resize(image, 227, 227, "nearest_pillow"), expected)
 
 
 def saved(folder, image, name, **options):
@@ -56,7 +56,7 @@ def test_exif_orientation_is_applied(orientation, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = saved(tmp_path, Image.fromarray(smooth()), "x.jpg", exif=exif.tobytes())
-    np.testing.assert_array_equal(preprocess.read_image(path), cv2.imread(path))
+    np.testing.assert_array_equal(imaging.read_image(path), cv2.imread(path))
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "CMYK", "I;16", "LA"])
@@ -69,14 +69,14 @@ def test_modes(mode, tmp_path):
         cv2.imwrite(path, (smooth()[:, :, 0].astype(np.uint16) << 8) + 77)
     else:
         path = saved(tmp_path, rgb.convert(mode), "x.png")
-    expected, found = cv2.imread(path), preprocess.read_image(path)
+    expected, found = cv2.imread(path), imaging.read_image(path)
     assert found.shape == expected.shape
     assert abs(found.astype(int) - expected).max() <= 1
 
 
 def test_grey_pictures_for_grey_networks(tmp_path):
     path = saved(tmp_path, Image.fromarray(smooth()), "x.png")
-    found, expected = preprocess.read_image(path, grey=True), cv2.imread(path, cv2.IMREAD_GRAYSCALE)
+    found, expected = imaging.read_image(path, grey=True), cv2.imread(path, cv2.IMREAD_GRAYSCALE)
     assert found.shape == (90, 120, 1)
     assert abs(found[:, :, 0].astype(int) - expected).max() <= 1
 
@@ -84,7 +84,7 @@ def test_grey_pictures_for_grey_networks(tmp_path):
 def test_first_frame_of_a_gif(tmp_path):
     frames = [Image.fromarray(np.full((9, 7, 3), value, np.uint8)) for value in (10, 200)]
     path = saved(tmp_path, frames[0], "x.gif", save_all=True, append_images=frames[1:])
-    assert (preprocess.read_image(path) == 10).all()
+    assert (imaging.read_image(path) == 10).all()
 
 
 def test_what_is_no_picture_is_one_line(tmp_path):
@@ -94,18 +94,18 @@ def test_what_is_no_picture_is_one_line(tmp_path):
     for name, data in bad.items():
         (tmp_path / name).write_bytes(data)
         with pytest.raises(ParseError) as caught:
-            preprocess.read_image(str(tmp_path / name))
+            imaging.read_image(str(tmp_path / name))
         assert name in str(caught.value)
         assert "\n" not in str(caught.value)
     with pytest.raises(ParseError, match="no such file"):
-        preprocess.read_image(str(tmp_path / "nothing.jpg"))
+        imaging.read_image(str(tmp_path / "nothing.jpg"))
 
 
 def test_a_bomb_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     path = saved(tmp_path, Image.fromarray(smooth()), "x.png")
     with pytest.raises(ParseError, match="cannot be read"):
-        preprocess.read_image(path)
+        imaging.read_image(path)
 
 
 def test_apply_is_crop_minus_mean_times_scale():
@@ -136,13 +136,13 @@ def test_find_images(tmp_path):
     for name in ("b.jpg", "a.png", "c.txt"):
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "empty").mkdir()
-    names = [path.rsplit("/", 1)[1] for path in preprocess.find_images([str(tmp_path)])]
+    names = [path.rsplit("/", 1)[1] for path in imaging.find_images([str(tmp_path)])]
     assert names == ["a.png", "b.jpg"]
-    assert len(preprocess.find_images([str(tmp_path / "*.jpg"), str(tmp_path / "c.txt")])) == 2
+    assert len(imaging.find_images([str(tmp_path / "*.jpg"), str(tmp_path / "c.txt")])) == 2
     with pytest.raises(ParseError, match="holds no pictures"):
-        preprocess.find_images([str(tmp_path / "empty")])
+        imaging.find_images([str(tmp_path / "empty")])
     with pytest.raises(ParseError, match="no such file or folder"):
-        preprocess.find_images([str(tmp_path / "*.bmp")])
+        imaging.find_images([str(tmp_path / "*.bmp")])
 
 
 # ------------------------------------------------------------------------------------------------ what the user says
@@ -171,7 +171,7 @@ def test_settings_change_how_pictures_become_input(tmp_path):
     assert preprocess.changed(net) is net
     np.testing.assert_array_equal(
         preprocess.of(preprocess.changed(net, mean="none"))[0].apply(image),
-        preprocess.resize(image, 4, 6).transpose(2, 0, 1),
+        imaging.resize(image, 4, 6).transpose(2, 0, 1),
     )
 
 

@@ -30,12 +30,15 @@ layers
 support
 wiring
 net
+imaging
 preprocess fillers
 golden comparison folding
 model device
 formats verification
-sample inspection terminal report classify download graph
+sample inspection terminal report download graph
 demonstration pictures differences drawings pages
+truth
+classify
 finetune visualize
 cli
 __main__
@@ -49,7 +52,6 @@ MAY_LOAD_HEAVY = {
     "formats/tflite.py": {"tensorflow"},
     "model.py": {"keras"},
     "device.py": {"keras"},
-    "classify.py": {"keras", "tensorflow"},
     "drawings.py": {"matplotlib"},
     "pictures.py": {"matplotlib"},
     "finetune/batches.py": {"tensorflow"},

@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 
 from caffe2tf.errors import ParseError
-from caffe2tf.formats._files import replacing
+from caffe2tf.formats import replacing
 
 _NOTE = "note"  # no variable's name is bare of digits
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from caffe2tf import preprocess
+from caffe2tf import imaging
 from caffe2tf.errors import Caffe2TFError, ParseError
 
 MEMORY_LIMIT = 4 << 30  # bytes of pictures or features that are held in memory; above it, in a file
@@ -50,7 +50,7 @@ def read(path, labels_from_names=False, classes=None):
         if records:
             pairs = _records(records)
         elif labels_from_names:
-            pairs = [(file, os.path.basename(file).split(".")[0]) for file in preprocess.find_images([path])]
+            pairs = [(file, os.path.basename(file).split(".")[0]) for file in imaging.find_images([path])]
         else:
             pairs = _folders(path)
     elif not os.path.exists(path):
@@ -66,7 +66,7 @@ def _folders(path):
     names = [name for name in sorted(os.listdir(path)) if os.path.isdir(os.path.join(path, name))]
     if not names:
         raise DataError(f"{path}: holds no folders, expected one for each class (or --labels-from-names for cat.0.jpg)")
-    return [(file, name) for name in names for file in preprocess.find_images([os.path.join(path, name)])]
+    return [(file, name) for name in names for file in imaging.find_images([os.path.join(path, name)])]
 
 
 def _list(path):
@@ -168,14 +168,12 @@ def decode(pictures, how, strict=False, step=lambda done: None):
     def one(place):
         source = pictures.sources[place]
         try:
-            image = preprocess.read_image(
-                io.BytesIO(source) if isinstance(source, bytes) else source, how.channels == 1
-            )
+            image = imaging.read_image(io.BytesIO(source) if isinstance(source, bytes) else source, how.channels == 1)
         except ParseError as error:
             if strict:
                 raise DataError(str(error)) from None
             return str(error)
-        images[place] = preprocess.resize(image, *how.resize, how.method)
+        images[place] = imaging.resize(image, *how.resize, how.method)
         step(1)
         return None
 

@@ -1,7 +1,8 @@
 """File formats. A module here is a format, its name the suffix: `npz.py` is `.npz`, `savedmodel.py` a folder `OUT/`.
 
 Each has `save(net, path, progress=None)` and, where the file can be read back, `load(path)` giving
-{layer: {name: array in Keras's layout}}. Its docstring's first line is its line in every table of formats.
+{layer: {name: array in Keras's layout}}; a whole model has `runner(path, many)` giving a Runner. Its docstring's first
+line is its line in every table of formats.
 """
 
 import ast
@@ -9,12 +10,25 @@ import difflib
 import importlib
 import os
 import pkgutil
+from dataclasses import dataclass, field
 
 from caffe2tf import golden
 from caffe2tf import net as nets
 from caffe2tf.errors import Caffe2TFError, OutputError
 
 FOLDER = "savedmodel"  # chosen by a trailing slash
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A whole model, ready to run: `call` maps images, float32 (N, H, W, C) as the network takes them, to its output as
+    an array; `shape` is the input's (N, C, H, W), None what is free; `outputs` the classes, None where nothing tells;
+    `noted` says how pictures become input ({"preprocessing", "source"} or {})."""
+
+    call: object
+    shape: tuple
+    outputs: int = None
+    noted: dict = field(default_factory=dict)
 
 
 def names():
@@ -34,7 +48,16 @@ def describe(name):
 
 def readable(name):
     """Whether the format can be read back, without importing it."""
-    return any(isinstance(node, ast.FunctionDef) and node.name == "load" for node in _tree(name).body)
+    return _has(name, "load")
+
+
+def runnable(name):
+    """Whether the format holds a whole model that runs as it is, without importing it."""
+    return _has(name, "runner")
+
+
+def _has(name, function):
+    return any(isinstance(node, ast.FunctionDef) and node.name == function for node in _tree(name).body)
 
 
 def _tree(name):
@@ -90,9 +113,9 @@ def check_targets(paths, force, sources=()):
     """Raises OutputError for a target that would fail at the end of the work, or that is one of the `sources`."""
     from caffe2tf.formats import _files
 
-    whole = [os.path.abspath(path.rstrip("/")) for path in paths]
-    for path in paths:
-        if whole.count(os.path.abspath(path.rstrip("/"))) > 1:
+    whole = [os.path.abspath(path.rstrip("/" + os.sep)) for path in paths]
+    for path, place in zip(paths, whole, strict=True):
+        if whole.count(place) > 1:
             raise OutputError(f"{path}: is named twice as an output")
         if any(os.path.exists(path) and os.path.samefile(path, source) for source in sources if os.path.exists(source)):
             raise OutputError(f"{path}: is the file that is read")
@@ -107,16 +130,22 @@ def models_in(folder):
 
 
 def write_text(path, text, force):
-    """Writes a text file, whole or not at all."""
+    """Writes a text file, whole or not at all, with `\n` at the ends of lines on every system."""
     write_bytes(path, text.encode(), force)
 
 
 def write_bytes(path, data, force):
     """Writes a file, whole or not at all."""
+    with replacing(path, force) as temporary, open(temporary, "wb") as file:
+        file.write(data)
+
+
+def replacing(path, force):
+    """A context that gives a temporary name of the same suffix: what the block writes there becomes `path`, whole or
+    not at all. Raises OutputError."""
     from caffe2tf.formats import _files
 
-    with _files.replacing(path, force) as temporary, open(temporary, "wb") as file:
-        file.write(data)
+    return _files.replacing(path, force)
 
 
 def size_of(path):

@@ -8,7 +8,8 @@ import zipfile
 import keras
 
 from caffe2tf import preprocess
-from caffe2tf.formats import _reload
+from caffe2tf.errors import ParseError
+from caffe2tf.formats import Runner, _reload
 from caffe2tf.model import to_keras
 
 
@@ -24,3 +25,30 @@ def save(net, path, progress=None):
     again = keras.models.load_model(path)
     given = given if len(given) > 1 else given[0]
     return _reload.largest_difference(path, _reload.values(model(given)), _reload.values(again(given)))
+
+
+def runner(path, many=False):
+    """A Runner of the file, as `running` says. Raises ParseError for what is no .keras file, or no classifier."""
+    try:
+        model = keras.models.load_model(path)
+    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        raise ParseError(f"{path}: is not a .keras file that can be read ({str(error).splitlines()[0]})") from None
+    return running(model, path, preprocess.noted_in(path), many)
+
+
+def running(model, where, noted=None, many=False):
+    """A Runner of `model`; with `many` it is compiled, which takes half a second and pays beyond some 50 images."""
+    shape = model.input_shape
+    if not isinstance(shape, tuple) or len(shape) != 4:
+        raise ParseError(f"{where}: has no single image input; its input is {shape}")
+    if isinstance(model.output, (list, tuple)):
+        raise ParseError(f"{where}: has {len(model.output)} outputs; classify takes networks with one")
+    # XLA, Keras's own choice, compiles four times as long and is no faster on a CPU; JAX has nothing else.
+    model.compile(jit_compile=keras.backend.backend() == "jax")
+
+    def call(images):
+        if many:
+            return model.predict_on_batch(images)
+        return keras.ops.convert_to_numpy(model(images, training=False))
+
+    return Runner(call, (shape[0], shape[3], *shape[1:3]), model.output_shape[-1], noted or {})

@@ -8,7 +8,8 @@ import os
 import tensorflow as tf
 
 from caffe2tf import preprocess
-from caffe2tf.formats import _reload
+from caffe2tf.errors import ParseError
+from caffe2tf.formats import Runner, _reload
 from caffe2tf.model import to_keras
 from caffe2tf.names import input_names
 
@@ -34,7 +35,7 @@ def save(net, path, progress=None):
     serve = serving(model, net)
     tf.saved_model.save(model, path, signatures={"serving_default": serve})
     os.makedirs(os.path.join(path, "assets.extra"), exist_ok=True)
-    with open(os.path.join(path, "assets.extra", preprocess.FILE), "w", encoding="utf-8") as file:
+    with open(os.path.join(path, "assets.extra", preprocess.FILE), "w", encoding="utf-8", newline="\n") as file:
         file.write(preprocess.to_json(net))
     if progress:
         progress(sum(variable.numpy().nbytes for variable in model.weights))
@@ -43,3 +44,33 @@ def save(net, path, progress=None):
     named = dict(zip(input_names(net).values(), map(tf.constant, given), strict=True))
     expected, found = serve(*named.values()), again.signatures["serving_default"](**named)
     return _reload.largest_difference(path, _reload.values(expected), [found[name].numpy() for name in expected])
+
+
+def runner(path, many=False):
+    """A Runner of the folder's `serving_default`. Raises ParseError for what is no SavedModel, or no classifier."""
+    if not os.path.exists(os.path.join(path, "saved_model.pb")):
+        raise ParseError(f"{path}: is a folder without saved_model.pb, so it is no SavedModel")
+    try:
+        loaded = tf.saved_model.load(path)
+        signature = loaded.signatures["serving_default"]
+    except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
+        raise ParseError(
+            f"{path}: is not a SavedModel that can be read ({(str(error).splitlines() or ['?'])[0]})"
+        ) from None
+    specs, outputs = signature.structured_input_signature[1], signature.structured_outputs
+    if len(specs) != 1:
+        raise ParseError(f"{path}: has the inputs {', '.join(specs) or 'none'}; classify takes networks with one")
+    if len(outputs) != 1:
+        raise ParseError(f"{path}: has the outputs {', '.join(outputs)}; classify takes networks with one")
+    (name, spec), (out,) = next(iter(specs.items())), outputs.values()
+    if spec.shape.rank != 4 or spec.dtype != tf.float32:
+        raise ParseError(f"{path}: has no image input; its input is {spec.dtype.name} {spec.shape}")
+    shape = spec.shape.as_list()
+
+    def call(images, keep=loaded):  # the loaded object must live as long as its function
+        return next(iter(signature(**{name: tf.constant(images)}).values())).numpy()
+
+    note = os.path.join(path, "assets.extra", preprocess.FILE)
+    return Runner(
+        call, (shape[0], shape[3], *shape[1:3]), out.shape[-1] if out.shape.rank else None, preprocess.noted_in(note)
+    )

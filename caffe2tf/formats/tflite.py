@@ -3,11 +3,19 @@
 Read it with `tf.lite.Interpreter(model_path=path)`.
 """
 
+import mmap
+import os
+import struct
 import warnings
+import zipfile
 
+import numpy as np
 import tensorflow as tf
+from tensorflow.lite.python.schema_py_generated import ModelT
 
-from caffe2tf.formats import _reload
+from caffe2tf import preprocess
+from caffe2tf.errors import ParseError
+from caffe2tf.formats import Runner, _reload
 from caffe2tf.formats.savedmodel import serving
 from caffe2tf.model import to_keras
 from caffe2tf.names import input_names
@@ -26,14 +34,63 @@ def save(net, path, progress=None, quantize=False):
     data = converter.convert()
     with open(path, "wb") as file:
         file.write(data)
+    # How pictures become its input goes along at the end, where TensorFlow Lite keeps files that belong to a model.
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(preprocess.FILE, preprocess.to_json(net))
     if progress:
         progress(len(data))
     expected = serve(*map(tf.constant, given))
-    # Without delegates there is no log line; the interpreter must outlive its runner.
+    # Without delegates there is no log line; the interpreter must outlive its signature.
     plain = tf.lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    interpreter = _interpreter(model_path=path, experimental_op_resolver_type=plain)
+    signature = interpreter.get_signature_runner()
+    found = signature(**dict(zip(input_names(net).values(), given, strict=True)))
+    return _reload.largest_difference(path, _reload.values(expected), [found[name] for name in expected])
+
+
+def _interpreter(**options):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the interpreter's move to another package
-        interpreter = tf.lite.Interpreter(model_content=data, experimental_op_resolver_type=plain)
-    runner = interpreter.get_signature_runner()
-    found = runner(**dict(zip(input_names(net).values(), given, strict=True)))
-    return _reload.largest_difference(path, _reload.values(expected), [found[name] for name in expected])
+        return tf.lite.Interpreter(**options)
+
+
+def _refuse_damaged(path):
+    """The interpreter follows every offset of the file without a look, and a file cut short ends the process."""
+    try:
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            ModelT.InitFromPackedBuf(data)
+    except OSError as error:
+        raise ParseError(f"{path}: cannot be read: {error.strerror.lower()}") from None
+    except (struct.error, ValueError, TypeError, IndexError, AttributeError, OverflowError, BufferError):
+        raise ParseError(f"{path}: is no .tflite, or is cut short or damaged") from None
+
+
+def runner(path, many=False):
+    """A Runner of the file. Raises ParseError for what is no .tflite, or no classifier."""
+    _refuse_damaged(path)
+    try:
+        interpreter = _interpreter(model_path=path, num_threads=os.cpu_count())
+    except (ValueError, RuntimeError) as error:
+        raise ParseError(f"{path}: is not a .tflite that can be read ({str(error).splitlines()[0]})") from None
+    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    if len(inputs) != 1 or len(inputs[0]["shape"]) != 4 or inputs[0]["dtype"] != np.float32:
+        has = ", ".join(f"{item['dtype'].__name__} {item['shape'].tolist()}" for item in inputs)
+        raise ParseError(f"{path}: has no single float32 image input; its inputs are {has}")
+    if len(outputs) != 1 or outputs[0]["dtype"] != np.float32:
+        has = ", ".join(f"{item['dtype'].__name__} {item['shape'].tolist()}" for item in outputs)
+        raise ParseError(f"{path}: has the outputs {has}; classify takes networks with one, of float32")
+    place, result, ready = inputs[0]["index"], outputs[0]["index"], None
+
+    def call(images):
+        nonlocal ready
+        if images.shape != ready:
+            interpreter.resize_tensor_input(place, images.shape)
+            interpreter.allocate_tensors()
+            ready = images.shape
+        interpreter.set_tensor(place, images)
+        interpreter.invoke()
+        return interpreter.get_tensor(result)
+
+    shape = [None if extent < 0 else int(extent) for extent in inputs[0]["shape_signature"]]
+    classes = int(outputs[0]["shape_signature"][-1])
+    return Runner(call, (shape[0], shape[3], *shape[1:3]), classes if classes > 0 else None, preprocess.noted_in(path))
