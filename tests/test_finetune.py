@@ -141,6 +141,27 @@ def test_a_relu_after_a_new_head_is_bypassed(tmp_path):
     assert work.logits == "top"
 
 
+@pytest.mark.parametrize(
+    ("head", "moves"), [("kernel_size: 1", True), ("kernel_size: 1 pad: 1", True), ("kernel_size: 2", False)]
+)
+def test_a_global_average_comes_before_a_1x1_head(head, moves, tmp_path):
+    """The heads of SqueezeNet (which pads) and others: the same logits, from one place instead of all."""
+    from caffe2tf.model import forward
+
+    text = inputs(data=(2, 3, 6, 8)) + layer(
+        "Convolution", "convolution_param { num_output: 5 kernel_size: 3 }", tops=["c"], name="c"
+    )
+    text += layer("Convolution", f"convolution_param {{ num_output: 4 {head} }}", bottoms=["c"], tops=["h"], name="h")
+    text += layer("Pooling", "pooling_param { pool: AVE global_pooling: true }", bottoms=["h"], name="p")
+    side = int(head[13])
+    net = formats.load(*make(tmp_path, text, {"c": [(5, 3, 3, 3), (5,)], "h": [(4, 5, side, side), (4,)]}))
+    work = plan.make(net, "h", ["h"])
+    assert [node.row.name for node in work.top.nodes][1] == ("p" if moves else "h")
+    blobs = forward(net, {"data": np.random.RandomState(0).randn(2, 3, 6, 8)})
+    found = forward(work.top, {"c": blobs["c"]})
+    np.testing.assert_allclose(found[work.logits], blobs["top"], rtol=1e-5, atol=1e-5)
+
+
 def test_layers_that_cannot_train_are_named(here):
     net = load()
     with pytest.raises(NetError, match="no layer 'fc9'; nearest: fc8, fc7"):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+HELD_LIMIT = 1 << 30  # bytes
 _WORKERS, _AHEAD = 2, 2
 
 
@@ -12,7 +13,8 @@ class Examples:
     """What the trained part takes: for each of its inputs an array (N, ...) channels last, or pictures to make it of.
 
     `labels`: (N) class numbers; `make(places, key)`: the inputs, where `arrays` are pictures; `span`: (least, largest)
-    value of the network's own input, `usual` of what it was trained on.
+    value of the network's own input, `usual` of what it was trained on; `held`: the arrays as tensors, which a step then
+    takes its rows from.
     """
 
     arrays: list
@@ -20,11 +22,23 @@ class Examples:
     make: object = None
     span: tuple = (0.0, 0.0)
     usual: tuple = None
+    held: tuple = ()
 
     def __len__(self):
         return len(self.labels)
 
+    def hold(self):
+        """Lets a step on one device take rows by itself, which is faster than handing them over; up to a limit, since the
+        arrays are then there twice."""
+        import tensorflow as tf
+
+        if sum(array.nbytes for array in self.arrays) <= HELD_LIMIT and not self.make:
+            self.held = tuple(tf.constant(array) for array in self.arrays)
+        return self
+
     def inputs(self, places, key):
+        if self.held:
+            return [places.astype(np.int32)]
         return self.make(places, key) if self.make else [array[places] for array in self.arrays]
 
 
@@ -53,7 +67,8 @@ def pictures(images, labels, how, augment=(), usual=None):
 
 
 def dataset(examples, size, share=(1, (0,)), key=None, start=0):
-    """A tf.data.Dataset of (input, ..., labels, weights) for the steps from `start`.
+    """A tf.data.Dataset of (input, ..., labels, weights) for the steps from `start`; of held examples, (places,
+    labels, weights).
 
     With `key`, the numbers of seed, stage and epoch, the order and chance of a training epoch, each example weighing 1 /
     batch; without, the order of the examples, each weighing 1. `share`: (how many replicas share a batch, which of them
@@ -73,7 +88,8 @@ def dataset(examples, size, share=(1, (0,)), key=None, start=0):
         labels = examples.labels[places].astype(np.int32)
         return [*examples.inputs(places, key), labels, weights[mine].astype(np.float32)]
 
-    kinds = [tf.float32] * len(examples.arrays) + [tf.int32, tf.float32]
+    kinds = [tf.int32] if examples.held else [tf.float32] * len(examples.arrays)
+    kinds += [tf.int32, tf.float32]
     steps = tf.data.Dataset.range(start, -(-len(examples) // size))
     loaded = steps.map(
         lambda step: tf.numpy_function(load, [step], kinds), num_parallel_calls=_WORKERS, deterministic=True

@@ -127,7 +127,7 @@ class Run:
             self.say(f"{len(bad)} of {len(part)} {name} pictures cannot be read and are skipped")
         return images, kept.labels
 
-    def _examples(self, work, stage):
+    def _examples(self, work, stage, placement):
         """(the Plan, training and validation Examples): of features where nothing below changes, else of pictures."""
         pictures = self.pictures[:2]
         if work.base is None or stage.augment:
@@ -149,10 +149,11 @@ class Run:
                     stores.append(trainer.features(work.base, work.frontier, images, self.how, step))
             self.cache = key, stores
         self.say(f"frozen features up to {', '.join(work.frontier)} are computed once")
-        return work, [
+        made = [
             batches.Examples(store, labels, None, self.how.span, self.usual)
             for store, (_, labels) in zip(self.cache[1], pictures, strict=True)
         ]
+        return work, [examples.hold() for examples in made] if placement.share[0] == 1 else made
 
     # -------------------------------------------------------------- training
 
@@ -189,7 +190,7 @@ class Run:
                 if place and number < place.stage:
                     net = self._stage_of(keep, number, net, placement)
                 else:
-                    work, sets = self._examples(work, stage)
+                    work, sets = self._examples(work, stage, placement)
                     learner = trainer.Trainer(work, stage, placement, self.recipe.seed + number)
                     if place:
                         learner.restore(kept and kept[0])

@@ -1,6 +1,7 @@
 """Which layers train, where the frozen part ends, and what the loss is taken from."""
 
 import fnmatch
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -98,7 +99,7 @@ def make(net, head, layers, dropout=None):
                 layer.dropout_param.dropout_ratio = dropout
         net = rebuild(net, param, net.arrays)
     base, top, frontier = _cut(net, trained)
-    return Plan(net, head, trained, base, top, frontier, logits)
+    return Plan(net, head, trained, base, _averaged_first(top, logits) if base else top, frontier, logits)
 
 
 def merged(net, top):
@@ -152,6 +153,39 @@ def _cut(net, trained):
     base = _part(net, sorted(needed), ())
     top = _part(net, sorted(inside), [name for name, _ in frontier])
     return base, top, tuple(name for name, _ in frontier)
+
+
+def _averaged_first(net, logits):
+    """`net` with a 1 x 1 convolution that makes `logits` and a global average after it in the other order: what is linear
+    commutes, and the convolution has one place to work at instead of all. Where it pads (SqueezeNet), zeros count."""
+    pool = next((node for node in net.nodes if logits in dict(node.tops)), None)
+    if pool is None or pool.row.type != "Pooling" or not pool.row.p.global_pooling or pool.row.p.pool != pool.row.p.AVE:
+        return net
+    between = pool.bottoms[0]
+    readers = [node for node in net.nodes if between in node.bottoms]
+    conv = next((node for node in net.nodes if between in node.tops), None)
+    if conv is None or conv.row.type != "Convolution" or len(readers) > 1 or len(conv.tops) > 1:
+        return net
+    if any(k != 1 for k in (*conv.row.kernel, *conv.row.stride)) or None in conv.shapes[0]:
+        return net
+    share = math.prod(conv.row.bottoms[0][2:]) / math.prod(conv.shapes[0][2:])
+    param = NetParameter(name=net.name)
+    for node in net.nodes:
+        if node is pool:
+            averaged, zeros, product = (param.layer.add() for _ in range(3))
+            averaged.CopyFrom(pool.row.proto)
+            averaged.bottom[0], averaged.top[0] = conv.row.proto.bottom[0], between[0]
+            zeros.name, zeros.type, zeros.power_param.scale = f"{conv.row.name} zeros", "Power", share
+            zeros.bottom.append(between[0])
+            zeros.top.append(between[0])
+            product.CopyFrom(conv.row.proto)
+            product.bottom[0], product.top[0] = between[0], logits
+            product.convolution_param.ClearField("pad")
+            product.convolution_param.ClearField("pad_h")
+            product.convolution_param.ClearField("pad_w")
+        elif node is not conv:
+            param.layer.add().CopyFrom(node.row.proto)
+    return rebuild(net, param, net.arrays)
 
 
 def _part(net, places, inputs):

@@ -54,7 +54,7 @@ def train(trainer, sets, key, keep, place, history, report=lambda row: None, ste
             left = dataset(training, stage.batch_size, placement.share, (*key, place.epoch), place.step)
             with steps(place.epoch + 1, -(-len(training) // stage.batch_size) - place.step) as stepped:
                 for batch in left:
-                    loss, right, largest = trainer.step(batch)
+                    loss, right, largest = trainer.step(batch, training.held)
                     place.step += 1
                     if not np.isfinite(loss) or not np.isfinite(largest):
                         raise NotFinite(_not_finite(trainer, place, rate, loss, largest, training, batch))
@@ -83,7 +83,8 @@ def train(trainer, sets, key, keep, place, history, report=lambda row: None, ste
 
 
 def _not_finite(trainer, place, rate, loss, largest, examples, batch):
-    reach = max((float(np.abs(tensor.numpy()).max()) for tensor in batch[:-2]), default=0.0)
+    given = [array[batch[0].numpy()] for array in examples.arrays] if examples.held else batch[:-2]
+    reach = max((float(np.abs(np.asarray(values)).max()) for values in given), default=0.0)
     low, high = examples.span
     seen = f"pictures from {low:g} to {high:g}"
     if examples.usual and not np.allclose(examples.usual, examples.span, rtol=0.5):

@@ -88,7 +88,7 @@ def timed(repeats, **works):
 
 def epoch(learner, examples):
     for batch in batches.dataset(examples, BATCH, key=(0, 1, 0)):
-        learner.step(batch)
+        learner.step(batch, examples.held)
 
 
 def main(repeats=5, folder=None):
@@ -105,7 +105,7 @@ def main(repeats=5, folder=None):
             store = trainer.features(work.base, work.frontier, images, how)
             cached = trainer.Trainer(work, Stage("fc8"), place)
             again = trainer.Trainer(work.uncached(), Stage("fc8"), place)
-            kept, made = batches.Examples(store, labels), batches.pictures(images, labels, how)
+            kept, made = batches.Examples(store, labels).hold(), batches.pictures(images, labels, how)
             took = timed(repeats, cached=lambda: epoch(cached, kept), again=lambda: epoch(again, made))
             print(f"fc8 alone, an epoch of {PICTURES} pictures: {took['again']:.2f} s with features at every step,")
             print(f"  {took['cached']:.3f} s with cached ones: {took['again'] / took['cached']:.0f} times faster")
