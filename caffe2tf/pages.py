@@ -1,4 +1,4 @@
-"""What `inspect` and `visualize` found, as one self-contained HTML page each, in the look of report.py."""
+"""What `inspect`, `visualize` and `finetune` found, as one self-contained HTML page each, in the look of report.py."""
 
 import base64
 import html
@@ -65,6 +65,26 @@ def visualization(title, facts, picture, heading, top, pictures):
     for name, data in pictures:
         body.append(f"<h2>{html.escape(name)}</h2><img class=drawn alt='{html.escape(name)}' src='{_embedded(data)}'>")
     return page(f"caffe2tf visualize: {title}", "".join(body))
+
+
+def training(title, facts, classes, curves, confusion, examples, recipe):
+    """The page of a training run: `classes` as rows of metrics.csv, three PNG pictures, and the recipe's text."""
+
+    def shown(picture, words):
+        return f"<img alt='{words}' style='max-width:100%' src='{_embedded(picture)}'>"
+
+    rows = "".join(
+        f"<tr><td>{html.escape(c['class'])}<td class=n>{c['precision']:.3f}<td class=n>{c['recall']:.3f}<td class=n>{c['f1']:.3f}"
+        f"<td class=n>{c['pictures']}"
+        for c in classes
+    )
+    return page(
+        title,
+        f"<h1>{html.escape(title)}</h1><p>{html.escape(facts)}</p>{shown(curves, 'loss and accuracy')}<h2>Classes</h2>"
+        f"<table><tr><th>class<th class=n>precision<th class=n>recall<th class=n>F1<th class=n>pictures{rows}</table>"
+        f"<h2>Confusion</h2>{shown(confusion, 'confusion matrix')}<h2>Examples</h2>{shown(examples, 'examples')}"
+        f"<h2>Settings</h2><pre>{html.escape(recipe)}</pre>",
+    )
 
 
 def _embedded(data):

@@ -16,12 +16,15 @@ def _save(figure, path):
 
 
 def curves(history, path):
-    """Loss and accuracy of training and validation by epoch, from rows of `history.csv`."""
+    """Loss and accuracy of training and validation by epoch, from rows of `history.csv`; a line where a stage begins."""
     epochs = range(1, len(history) + 1)
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.6))
     for axis, name in zip(axes, ("loss", "accuracy"), strict=True):
         axis.plot(epochs, [row[name] for row in history], label="training", color="#4c78a8")
         axis.plot(epochs, [row[f"val_{name}"] for row in history], label="validation", color="#f58518")
+        for place in range(1, len(history)):
+            if history[place]["stage"] != history[place - 1]["stage"]:
+                axis.axvline(place + 0.5, color="#999999", linewidth=0.8, linestyle="--")
         axis.set(xlabel="epoch", ylabel=name)
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -224,15 +225,16 @@ def test_two_devices_give_the_losses_of_one(here):
 
 
 def cluster():
-    """TF_CONFIG of two workers on free ports of this machine."""
+    """The README's TF_CONFIG of two workers, on free ports of this machine."""
     sockets = [socket.socket() for _ in range(2)]
     for one in sockets:
         one.bind(("127.0.0.1", 0))
-    workers = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
-    for one in sockets:
+    tasks = re.findall(r"^TF_CONFIG='(.*?)' caffe2tf finetune", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert [json.loads(task)["task"]["index"] for task in tasks] == [0, 1]
+    for number, one in enumerate(sockets, 1):
+        tasks = [task.replace(f"10.0.0.{number}:2222", f"127.0.0.1:{one.getsockname()[1]}") for task in tasks]
         one.close()
-    tasks = [{"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}} for index in range(2)]
-    return [json.dumps(task) for task in tasks]
+    return tasks
 
 
 def test_two_workers_give_the_losses_of_one_and_the_chief_alone_writes(here):

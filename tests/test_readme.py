@@ -11,9 +11,20 @@ from caffe2tf.cli import main
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
-COMMANDS = [
-    line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines() if line.startswith("caffe2tf ")
-]  # fmt: skip
+
+
+def blocks(kind):
+    """[(command, what the README says it prints or None)] of the fenced blocks of a kind: `sh` runs anywhere, `bash` on
+    trained models and people's pictures. What the last command of a block prints is the `text` block right after it."""
+    found = []
+    for block, shown in re.findall(rf"```{kind}\n(.*?)```\n(?:\n```text\n(.*?)```)?", README, re.DOTALL):
+        lines = re.sub(r"\\\n\s*", "", block).splitlines()
+        commands = [line for line in lines if line.startswith("caffe2tf ")]
+        found += [(line, None) for line in commands[:-1]] + [(line, shown or None) for line in commands[-1:]]
+    return found
+
+
+COMMANDS = [line for line, _ in blocks("sh")]
 
 
 def run(line):

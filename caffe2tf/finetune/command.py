@@ -228,7 +228,9 @@ class Run:
 
     def _stage(self, learner, number, sets, keep, place, history, watch):
         stages = f"stage {number} of {len(self.recipe.stages)}: " if len(self.recipe.stages) > 1 else ""
-        self.say(f"{stages}trains {', '.join(learner.plan.trained)} on {learner.placement.name}")
+        names = learner.plan.trained
+        what = ", ".join(names) if len(names) <= 8 else f"{len(names)} layers, {names[0]} to {names[-1]},"
+        self.say(f"{stages}trains {what} on {learner.placement.name}")
 
         def report(row):
             self.say(
@@ -276,7 +278,7 @@ class Run:
             output = trainer.features(best, best.outputs[-1:], images, self.how, step)[0]
         found = results.evaluation(out, images, labels, probabilities(output.reshape(len(output), -1)), self.classes)
         title = f"{best.name or 'network'} on {len(self.classes)} classes, {judged} set"
-        results.page(out, title, settings, history, found, row)
+        results.page(out, title, recipe.text(self.recipe, out), history, found, row)
         where = f"epoch {row['epoch']}" + (f" of stage {row['stage']}" if len(self.recipe.stages) > 1 else "")
         self.say(f"{judged} accuracy {found['accuracy']:.4f} with the weights of {where}; results in {out}")
         return found["accuracy"]

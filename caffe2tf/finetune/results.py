@@ -1,15 +1,13 @@
 """What training leaves behind: models, weights, numbers, pictures and one page."""
 
-import base64
 import csv
-import html
 import json
 import os
 
 import numpy as np
 from sklearn import metrics
 
-from caffe2tf import formats, pictures
+from caffe2tf import formats, pages, pictures
 from caffe2tf.errors import OutputError
 
 _HISTORY = "history.csv"
@@ -83,7 +81,8 @@ def evaluation(folder, images, truth, probabilities, classes):
     pictures.confusion(matrix, classes, os.path.join(folder, "confusion.png"))
     wrong = np.flatnonzero(guess != truth)
     right = np.flatnonzero(guess == truth)
-    spread = right[np.linspace(0, len(right) - 1, 12 - min(6, len(wrong))).astype(int)] if len(right) else right
+    count = min(len(right), 12 - min(6, len(wrong)))
+    spread = right[np.linspace(0, len(right) - 1, count).astype(int)] if count else right
     shown = [*wrong[:6], *spread]
     pictures.grid(
         [images[i] for i in shown], [classes[truth[i]] for i in shown], [classes[guess[i]] for i in shown],
@@ -92,33 +91,15 @@ def evaluation(folder, images, truth, probabilities, classes):
     return {"accuracy": float((guess == truth).mean()), "classes": rows}
 
 
-def page(folder, title, settings, rows, found, best):
+def page(folder, title, recipe, rows, found, best):
     """report.html, one self-contained page."""
-    table = "".join(
-        f"<tr><td>{html.escape(c['class'])}<td>{c['precision']:.3f}<td>{c['recall']:.3f}<td>{c['f1']:.3f}<td>{c['pictures']}"
-        for c in found["classes"]
-    )
-    used = "".join(f"<tr><td>{html.escape(str(k))}<td>{html.escape(str(v))}" for k, v in settings.items())
-    body = (
-        f"<h1>{html.escape(title)}</h1><p>accuracy <b>{found['accuracy']:.4f}</b> with the weights of epoch {best['epoch']} of stage {best['stage']}, after {len(rows)} epochs</p>"
-        f"{_image(folder, 'curves.png')}<h2>Classes</h2><table><tr><th>class<th>precision<th>recall<th>F1<th>pictures{table}</table>"
-        f"<h2>Confusion</h2>{_image(folder, 'confusion.png')}<h2>Examples</h2>{_image(folder, 'examples.png')}"
-        f"<h2>Settings</h2><table>{used}</table>"
-    )
-    style = (
-        "body{font:15px/1.5 system-ui,sans-serif;max-width:960px;margin:2rem auto;padding:0 1rem}img{max-width:100%}"
-        "table{border-collapse:collapse;font-size:13px}td,th{padding:.2rem .8rem;text-align:left;border-bottom:1px solid #ddd}"
-    )
-    _text(
-        folder,
-        "report.html",
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><style>{style}</style><body>{body}</body></html>\n",
-    )
-
-
-def _image(folder, name):
-    with open(os.path.join(folder, name), "rb") as file:
-        return f"<img alt='{name}' src='data:image/png;base64,{base64.b64encode(file.read()).decode()}'>"
+    after = f"the weights of epoch {best['epoch']} of stage {best['stage']}, after {len(rows)} epochs"
+    drawn = []
+    for name in ("curves", "confusion", "examples"):
+        with open(os.path.join(folder, f"{name}.png"), "rb") as file:
+            drawn.append(file.read())
+    facts = f"accuracy {found['accuracy']:.4f} with {after}"
+    _text(folder, "report.html", pages.training(title, facts, found["classes"], *drawn, recipe))
 
 
 def _text(folder, name, text):
