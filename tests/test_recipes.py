@@ -10,7 +10,7 @@ from PIL import Image
 
 from caffe2tf.cli import main
 from tests.conftest import ROOT
-from tests.test_readme import README, blocks, skeleton
+from tests.test_readme import README, blocks, matches
 
 pytest.importorskip("tensorflow")
 pytest.importorskip("sklearn")
@@ -91,17 +91,6 @@ def test_recipe(index, shop, monkeypatch):
     if shown:
         # Pictures are a slice here, so figures differ where something was trained.
         matches(shown, result.stdout, figures="finetune" not in line and "flowers17" not in line)
-
-
-def matches(shown, printed, figures):
-    """Whether `printed` has the lines of `shown`, in which `...` stands for any lines; figures within two in a hundred."""
-    pattern = "".join(r"(?:.*\n)*" if line.strip() == "..." else re.escape(line) + r"\n" for line in skeleton(shown))
-    text = "".join(line + "\n" for line in skeleton(printed))
-    assert re.fullmatch(pattern, text), f"README shows\n{shown}\nbut it prints\n{printed}"
-    if figures and "..." not in shown:
-        number = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?:e[+-]\d+)?")
-        wanted, found = ([float(n) for n in number.findall(t)] for t in (shown, printed))
-        assert found == pytest.approx(wanted, rel=0.02, abs=1e-3)
 
 
 def test_every_command_is_in_some_recipe():
