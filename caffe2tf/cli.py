@@ -630,6 +630,8 @@ def finetune(ctx, model, prototxt, stages, file, resume, out, device, input_shap
       caffe2tf finetune --stage "layers=fc8 lr=1e-3" --stage "layers=all lr=1e-5 dropout=0"
       caffe2tf finetune --resume
     """
+    from dataclasses import replace
+
     from caffe2tf import terminal
     from caffe2tf.finetune import recipe
 
@@ -637,13 +639,19 @@ def finetune(ctx, model, prototxt, stages, file, resume, out, device, input_shap
     given = ctx.get_parameter_source
     typed = [name for name in ctx.params if name not in apart and given(name) != click.core.ParameterSource.DEFAULT]
     if file and typed:
-        raise click.UsageError(f"--recipe says all settings; --{typed[0].replace('_', '-')} has no part beside it")
+        names = {
+            param.name: param.make_metavar(ctx) if param.name == "model" else param.opts[-1]
+            for param in ctx.command.get_params(ctx)
+        }
+        raise click.UsageError(f"--recipe says all settings; {names[typed[0]]} has no part beside it")
     if resume and force:
         raise click.UsageError("--resume goes on with what --force would replace")
     with terminal.hushed(verbose):
-        from caffe2tf.finetune import command, placement, training
+        from caffe2tf.finetune import command, placement, results, training
 
         made = recipe.read(file) if file else None
+        if made:
+            made = replace(made, model=_model_here(made.model), data=command.find_data(made.data))
         if typed or not (file or resume):
             shape = ";".join(
                 f"{name}={','.join(map(str, s))}".removeprefix("None=") for name, s in input_shapes.items()
@@ -667,10 +675,13 @@ def finetune(ctx, model, prototxt, stages, file, resume, out, device, input_shap
         with contextlib.ExitStack() as stack:
             with terminal.hushed(verbose):  # starts TensorFlow
                 place = stack.enter_context(placement.placed(device, made.precision))
+            if place.chief:
+                results.check_folder(out, force, resume)  # before pictures are read
             run = command.Run(made, say if place.chief else lambda line: None, bar)
             run.train(out, place, force, resume)
-    except training.Stopped as stopped:
-        click.echo(f"caffe2tf: {stopped}; go on with: caffe2tf finetune --resume --out {out}", err=True)
+    except (training.Stopped, KeyboardInterrupt) as stopped:
+        told = str(stopped) or "stopped"
+        click.echo(f"caffe2tf: {told}; go on with: caffe2tf finetune --resume --out {out}", err=True)
         sys.exit(130)
 
 

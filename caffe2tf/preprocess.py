@@ -1,5 +1,6 @@
 """How a picture becomes a network's input: Caffe's image transform as data (data_transformer.cpp, io.cpp)."""
 
+import functools
 import json
 import os
 import zipfile
@@ -37,8 +38,7 @@ class Preprocessing:
         """float32 (C, H, W) of `image`, uint8 (H, W, 3) BGR or (H, W, 1) grey; `corner`: (top, left) of another crop."""
         if self.resize is not None:
             image = imaging.resize(image, *self.resize, self.method)
-        mean = np.asarray(self.mean, np.float32)
-        mean = mean if mean.ndim == 3 else mean[:, None, None]
+        mean = self._mean
         if self.crop is not None:
             (height, width), (h, w) = image.shape[:2], self.crop
             if h > height or w > width:
@@ -54,11 +54,15 @@ class Preprocessing:
         image = image.astype(np.float32).transpose(2, 0, 1)
         return ((image[::-1] if self.order == "RGB" else image) - mean) * np.float32(self.scale)
 
+    @functools.cached_property
+    def _mean(self):
+        mean = np.asarray(self.mean, np.float32)
+        return mean if mean.ndim == 3 else mean[:, None, None]
+
     @property
     def span(self):
         """(least, largest) value that an input can have."""
-        mean = np.asarray(self.mean, np.float32)
-        ends = (0 - mean.max()) * self.scale, (255 - mean.min()) * self.scale
+        ends = (0 - self._mean.max()) * self.scale, (255 - self._mean.min()) * self.scale
         return float(min(ends)), float(max(ends))
 
     def load(self, path):

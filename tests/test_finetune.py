@@ -68,6 +68,27 @@ def test_every_kind_of_picture_is_read(suffix, tmp_path):
     np.testing.assert_array_equal(images[0], first[:, :, ::-1])
 
 
+def test_folders_and_file_names_are_names_even_if_they_are_numbers(here):
+    for number, name in (("1", "blue"), ("2", "green"), ("10", "red")):
+        (here / "train" / name).rename(here / "train" / number)
+    assert data.read("train").classes == ("1", "2", "10")
+
+
+def test_lists_of_other_editors(here):
+    (here / "list.txt").write_bytes(b"\xef\xbb\xbftrain/red/0.png\t1\r\ntrain/blue/0.png  0\r\n")
+    assert data.read("list.txt").labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("label", ["-1", "3", "--1", "²"])
+def test_labels_of_a_validation_set_are_among_the_classes(label, here):
+    (here / "val.txt").write_text(f"train/red/1.png 0\ntrain/blue/1.png {label}\n")
+    (here / "train.txt").write_text(
+        "".join(f"train/{n}/{i}.png {k}\n" for k, n in enumerate(COLOURS) for i in range(9))
+    )
+    line = finetune("--layers", "fc8", "--data", "train.txt", "--val", "val.txt", code=1).stderr
+    assert f"labels {label} are not among the 3 classes" in line
+
+
 def test_split_is_stratified_and_seeded(here):
     pictures = data.read("train")
     parts = data.split(pictures, (0.8, 0.1, 0.1), 3)
@@ -118,7 +139,7 @@ def test_a_new_head_alone_starts_fresh(here):
     work = plan.make(changed, head, ["fc8"])
     assert (work.head, fresh, work.trained, work.logits) == ("fc8", True, ("fc8",), "s")
     assert work.frontier == ("h",)
-    assert [node.row.name for node in work.top.nodes][1:] == ["drop7", "fc8", "prob"]
+    assert [node.row.name for node in work.top.nodes][1:] == ["drop7", "fc8"]
     assert work.net.weights["fc8"]["kernel"].shape == (16, 3)
     np.testing.assert_array_equal(work.net.weights["fc7"]["kernel"], net.weights["fc7"]["kernel"])
     both = plan.make(changed, head, ["fc*"])
@@ -160,6 +181,54 @@ def test_a_global_average_comes_before_a_1x1_head(head, moves, tmp_path):
     blobs = forward(net, {"data": np.random.RandomState(0).randn(2, 3, 6, 8)})
     found = forward(work.top, {"c": blobs["c"]})
     np.testing.assert_allclose(found[work.logits], blobs["top"], rtol=1e-5, atol=1e-5)
+
+
+def tail(tmp_path, *layers, outputs=3):
+    """fc8 with `layers` after it, on the small pictures' features."""
+    text = inputs(data=(1, 3, 4, 4)) + layer(
+        "InnerProduct", f"inner_product_param {{ num_output: {outputs} }}", tops=["s"], name="fc8"
+    )
+    return formats.load(
+        *make(tmp_path, text + "".join(layers), {"fc8": [(outputs, 48), (outputs,)], "aux": [(2, 48), (2,)]})
+    )
+
+
+def test_the_loss_is_taken_before_the_softmax_wherever_it_stands(tmp_path):
+    softmax = layer("Softmax", bottoms=["s"], tops=["s"], name="prob")  # in place
+    assert [node.row.name for node in plan.make(tail(tmp_path, softmax), "fc8", ["fc8"]).top.nodes] == ["data", "fc8"]
+    flat = layer("Softmax", bottoms=["s"], tops=["p"], name="prob") + layer("Flatten", bottoms=["p"], name="flat")
+    assert plan.make(tail(tmp_path, flat), "fc8", ["fc8"]).logits == "s"
+    aux = layer("InnerProduct", "inner_product_param { num_output: 2 }", tops=["a"], name="aux")
+    work = plan.make(tail(tmp_path, aux, layer("Softmax", bottoms=["s"], name="prob")), "fc8", ["all"])
+    assert (work.trained, work.logits) == (("fc8",), "s")
+    with pytest.raises(plan.PlanError, match="layer 'aux' has no part in the classes, which 'fc8' gives"):
+        plan.make(tail(tmp_path, aux), "fc8", ["aux"])
+
+
+@pytest.mark.parametrize("kind", ["Sigmoid", "ArgMax"])
+def test_outputs_that_are_no_scores_are_refused(kind, tmp_path):
+    net = tail(tmp_path, layer(kind, bottoms=["s"], name="last"))
+    with pytest.raises(
+        plan.PlanError, match=rf"is of layer 'last' \({kind}\).*takes one score for each of the 3 outputs"
+    ):
+        plan.make(net, "fc8", ["fc8"])
+
+
+def test_a_head_that_does_not_give_the_classes_is_refused(here):
+    line = finetune("--layers", "fc7", "--head", "fc7", code=1).stderr
+    assert "takes one score for each of the 16 outputs of the head 'fc7' (--head names another)" in line
+
+
+def test_dropout_counts_above_what_is_frozen_only(here):
+    net, head, _ = plan.with_head(load(), 3)
+    ratio = {
+        node.row.name: node.row.p.dropout_ratio
+        for node in plan.make(net, head, ["fc8"], 0.25).net.nodes
+        if node.row.type == "Dropout"
+    }
+    assert ratio == {"drop7": 0.25}
+    line = finetune("--layers", "conv1,fc8", "--split", "0.5,0.5", "--val", "train", code=1).stderr
+    assert "--split 0.5,0.5 and --val train: the sets are split already" in line
 
 
 def test_layers_that_cannot_train_are_named(here):
@@ -305,6 +374,19 @@ def test_the_full_alexnet_gets_a_new_head(shared, alexnet, tmp_path, monkeypatch
             assert after.weights[name][key].tobytes() == array.tobytes()
     with open("finetuned/history.csv") as file:
         assert all(np.isfinite(float(row["val_loss"])) for row in csv.DictReader(file))
+
+
+def test_results_stay_until_those_of_a_forced_run_are_there(here):
+    finetune("--layers", "fc8", "--epochs", "1", "-q")
+    before = {path.name: path.read_bytes() for path in (here / "finetuned").glob("*.*")}
+    finetune("--layers", "all", "--lr", "1e30", "-f", code=1)
+    assert {path.name: path.read_bytes() for path in (here / "finetuned").glob("*.*")} == before
+
+
+def test_a_class_whose_pictures_cannot_be_read_is_refused(here):
+    for path in (here / "train" / "red").iterdir():
+        path.write_text("hello")
+    assert "no picture of class 'red' that can be read" in finetune("--layers", "fc8", code=1).stderr
 
 
 def test_unreadable_pictures_are_skipped_and_counted(here):

@@ -105,6 +105,10 @@ def test_bad_stages_are_one_line(here):
     (here / "recipe.toml").write_text("")
     both = finetune("--recipe", "recipe.toml", "--layers", "fc8", code=2)
     assert "--recipe says all settings; --layers has no part beside it" in both.stderr
+    both = finetune("--recipe", "recipe.toml", "--stage", "layers=fc8", code=2)
+    assert "--recipe says all settings; --stage has no part beside it" in both.stderr
+    adam = finetune(*NET, "--layers", "fc8", "--optimizer", "adam", "--momentum", "0.5", code=1)
+    assert "momentum 0.5 is of sgd; adam has none" in adam.stderr
 
 
 # ------------------------------------------------------------------------------------------------ stop and go on
@@ -156,9 +160,28 @@ def test_resume_refuses_what_is_another_run(here):
     assert "--resume goes on with what --force would replace" in finetune("--resume", "-f", code=2).stderr
 
 
+def test_the_same_command_goes_on_where_the_mean_is_a_file(here):
+    np.save("mean.npy", np.float32([1, 2, 3]))
+    options = [*NET, "--layers", "all", "--epochs", "40", "--batch-size", "4", "--mean", "mean.npy"]
+    stopped = process(*options)
+    next(line for line in stopped.stdout if line.startswith("epoch"))
+    stopped.send_signal(signal.SIGINT)
+    stopped.communicate()
+    assert "goes on in stage 1" in finetune(*options, "--resume").stderr
+
+
+def test_a_recipe_without_model_and_data_takes_those_here(here):
+    (here / "train.txt").write_text("".join(f"train/{n}/{i}.png {n}\n" for n in ("red", "blue") for i in range(9)))
+    (here / "r.toml").write_text('prototxt = "net.prototxt"\nlayers = "fc8"\nepochs = 1\n')
+    finetune("--recipe", "r.toml", "-q")
+    assert recipe.read("finetuned/recipe.toml").model.endswith("net.caffemodel")
+
+
 def test_a_damaged_checkpoint_is_one_line(here):
     finetune(*NET, "--layers", "fc8", "--epochs", "1", "-q")
     (here / "finetuned" / "checkpoint").mkdir()
+    moved = recipe.text(recipe.read("finetuned/recipe.toml"), "finetuned/checkpoint")
+    (here / "finetuned" / "checkpoint" / "recipe.toml").write_text(moved)
     (here / "finetuned" / "checkpoint" / "last.npz").write_bytes(b"PK\x03\x04nothing")
     assert "is damaged" in finetune("--resume", code=1).stderr
 
@@ -237,6 +260,24 @@ def cluster():
     return tasks
 
 
+def test_every_device_drops_otherwise(here):
+    code = (
+        "import keras, numpy as np, tensorflow as tf\n"
+        "from caffe2tf.finetune import placement, trainer\n"
+        "with placement.placed('cpu:0,cpu:1') as place:\n"
+        "    with place.strategy.scope(): layer = keras.layers.Dropout(RATIO)\n"
+        "    trainer._drop_here(layer)\n"
+        "    run = tf.function(lambda: place.strategy.run(lambda: layer(tf.ones([10000]), training=True)))\n"
+        "    a, b = (v.numpy() for v in place.strategy.experimental_local_results(run()))\n"
+        "    for drawn in (a, b): assert abs((drawn == 0).mean() - RATIO) < 0.02 and abs(drawn.mean() - 1) < 0.05\n"
+        "    assert (a != b).mean() > 0.3\n"
+        "    again = place.strategy.experimental_local_results(run())[0].numpy()\n"
+        "    assert (a != again).mean() > 0.3 and (b != again).mean() > 0.3\n"
+    )
+    for ratio in ("0.5", "0.3"):
+        subprocess.run([sys.executable, "-c", code.replace("RATIO", ratio)], check=True, env=ENVIRONMENT)
+
+
 def test_two_workers_give_the_losses_of_one_and_the_chief_alone_writes(here):
     finetune(*EQUAL, "--out", "one", "-q")
     both = [process(*EQUAL, "--out", f"worker{n}", TF_CONFIG=task) for n, task in enumerate(cluster())]
@@ -278,6 +319,9 @@ def test_a_bad_cluster_is_one_line(text, why, here, monkeypatch):
 
 def test_devices_that_are_not_there_are_one_line(here):
     assert "sees no GPU here" in finetune(*NET, "--layers", "fc8", "--device", "gpu", code=1).stderr
+    for device in ("cpu", "cpu:0,cpu:1"):
+        line = finetune(*NET, "--layers", "fc8", "--precision", "tf32", "--device", device, code=1).stderr
+        assert "--precision tf32 needs a GPU that has it" in line
     assert "names a device twice" in finetune(*NET, "--layers", "fc8", "--device", "cpu,cpu", code=1).stderr
     assert "several devices are" in finetune(*NET, "--layers", "fc8", "--device", "cpu:0,gpu:0", code=1).stderr
     assert not (here / "finetuned").exists()
@@ -289,3 +333,6 @@ def test_half_precision_trains(precision, here):
     assert all(np.isfinite(row["loss"]) for row in rows("finetuned"))
     net = formats.load("finetuned/deploy.prototxt", "finetuned/best.npz")
     assert net.weights["fc8"]["kernel"].dtype == np.float32
+    import keras
+
+    assert keras.models.load_model("finetuned/best.keras").output.dtype == "float32"

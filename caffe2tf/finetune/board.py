@@ -1,6 +1,7 @@
 """TensorBoard's log: the graph, scalars, histograms of weights and gradients, pictures."""
 
 import contextlib
+import shutil
 
 import numpy as np
 
@@ -8,10 +9,10 @@ _PICTURES = 6
 
 
 class Board:
-    """Writes into `folder`; without one it does nothing."""
+    """Writes into `folder`, on from the epoch `epochs`; without a folder it does nothing."""
 
-    def __init__(self, folder):
-        self.writer, self.epochs = None, 0
+    def __init__(self, folder, epochs):
+        self.writer, self.epochs = None, epochs
         if folder:
             import tensorflow as tf
 
@@ -49,9 +50,11 @@ class Board:
 
 
 @contextlib.contextmanager
-def open(folder):
-    """A Board for the block."""
-    board = Board(folder)
+def open(folder, epochs=0):
+    """A Board for the block; from epoch 0 on what an earlier run wrote goes."""
+    if folder and not epochs:
+        shutil.rmtree(folder, ignore_errors=True)
+    board = Board(folder, epochs)
     try:
         yield board
     finally:

@@ -7,13 +7,14 @@ import zipfile
 import numpy as np
 
 from caffe2tf.errors import ParseError
-from caffe2tf.formats import replacing
+from caffe2tf.finetune.recipe import FILE, text
+from caffe2tf.formats import replacing, write_text
 
 _NOTE = "note"  # no variable's name is bare of digits
 
 
 class Checkpoint:
-    """The folder `checkpoint/` of a run: `last` (where it stands), `best-N` of stage N, `stage-N` (what N left).
+    """The folder `checkpoint/` of a run: its recipe, `last` (where it stands), `best-N` of stage N, `stage-N` (what N left).
 
     Without a folder (another worker's) nothing is written.
     """
@@ -21,8 +22,12 @@ class Checkpoint:
     def __init__(self, folder):
         self.folder = folder and os.path.join(folder, "checkpoint")
 
-    def exists(self):
-        return os.path.isdir(self.folder)
+    def begin(self, recipe):
+        """Forgets an earlier run and notes the Recipe of this one, whose results the folder does not hold yet."""
+        self.remove()
+        if self.folder:
+            os.makedirs(self.folder)
+            write_text(os.path.join(self.folder, FILE), text(recipe, self.folder), force=True)
 
     def _path(self, name):
         return os.path.join(self.folder, f"{name}.npz")
@@ -31,7 +36,6 @@ class Checkpoint:
         """A list of arrays and a JSON-ready note, in place of what was there."""
         if not self.folder:
             return
-        os.makedirs(self.folder, exist_ok=True)
         named = {str(index): array for index, array in enumerate(arrays)}
         named[_NOTE] = np.frombuffer(json.dumps(note).encode(), np.uint8)
         with replacing(self._path(name), force=True) as path, open(path, "wb") as file:

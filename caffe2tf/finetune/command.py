@@ -6,12 +6,13 @@ import os
 import time
 from dataclasses import asdict, replace
 
+from caffe2tf import device as devices
 from caffe2tf import formats, preprocess
 from caffe2tf import net as nets
 from caffe2tf.fillers import start
-from caffe2tf.finetune import batches, board, data, plan, recipe, results, trainer, training
+from caffe2tf.finetune import batches, board, data, placement, plan, recipe, results, trainer, training
 from caffe2tf.finetune.checkpoint import Checkpoint
-from caffe2tf.finetune.settings import RecipeError
+from caffe2tf.finetune.settings import Recipe, RecipeError
 from caffe2tf.read import is_text
 from caffe2tf.verification import probabilities
 
@@ -33,7 +34,10 @@ def find_data(path):
 def recall(out, typed):
     """The Recipe in the results folder `out`, which `typed`, a Recipe or None, must equal; None where the run is finished.
     Raises RecipeError."""
-    path = os.path.join(out, recipe.FILE)
+    if typed and placement.worker():
+        return typed  # the chief alone knows where the run stands, and tells
+    unfinished = os.path.join(out, "checkpoint", recipe.FILE)
+    path = unfinished if os.path.exists(unfinished) else os.path.join(out, recipe.FILE)
     if not os.path.exists(path):
         raise RecipeError(f"{out}: holds no {recipe.FILE}, so there is nothing to resume; leave --resume out to start")
     kept = recipe.read(path)
@@ -41,7 +45,7 @@ def recall(out, typed):
         raise RecipeError(
             f"{out}: is of another run, with {other}; name another folder with --out, or type its settings"
         )
-    return None if results.finished(out) and not Checkpoint(out).exists() else kept
+    return kept if path == unfinished else None
 
 
 def network(run):
@@ -63,6 +67,8 @@ def parts(run):
     shares = tuple(float(part) for part in run.split.split(","))
     test = data.read(run.test, run.labels_from_names, pictures.classes) if run.test else None
     if run.val is not None:
+        if run.split != Recipe.split:
+            raise data.DataError(f"--split {run.split} and --val {run.val}: the sets are split already")
         return pictures, data.read(run.val, run.labels_from_names, pictures.classes), test
     if test is not None:
         if len(shares) > 2:
@@ -70,6 +76,12 @@ def parts(run):
         return *data.split(pictures, shares, run.seed), test
     split = data.split(pictures, shares, run.seed)
     return split[0], split[1], split[2] if len(split) > 2 else None
+
+
+def _check_classes(name, part):
+    counts = part.counts()
+    if name != "test" and not all(counts.values()):
+        raise data.DataError(f"the {name} set has no picture of class '{min(counts, key=counts.get)}' that can be read")
 
 
 class Run:
@@ -112,8 +124,7 @@ class Run:
             counts = part.counts()
             listed = ", ".join(f"{c} {n}" for c, n in counts.items())
             self.say(f"{name}: {len(part)} pictures of {len(counts)} classes ({listed})")
-            if name != "test" and not all(counts.values()):
-                raise data.DataError(f"the {name} set has no picture of class '{min(counts, key=counts.get)}'")
+            _check_classes(name, part)
 
     def _decode(self, name, part):
         """(uint8 images, labels) of one set, or None."""
@@ -125,9 +136,10 @@ class Run:
             self.say(f"skipped: {line}")
         if bad:
             self.say(f"{len(bad)} of {len(part)} {name} pictures cannot be read and are skipped")
+            _check_classes(name, kept)
         return images, kept.labels
 
-    def _examples(self, work, stage, placement):
+    def _examples(self, work, stage, placed):
         """(the Plan, training and validation Examples): of features where nothing below changes, else of pictures."""
         pictures = self.pictures[:2]
         if work.base is None or stage.augment:
@@ -153,45 +165,46 @@ class Run:
             batches.Examples(store, labels, None, self.how.span, self.usual)
             for store, (_, labels) in zip(self.cache[1], pictures, strict=True)
         ]
-        return work, [examples.hold() for examples in made] if placement.share[0] == 1 else made
+        return work, [examples.hold() for examples in made] if placed.share[0] == 1 else made
 
     # -------------------------------------------------------------- training
 
-    def train(self, out, placement, force=False, resume=False):
-        """Trains on the devices of `placement` and writes results into the folder `out`; returns the accuracy on the test
+    def train(self, out, placed, force=False, resume=False):
+        """Trains on the devices of `placed` and writes results into the folder `out`; returns the accuracy on the test
         set, or on the validation set where there is none; None on a worker that writes nothing."""
         try:
-            return self._train(out, placement, force, resume)
+            return self._train(out, placed, force, resume)
         except Exception as error:
             # TensorFlow's own errors, whose class cannot be named before it is loaded.
-            if placement.workers > 1 and type(error).__module__.startswith("tensorflow."):
-                why = f"a worker is gone ({type(error).__name__}); start all of them again with --resume"
+            if placed.workers > 1 and type(error).__module__.startswith("tensorflow."):
+                why = f"a worker is gone ({type(error).__name__}), see what it said; --resume, on all of them, goes on"
                 raise trainer.TrainingError(why) from None
             raise
 
-    def _train(self, out, placement, force, resume):
+    def _train(self, out, placed, force, resume):
         begun = time.monotonic()
-        if placement.chief:
-            results.open_folder(out, force, resume)
-            formats.write_text(os.path.join(out, recipe.FILE), recipe.text(self.recipe, out), force=True)
-        keep = Checkpoint(out if placement.chief else None)
+        if placed.chief:
+            results.check_folder(out, force, resume)
+            results.open_folder(out)
+        keep = Checkpoint(out if placed.chief else None)
         if not resume:
-            keep.remove()
+            keep.begin(self.recipe)
         kept = keep.load("last") if resume else None
-        note = json.loads(placement.spread_text(json.dumps(kept[1] if kept else None)))
+        note = json.loads(placed.spread_text(json.dumps(kept[1] if kept else None)))
         place = training.Place(**note["place"]) if note else None
         history = note["history"] if note else []
         if resume:
             self.say(f"goes on in stage {place.stage}, epoch {place.epoch + 1}" if place else "goes on from the start")
         net, best, last, failed = self.net, None, None, None
-        with board.open(os.path.join(out, "tensorboard") if placement.chief else None) as watch:
+        log = os.path.join(out, "tensorboard") if placed.chief else None
+        with board.open(log, len(history)) as watch:
             for number, stage in enumerate(self.recipe.stages, 1):
                 work = self._plan(net, stage)
                 if place and number < place.stage:
-                    net = self._stage_of(keep, number, net, placement)
+                    net = last = self._stage_of(keep, number, net, placed)
                 else:
-                    work, sets = self._examples(work, stage, placement)
-                    learner = trainer.Trainer(work, stage, placement, self.recipe.seed + number)
+                    work, sets = self._examples(work, stage, placed)
+                    learner = trainer.Trainer(work, stage, placed, self.recipe.seed + number)
                     if place:
                         learner.restore(kept and kept[0])
                         learner.good_steps = note["good_steps"]
@@ -218,10 +231,11 @@ class Run:
                 if failed:
                     break
         accuracy = None
-        if placement.chief:
-            accuracy = self._write(out, best, last, history, placement, time.monotonic() - begun)
+        if placed.chief:
+            with devices.computing_in("float32"):  # whatever it was trained in
+                accuracy = self._write(out, best, last, history, placed, time.monotonic() - begun)
             keep.remove()
-        placement.barrier()
+        placed.barrier()
         if failed:
             raise trainer.TrainingError(f"{failed}; the results in {out} are those of the epochs before")
         return accuracy
@@ -255,27 +269,29 @@ class Run:
         arrays = [array for name in self._changed(number) for array in net.arrays[name]]
         keep.save(f"stage-{number}", arrays, {})
 
-    def _stage_of(self, keep, number, net, placement):
+    def _stage_of(self, keep, number, net, placed):
         names = self._changed(number)
         shapes = [(name, array) for name in names for array in net.arrays[name]]
         found = keep.load(f"stage-{number}")
         arrays = {name: [] for name in names}
         for index, (name, blank) in enumerate(shapes):
-            arrays[name].append(placement.spread(found[0][index] if found else blank))
+            arrays[name].append(placed.spread(found[0][index] if found else blank))
         return nets.rebuild(net, net.param, {**net.arrays, **{name: tuple(a) for name, a in arrays.items()}})
 
     # -------------------------------------------------------------- results
 
-    def _write(self, out, best, last, history, placement, seconds):
+    def _write(self, out, best, last, history, placed, seconds):
         row = training.best_of(history)
         settings = asdict(self.recipe) | {"best_stage": row["stage"], "best_epoch": row["epoch"], "head": self.head}
-        settings |= {"device": placement.name, "seconds": round(seconds, 1), "preprocessing": asdict(self.how)}
+        settings |= {"device": placed.name, "seconds": round(seconds, 1), "preprocessing": asdict(self.how)}
         results.models(out, *(replace(net, preprocessing=self.how) for net in (best, last)), self.classes, settings)
+        formats.write_text(os.path.join(out, recipe.FILE), recipe.text(self.recipe, out), force=True)
         results.history(out, history)
         images, labels = self.pictures[2] or self.pictures[1]
         judged = "test" if self.pictures[2] else "validation"
         with self.bar(f"the {judged} set", len(images)) as step:
-            output = trainer.features(best, best.outputs[-1:], images, self.how, step)[0]
+            scores = plan.make(best, self.head, ["all"])
+            output = trainer.features(scores.net, [scores.logits], images, self.how, step)[0]
         found = results.evaluation(out, images, labels, probabilities(output.reshape(len(output), -1)), self.classes)
         title = f"{best.name or 'network'} on {len(self.classes)} classes, {judged} set"
         results.page(out, title, recipe.text(self.recipe, out), history, found, row)

@@ -1,6 +1,7 @@
 """People's pictures as they lie: list files, folders per class, names that carry the class, TFRecords."""
 
 import os
+import re
 import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -45,13 +46,16 @@ def read(path, labels_from_names=False, classes=None):
 
     `classes`: the names that the training set found, which a validation or test set must keep to. Raises DataError.
     """
+    listed = True  # numbers are class numbers; the names of folders and files are names, whatever they look like
     if os.path.isdir(path):
         records = [os.path.join(path, f) for f in sorted(os.listdir(path)) if ".tfrecord" in f]
         if records:
             pairs = _records(records)
         elif labels_from_names:
+            listed = False
             pairs = [(file, os.path.basename(file).split(".")[0]) for file in imaging.find_images([path])]
         else:
+            listed = False
             pairs = _folders(path)
     elif not os.path.exists(path):
         raise DataError(f"{path}: no such file or folder")
@@ -59,7 +63,7 @@ def read(path, labels_from_names=False, classes=None):
         pairs = _records([path])
     else:
         pairs = _list(path)
-    return _labelled(path, pairs, classes)
+    return _labelled(path, pairs, classes, listed)
 
 
 def _folders(path):
@@ -71,17 +75,17 @@ def _folders(path):
 
 def _list(path):
     base, pairs, missing = os.path.dirname(path), [], []
-    with open(path, encoding="utf-8", errors="replace") as file:
+    with open(path, encoding="utf-8-sig", errors="replace") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
-            name, _, label = line.strip().rpartition(" ")
-            if not name:
+            name, *label = line.rsplit(None, 1)
+            if not label:
                 raise DataError(f"{path}:{number}: '{line.strip()[:60]}'; takes a path and a label")
-            whole = os.path.join(base, name.strip())
+            whole = os.path.join(base, name)
             if not os.path.exists(whole):
-                missing.append(name.strip())
-            pairs.append((whole, label))
+                missing.append(name)
+            pairs.append((whole, label[0]))
     if missing:
         few = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
         raise DataError(f"{path}: {len(missing)} of {len(pairs)} files are not there: {few}")
@@ -106,11 +110,11 @@ def _records(paths):
     return pairs
 
 
-def _labelled(path, pairs, classes):
+def _labelled(path, pairs, classes, listed):
     if not pairs:
         raise DataError(f"{path}: holds no pictures")
     names = [label for _, label in pairs]
-    numbers = all(name.lstrip("-").isdigit() for name in names)
+    numbers = listed and all(re.fullmatch(r"-?[0-9]+", name) for name in names)
     if classes is None:
         if numbers:
             found = sorted({int(name) for name in names})
@@ -121,10 +125,12 @@ def _labelled(path, pairs, classes):
                 )
             classes = tuple(map(str, found))
         else:
-            classes = tuple(sorted(set(names)))
+            classes = tuple(
+                sorted(set(names), key=lambda name: (not name.isdecimal(), name.isdecimal() and int(name), name))
+            )
     places = {name: index for index, name in enumerate(classes)}
     strange = sorted(set(names) - set(places))
-    if strange and not (numbers and all(int(name) < len(classes) for name in names)):
+    if strange and not (numbers and all(0 <= int(name) < len(classes) for name in names)):
         raise DataError(
             f"{path}: labels {', '.join(strange[:3])} are not among the {len(classes)} classes of the training set"
         )
@@ -136,7 +142,7 @@ def _labelled(path, pairs, classes):
 
 def split(pictures, fractions, seed):
     """Parts of `pictures` by `fractions`, each class alike, drawn with `seed`. Raises DataError for an empty class."""
-    if not 2 <= len(fractions) <= 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+    if not 2 <= len(fractions) <= 3 or not min(fractions) > 0 or not abs(sum(fractions) - 1) <= 1e-6:
         raise DataError(f"--split {','.join(map(str, fractions))}; takes two or three shares that add up to 1")
     random, parts = np.random.RandomState(seed), [[] for _ in fractions]
     for index, name in enumerate(pictures.classes):
@@ -182,5 +188,7 @@ def decode(pictures, how, strict=False, step=lambda done: None):
     good = [place for place, why in enumerate(bad) if why is None]
     if not good:
         raise DataError(f"none of the {len(pictures)} pictures can be read; the first: {bad[0]}")
-    kept = pictures.take(good)
-    return (images if len(good) == len(images) else images[good]), kept, [why for why in bad if why]
+    for place, old in enumerate(good):  # in place: they may be more than memory holds
+        if place != old:
+            images[place] = images[old]
+    return images[: len(good)], pictures.take(good), [why for why in bad if why]

@@ -18,7 +18,7 @@ class Placement:
         self.strategy, self.name, self.worker, self.workers = strategy, name, worker, workers
         total = strategy.num_replicas_in_sync
         self.share = total, tuple(range(worker * total // workers, (worker + 1) * total // workers))
-        self.chief = worker == 0
+        self.chief, self._summed = worker == 0, None
 
     def split(self, batch):
         """The tensors of this process's rows as values for each of its replicas."""
@@ -43,17 +43,18 @@ class Placement:
             return value
         import tensorflow as tf
 
+        if self._summed is None:
+
+            def run(given):
+                # Replicas of one worker give the same, of which one counts.
+                context = tf.distribute.get_replica_context()
+                first = context.replica_id_in_sync_group % len(self.share[1]) == 0
+                mine = tf.where(first, given, tf.zeros_like(given))
+                return context.all_reduce(tf.distribute.ReduceOp.SUM, mine)
+
+            self._summed = tf.function(lambda given: self.strategy.run(run, args=(given,)), autograph=False)
         kind = value.dtype if value.dtype in (np.float32, np.int32, np.int64) else np.int64
-
-        @tf.function
-        def run(given):
-            # Replicas of one worker give the same, of which one counts.
-            context = tf.distribute.get_replica_context()
-            first = context.replica_id_in_sync_group % len(self.share[1]) == 0
-            mine = tf.where(first, given, tf.zeros_like(given))
-            return context.all_reduce(tf.distribute.ReduceOp.SUM, mine)
-
-        return self.one(self.strategy.run(run, args=(tf.constant(value.astype(kind)),))).astype(value.dtype)
+        return self.one(self._summed(tf.constant(value.astype(kind)))).astype(value.dtype)
 
     def barrier(self):
         """Waits until every worker is here."""
@@ -83,6 +84,8 @@ def placed(device="auto", precision="float32"):
     """
     cluster = _cluster()
     names = device.split(",")
+    if precision == "tf32" and (names[0].startswith("cpu") or not devices.gpus()):
+        raise DeviceError("--precision tf32 needs a GPU that has it; this runs on the cpu")
     if len(set(names)) < len(names):
         raise DeviceError(f"--device {device} names a device twice")
     if cluster is not None:
@@ -124,6 +127,12 @@ def _mirrored(names, precision):
     strategy = tf.distribute.MirroredStrategy([f"/{name}" for name in names], cross_device_ops=reduce)
     with devices.computing_in(precision):
         yield Placement(strategy, f"{len(names)} devices ({', '.join(names)})")
+
+
+def worker():
+    """The number of this process among the workers of TF_CONFIG, 0 without. Raises DeviceError."""
+    cluster = _cluster()
+    return cluster[0] if cluster else 0
 
 
 def _cluster():

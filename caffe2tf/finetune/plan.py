@@ -21,7 +21,7 @@ class PlanError(Caffe2TFError):
 
 @dataclass(frozen=True)
 class Plan:
-    """`net`: the whole; `base`: its frozen part up to `frontier`, None where everything is computed at every step; `top`:
+    """`net`: all that leads to `logits`; `base`: its frozen part up to `frontier`, None where everything is computed at every step; `top`:
     the rest, whose inputs are the frontier's blobs; `trained`: the layers that change; `logits`: the blob that the loss is
     taken from."""
 
@@ -52,6 +52,7 @@ def with_head(net, classes, head=None, seed=0):
     weighted = _weighted(net)
     head = head or weighted[-1]
     _check_name(net, head, weighted)
+    _to_logits(net, head)
     if net.layer(head).tops()[0][1] == classes:
         return net, head, False
     row = net.layer(head)
@@ -80,26 +81,75 @@ def with_head(net, classes, head=None, seed=0):
 
 
 def make(net, head, layers, dropout=None):
-    """The Plan to train `layers` (names and globs, or "all") of `net`. `dropout` replaces the ratio of every Dropout layer
-    while training. Raises PlanError, NetError for a name that does not exist."""
-    weighted = _weighted(net)
-    patterns = ["*" if name == "all" else name for name in layers]
-    for pattern in patterns:
-        if not any(c in pattern for c in "*?["):
+    """The Plan to train `layers` (names and globs, or "all") of `net`. `dropout` replaces the ratio of the Dropout layers
+    above the frozen part while training; below it they do not drop. Raises PlanError, NetError for a name that does not
+    exist."""
+    weighted, (part, logits) = _weighted(net), _to_logits(net, head)
+    inside, trained = set(_weighted(part)), set()
+    for pattern in layers:
+        if pattern == "all" or any(c in pattern for c in "*?["):
+            found = [name for name in weighted if pattern == "all" or fnmatch.fnmatchcase(name, pattern)]
+            if not found:
+                raise PlanError(f"--layers {pattern} names no layer with weights; those are {', '.join(weighted)}")
+            trained.update(inside.intersection(found))
+        else:
             _check_name(net, pattern, weighted)
-        elif not fnmatch.filter(weighted, pattern):
-            raise PlanError(f"--layers {pattern} names no layer with weights; those are {', '.join(weighted)}")
-    trained = tuple(name for name in weighted if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns))
-    last = net.nodes[-1].row
-    logits = last.proto.bottom[0] if last.type == "Softmax" else net.outputs[-1]
-    if dropout is not None:
-        param = _copy(net.param)
-        for layer in param.layer:
-            if layer.type == "Dropout":
-                layer.dropout_param.dropout_ratio = dropout
-        net = rebuild(net, param, net.arrays)
-    base, top, frontier = _cut(net, trained)
-    return Plan(net, head, trained, base, _averaged_first(top, logits) if base else top, frontier, logits)
+            if pattern not in inside:
+                raise PlanError(f"layer '{pattern}' has no part in the classes, which '{head}' gives")
+            trained.add(pattern)
+    if not trained:
+        raise PlanError(f"--layers {','.join(layers)} names no layer with a part in the classes, which '{head}' gives")
+    trained = tuple(name for name in weighted if name in trained)
+    above = {node.row.name for node in _cut(part, trained)[1].nodes if node.row.type == "Dropout"}
+    if dropout is not None and not above:
+        raise PlanError(f"--dropout {dropout:g}: there is no Dropout layer above what is frozen")
+    part = _with_ratios(part, above, dropout)
+    base, top, frontier = _cut(part, trained)
+    return Plan(part, head, trained, base, _averaged_first(top, logits) if base else top, frontier, logits)
+
+
+def _with_ratios(net, above, dropout):
+    param = _copy(net.param)
+    for layer in param.layer:
+        if layer.type == "Dropout" and layer.name not in above:
+            layer.dropout_param.dropout_ratio = 0
+        elif layer.type == "Dropout" and dropout is not None:
+            layer.dropout_param.dropout_ratio = dropout
+    return rebuild(net, param, net.arrays)
+
+
+# What cannot be read as scores before a softmax.
+_NO_SCORES = ("Sigmoid", "TanH", "ArgMax", "Threshold", "Softmax")
+
+
+def _to_logits(net, head):
+    """(`net` up to the blob that the loss is taken from, that blob): the last output that `head` reaches, before its
+    Softmax where it has one. Raises PlanError where that is no row of scores, one for each class of the head."""
+    made = {top: node for node in net.nodes for top in node.tops}
+    read = {bottom for node in net.nodes for bottom in node.bottoms}
+    reached, output = set(), None
+    for node in net.nodes:
+        if node.row.name == head or reached.intersection(node.bottoms):
+            reached.update(node.tops)
+            output = next((top for top in node.tops if top not in read), output)
+    logits = at = output
+    while made[at].row.type in ("Softmax", "Flatten", "Reshape", "Split"):
+        is_softmax, at = made[at].row.type == "Softmax", made[at].bottoms[0]
+        logits = at if is_softmax else logits
+    source = made[logits]
+    shape = dict(zip(source.tops, source.shapes, strict=True))[logits]
+    classes = net.layer(head).tops()[0][1]
+    if source.row.type in _NO_SCORES or None in shape[1:] or math.prod(shape[1:]) != classes:
+        raise PlanError(
+            f"the output '{output[0]}' is of layer '{source.row.name}' ({source.row.type}), {list(shape[1:])} for a picture; "
+            f"takes one score for each of the {classes} outputs of the head '{head}' (--head names another)"
+        )
+    needed, wanted = set(), {logits}
+    while wanted:
+        nodes = {made[blob].row.name: made[blob] for blob in wanted}
+        needed.update(nodes)
+        wanted = {bottom for node in nodes.values() for bottom in node.bottoms if made[bottom].row.name not in needed}
+    return _part(net, [place for place, node in enumerate(net.nodes) if node.row.name in needed], ()), logits[0]
 
 
 def merged(net, top):

@@ -25,6 +25,8 @@ def _whole(recipe, where):
             raise RecipeError(
                 f"{what} names no layers; say which train: {'layers=' if where else '--layers '}fc8 or all"
             )
+        if stage.optimizer == "adam" and stage.momentum != Stage.momentum:
+            raise RecipeError(f"momentum {stage.momentum:g} is of sgd; adam has none")
     return recipe
 
 
@@ -62,7 +64,7 @@ def read(path):
     from tomlkit.exceptions import ParseError
 
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             values = tomlkit.load(file).unwrap()
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
@@ -119,7 +121,7 @@ def difference(one, other):
     """The first setting in which two recipes differ, as words, or None."""
     for f in fields(Recipe):
         a, b = getattr(one, f.name), getattr(other, f.name)
-        if f.name != "stages" and (_place(a) != _place(b) if f.metadata["path"] else a != b):
+        if f.name != "stages" and (_place(a) != _place(b) if f.metadata["path"] or _is_file(f.name, a) else a != b):
             return f"{f.name} {a}, not {b}"
     if len(one.stages) != len(other.stages):
         return f"{len(one.stages)} stages, not {len(other.stages)}"

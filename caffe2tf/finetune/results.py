@@ -1,6 +1,7 @@
 """What training leaves behind: models, weights, numbers, pictures and one page."""
 
 import csv
+import io
 import json
 import os
 
@@ -10,27 +11,30 @@ from sklearn import metrics
 from caffe2tf import formats, pages, pictures
 from caffe2tf.errors import OutputError
 
-_HISTORY = "history.csv"
 COLUMNS = ("stage", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lr")
 
 
-def open_folder(path, force, resume=False):
-    """Makes the results folder. Raises OutputError where one is there with something in it, unless `force` or `resume`."""
-    if os.path.isdir(path) and os.listdir(path) and not (force or resume):
-        raise OutputError(f"{path}: is in use; name another folder with --out, or -f/--force to write into it")
+def check_folder(path, force, resume=False):
+    """Raises OutputError where `path` cannot be the results folder: a file, or in use without `force` or `resume`."""
     if os.path.exists(path) and not os.path.isdir(path):
         raise OutputError(f"{path}: is a file; --out names a folder")
+    if os.path.isdir(path) and os.listdir(path) and not (force or resume):
+        raise OutputError(f"{path}: is in use; name another folder with --out, or -f/--force to write into it")
+
+
+def open_folder(path):
+    """Makes the results folder. Raises OutputError where that cannot be."""
     try:
         os.makedirs(path, exist_ok=True)
-        if force and finished(path):
-            os.remove(os.path.join(path, _HISTORY))  # from here on the folder is this run's
     except OSError as error:
         raise OutputError(f"{path}: cannot be made: {error.strerror.lower()}") from None
 
 
-def finished(folder):
-    """Whether `folder` holds the results of a run."""
-    return os.path.exists(os.path.join(folder, _HISTORY))
+def _table(folder, name, rows):
+    """A CSV file, whole or not at all."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    _text(folder, name, text.getvalue())
 
 
 def models(folder, best, last, classes, settings):
@@ -44,16 +48,15 @@ def models(folder, best, last, classes, settings):
     ):
         formats.save(net, os.path.join(folder, name))
     _text(folder, "labels.txt", "".join(f"{name}\n" for name in classes))
-    _text(folder, "settings.json", json.dumps(settings, indent=1) + "\n")
+    mean = settings["preprocessing"]["mean"]
+    indent = None if isinstance(mean[0], (list, tuple)) else 1  # a mean image would fill a line with each value
+    _text(folder, "settings.json", json.dumps(settings, indent=indent) + "\n")
     _text(folder, "deploy.prototxt", best.text())
 
 
 def history(folder, rows):
     """history.csv and curves.png."""
-    with open(os.path.join(folder, _HISTORY), "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
+    _table(folder, "history.csv", [COLUMNS, *([row[key] for key in COLUMNS] for row in rows)])
     pictures.curves(rows, os.path.join(folder, "curves.png"))
 
 
@@ -67,17 +70,9 @@ def evaluation(folder, images, truth, probabilities, classes):
         {"class": name, "precision": p, "recall": r, "f1": f, "pictures": int(n)}
         for name, p, r, f, n in zip(classes, *values, strict=True)
     ]
-    with open(os.path.join(folder, "metrics.csv"), "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    with open(os.path.join(folder, "confusion.csv"), "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(
-            [
-                ["true \\ predicted", *classes],
-                *([name, *row] for name, row in zip(classes, matrix.tolist(), strict=True)),
-            ]
-        )
+    _table(folder, "metrics.csv", [list(rows[0]), *(list(row.values()) for row in rows)])
+    named = [[name, *row] for name, row in zip(classes, matrix.tolist(), strict=True)]
+    _table(folder, "confusion.csv", [["true \\ predicted", *classes], *named])
     pictures.confusion(matrix, classes, os.path.join(folder, "confusion.png"))
     wrong = np.flatnonzero(guess != truth)
     right = np.flatnonzero(guess == truth)

@@ -76,7 +76,7 @@ _flag.words = "true or false"
 
 def _shares(text):
     parts = [float(part) for part in str(text).split(",")]
-    if not 2 <= len(parts) <= 3 or min(parts) <= 0 or abs(sum(parts) - 1) > 1e-6:
+    if not 2 <= len(parts) <= 3 or not min(parts) > 0 or not abs(sum(parts) - 1) <= 1e-6:
         raise ValueError
     return str(text)
 
@@ -108,7 +108,9 @@ class Stage:
     optimizer: str = _option("sgd", _choice("sgd", "adam"), "SGD with momentum, or Adam.", "sgd|adam")
     momentum: float = _option(0.9, _number(float, 0, 1, "most"), "Of SGD.")
     weight_decay: float = _option(5e-4, _number(float, 0), "Of kernels, as in Caffe: added to their gradients.")
-    dropout: float = _option(None, _number(float, 0, 1, "most"), "Ratio of every Dropout layer, in training only.")
+    dropout: float = _option(
+        None, _number(float, 0, 1, "most"), "Ratio of the Dropout layers above what is frozen, in training only."
+    )
     label_smoothing: float = _option(0.0, _number(float, 0, 1, "most"), "Share of the label that goes to all classes.")
     clip: float = _option(None, _number(float, 0, open_ends="least"), "Largest norm of the gradients.")
     augment: str = _option("", _choice(*AUGMENTS, several=True), "Chance in training.", ",".join(AUGMENTS))

@@ -80,6 +80,8 @@ def train(trainer, sets, key, keep, place, history, report=lambda row: None, ste
             place = Place(place.stage, place.epoch + 1)
             save()
             report(row)
+            if place.epoch < stage.epochs and _all_asked(placement, asked):
+                raise Stopped(f"stopped in stage {place.stage}, after epoch {place.epoch}")
 
 
 def _not_finite(trainer, place, rate, loss, largest, examples, batch):
