@@ -29,7 +29,7 @@ def find(images, truth=None, from_names=False):
         paths = imaging.find_images(images)
         return paths, [os.path.basename(path).split(".")[0] for path in paths] if from_names else None
     wanted = imaging.find_images(images)
-    entries = _folders(truth) if os.path.isdir(truth) else _list(truth, wanted)
+    entries = folders(truth) if os.path.isdir(truth) else listed(truth, wanted)
     if not entries:
         raise TruthError(f"{truth}: holds no labels")
     if not wanted:
@@ -46,7 +46,8 @@ def find(images, truth=None, from_names=False):
     return wanted, found
 
 
-def _folders(path):
+def folders(path):
+    """[(picture, class name)] of a folder per class. Raises TruthError."""
     names = [name for name in sorted(os.listdir(path)) if os.path.isdir(os.path.join(path, name))]
     if not names:
         raise TruthError(
@@ -55,9 +56,11 @@ def _folders(path):
     return [(file, name) for name in names for file in imaging.find_images([os.path.join(path, name)])]
 
 
-def _list(path, wanted):
+def listed(path, wanted=()):
+    """[(picture, label as written)] of a list file; of pictures that are not there, those named as one of `wanted`. Raises
+    TruthError."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             lines = [line.strip() for line in file]
     except (OSError, UnicodeDecodeError) as error:
         raise TruthError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None

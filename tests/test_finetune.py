@@ -13,7 +13,7 @@ from tests.small_set import COLOURS, NET, load
 
 tf = pytest.importorskip("tensorflow")
 pytest.importorskip("sklearn")
-from caffe2tf.errors import NetError  # noqa: E402
+from caffe2tf.errors import Caffe2TFError, NetError  # noqa: E402
 from caffe2tf.finetune import batches, data, plan, settings, trainer, training  # noqa: E402
 
 # ------------------------------------------------------------------------------------------------ data
@@ -118,7 +118,7 @@ def test_bad_data_is_one_line(here):
         ("lone.txt", "lone.txt:1: 'picture'; takes a path and a label"),
         ("text.tfrecord", "(is no TFRecord with image/encoded|holds no pictures)"),
     ]:
-        with pytest.raises(data.DataError, match=why):
+        with pytest.raises(Caffe2TFError, match=why):
             data.read(path)
     pictures = data.read("train")
     with pytest.raises(data.DataError, match="two or three shares that add up to 1"):

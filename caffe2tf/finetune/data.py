@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from caffe2tf import imaging
+from caffe2tf import imaging, truth
 from caffe2tf.errors import Caffe2TFError, ParseError
 
 MEMORY_LIMIT = 4 << 30  # bytes of pictures or features that are held in memory; above it, in a file
@@ -46,50 +46,24 @@ def read(path, labels_from_names=False, classes=None):
 
     `classes`: the names that the training set found, which a validation or test set must keep to. Raises DataError.
     """
-    listed = True  # numbers are class numbers; the names of folders and files are names, whatever they look like
+    numbered = True  # numbers are class numbers; the names of folders and files are names, whatever they look like
     if os.path.isdir(path):
         records = [os.path.join(path, f) for f in sorted(os.listdir(path)) if ".tfrecord" in f]
         if records:
             pairs = _records(records)
         elif labels_from_names:
-            listed = False
+            numbered = False
             pairs = [(file, os.path.basename(file).split(".")[0]) for file in imaging.find_images([path])]
         else:
-            listed = False
-            pairs = _folders(path)
+            numbered = False
+            pairs = truth.folders(path)
     elif not os.path.exists(path):
         raise DataError(f"{path}: no such file or folder")
     elif ".tfrecord" in os.path.basename(path):
         pairs = _records([path])
     else:
-        pairs = _list(path)
-    return _labelled(path, pairs, classes, listed)
-
-
-def _folders(path):
-    names = [name for name in sorted(os.listdir(path)) if os.path.isdir(os.path.join(path, name))]
-    if not names:
-        raise DataError(f"{path}: holds no folders, expected one for each class (or --labels-from-names for cat.0.jpg)")
-    return [(file, name) for name in names for file in imaging.find_images([os.path.join(path, name)])]
-
-
-def _list(path):
-    base, pairs, missing = os.path.dirname(path), [], []
-    with open(path, encoding="utf-8-sig", errors="replace") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            name, *label = line.rsplit(None, 1)
-            if not label:
-                raise DataError(f"{path}:{number}: '{line.strip()[:60]}'; takes a path and a label")
-            whole = os.path.join(base, name)
-            if not os.path.exists(whole):
-                missing.append(name)
-            pairs.append((whole, label[0]))
-    if missing:
-        few = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
-        raise DataError(f"{path}: {len(missing)} of {len(pairs)} files are not there: {few}")
-    return pairs
+        pairs = truth.listed(path)
+    return _labelled(path, pairs, classes, numbered)
 
 
 def _records(paths):
@@ -110,11 +84,11 @@ def _records(paths):
     return pairs
 
 
-def _labelled(path, pairs, classes, listed):
+def _labelled(path, pairs, classes, numbered):
     if not pairs:
         raise DataError(f"{path}: holds no pictures")
     names = [label for _, label in pairs]
-    numbers = listed and all(re.fullmatch(r"-?[0-9]+", name) for name in names)
+    numbers = numbered and all(re.fullmatch(r"-?[0-9]+", name) for name in names)
     if classes is None:
         if numbers:
             found = sorted({int(name) for name in names})
