@@ -81,8 +81,12 @@ def test_recipes_run(index, folder, monkeypatch):
         matches(shown, printed)
 
 
-def test_python_example_runs(alexnet, tmp_path):
+def test_python_examples_run(alexnet, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "bvlc_alexnet.caffemodel").symlink_to(alexnet)
-    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)})
+    run("caffe2tf convert bvlc_alexnet.caffemodel -o alexnet.keras -q")
+    examples = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(examples) == 2
+    for code in examples:
+        subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)})
     assert (tmp_path / "alexnet.npz").exists()
