@@ -606,7 +606,13 @@ def _setting(name):
 @main.command(cls=_Finetune)
 @click.argument("model", type=_FILE, required=False)
 @_prototxt
-@click.option("--stage", "stages", multiple=True, metavar="'KEY=VALUE ...'", help="A stage of its own. Repeatable.")
+@click.option(
+    "--stage",
+    "stages",
+    multiple=True,
+    metavar="'KEY=VALUE ...'",
+    help="A stage of its own, from --layers to --augment. Repeatable.",
+)
 @click.option("--recipe", "file", type=_FILE, metavar="FILE.toml", help="All of these settings, as a file.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out that was stopped.")
 @click.option("--out", default="finetuned", show_default=True, metavar="DIR", help="Folder of the results.")

@@ -99,12 +99,19 @@ class Stage:
     """One stretch of training. Caffe's habits: SGD with momentum 0.9, weight decay 5e-4 on kernels, a head that learns ten
     times as fast."""
 
-    layers: str = _option(None, _text, "What trains: names, globs, or all.", "NAME,...")
+    layers: str = _option(
+        None, _text, "What trains: names, globs, or all; needed here or in every --stage.", "NAME,..."
+    )
     epochs: int = _option(20, _number(int, 1), "Passes over the training set.")
     batch_size: int = _option(32, _number(int, 1), "Pictures in a step, on all devices together.")
     lr: float = _option(1e-4, _number(float, 0, open_ends="least"), "Learning rate.")
     head_lr: float = _option(10.0, _number(float, 0), "How many times faster the head learns.")
-    schedule: str = _option("constant", _choice(*SCHEDULES), "How the rate falls.", "|".join(SCHEDULES))
+    schedule: str = _option(
+        "constant",
+        _choice(*SCHEDULES),
+        "How the rate falls: step to a tenth after each third, piecewise to a tenth after half and a hundredth after three quarters.",
+        "|".join(SCHEDULES),
+    )
     optimizer: str = _option("sgd", _choice("sgd", "adam"), "SGD with momentum, or Adam.", "sgd|adam")
     momentum: float = _option(0.9, _number(float, 0, 1, "most"), "Of SGD.")
     weight_decay: float = _option(5e-4, _number(float, 0), "Of kernels, as in Caffe: added to their gradients.")
