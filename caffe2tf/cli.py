@@ -653,17 +653,17 @@ def finetune(ctx, model, prototxt, stages, file, resume, out, device, input_shap
     if resume and force:
         raise click.UsageError("--resume goes on with what --force would replace")
     with terminal.hushed(verbose):
-        from caffe2tf.finetune import command, placement, results, training
+        from caffe2tf.finetune import command, inputs, placement, results, training
 
         made = recipe.read(file) if file else None
         if made:
-            made = replace(made, model=_model_here(made.model), data=command.find_data(made.data))
+            made = replace(made, model=_model_here(made.model), data=inputs.find_data(made.data))
         if typed or not (file or resume):
             shape = ";".join(
                 f"{name}={','.join(map(str, s))}".removeprefix("None=") for name, s in input_shapes.items()
             )
             paths = {"model": _model_here(model), "prototxt": prototxt, "input_shape": shape or None}
-            made = recipe.of(values | paths | {"data": command.find_data(values["data"])}, stages)
+            made = recipe.of(values | paths | {"data": inputs.find_data(values["data"])}, stages)
         if resume:
             made = command.recall(out, made)
     if made is None:

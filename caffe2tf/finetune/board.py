@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 
-_PICTURES = 6
+_PICTURES, _HISTOGRAMS = 6, 20  # of a stage
 
 
 class Board:
@@ -36,7 +36,7 @@ class Board:
                     tf.summary.image(f"training pictures/{classes[labels[place]]} {place}", shown)
 
     def epoch(self, row, trainer):
-        """The numbers of a row of the history, and histograms."""
+        """The numbers of a row of the history, and now and then histograms."""
         if not self.writer:
             return
         import tensorflow as tf
@@ -45,8 +45,9 @@ class Board:
         with self.writer.as_default(step=self.epochs):
             for name in ("loss", "accuracy", "val_loss", "val_accuracy", "lr"):
                 tf.summary.scalar(name, row[name])
-            for name, values in trainer.histograms().items():
-                tf.summary.histogram(name, values)
+            if (row["epoch"] - 1) % (1 + trainer.stage.epochs // _HISTOGRAMS) == 0:
+                for name, values in trainer.histograms().items():
+                    tf.summary.histogram(name, values)
 
 
 @contextlib.contextmanager

@@ -9,26 +9,13 @@ from dataclasses import asdict, replace
 from caffe2tf import device as devices
 from caffe2tf import formats, preprocess
 from caffe2tf import net as nets
-from caffe2tf.fillers import start
-from caffe2tf.finetune import batches, board, data, placement, plan, recipe, results, trainer, training
+from caffe2tf.finetune import batches, board, data, inputs, placement, plan, recipe, results, trainer, training
 from caffe2tf.finetune.checkpoint import Checkpoint
-from caffe2tf.finetune.settings import Recipe, RecipeError
+from caffe2tf.finetune.settings import RecipeError
 from caffe2tf.read import is_text
 from caffe2tf.verification import probabilities
 
 _SETS = ("training", "validation", "test")
-
-
-def find_data(path):
-    """`path`, or train.txt or train/ in this folder. Raises DataError with what to type."""
-    if path is not None:
-        return path
-    for name in ("train.txt", "train"):
-        if os.path.exists(name):
-            return name
-    raise data.DataError(
-        "no data here (neither train.txt nor train/); name it: --data LIST.txt, a folder per class, or TFRecords"
-    )
 
 
 def recall(out, typed):
@@ -48,42 +35,6 @@ def recall(out, typed):
     return kept if path == unfinished else None
 
 
-def network(run):
-    """The Net of a Recipe: weights and text, or a text alone, whose weights start from its fillers."""
-    shapes = nets.parse_shapes(run.input_shape.split(";")) if run.input_shape else None
-    if is_text(run.model):
-        if run.prototxt:
-            raise RecipeError(f"{run.model} is a network text and starts from its fillers; -p has no part in it")
-        net = start(formats.load(run.model, None, shapes), run.seed)
-    else:
-        net = formats.load(run.prototxt, run.model, shapes)
-    said = {key: getattr(run, key) for key in ("resize", "crop", "mean", "scale", "channels")}
-    return preprocess.changed(net, **said)
-
-
-def parts(run):
-    """(training, validation, test or None) Pictures of a Recipe: from files of their own, or split off."""
-    pictures = data.read(run.data, run.labels_from_names)
-    shares = tuple(float(part) for part in run.split.split(","))
-    test = data.read(run.test, run.labels_from_names, pictures.classes) if run.test else None
-    if run.val is not None:
-        if run.split != Recipe.split:
-            raise data.DataError(f"--split {run.split} and --val {run.val}: the sets are split already")
-        return pictures, data.read(run.val, run.labels_from_names, pictures.classes), test
-    if test is not None:
-        if len(shares) > 2:
-            raise data.DataError(f"--split {run.split} and --test {run.test}; a test set of its own leaves two shares")
-        return *data.split(pictures, shares, run.seed), test
-    split = data.split(pictures, shares, run.seed)
-    return split[0], split[1], split[2] if len(split) > 2 else None
-
-
-def _check_classes(name, part):
-    counts = part.counts()
-    if name != "test" and not all(counts.values()):
-        raise data.DataError(f"the {name} set has no picture of class '{min(counts, key=counts.get)}' that can be read")
-
-
 class Run:
     """One run of `recipe`: its network and its pictures, read and checked, nothing written yet.
 
@@ -93,11 +44,11 @@ class Run:
     def __init__(self, run, say=print, bar=None):
         self.recipe, self.say = run, say
         self.bar = bar or (lambda what, total: contextlib.nullcontext(lambda done: None))
-        net = network(run)
+        net = inputs.network(run)
         self.how, source = preprocess.of(net)
         usual = preprocess.of(replace(net, preprocessing=None))[0].span
         self.usual = None if is_text(run.model) else usual
-        sets = parts(run)
+        sets = inputs.parts(run)
         self.classes = sets[0].classes
         self.net, self.head, fresh = plan.with_head(net, len(self.classes), run.head, run.seed)
         plans = [self._plan(self.net, stage) for stage in run.stages]
@@ -124,7 +75,7 @@ class Run:
             counts = part.counts()
             listed = ", ".join(f"{c} {n}" for c, n in counts.items())
             self.say(f"{name}: {len(part)} pictures of {len(counts)} classes ({listed})")
-            _check_classes(name, part)
+            inputs.check_classes(name, part)
 
     def _decode(self, name, part):
         """(uint8 images, labels) of one set, or None."""
@@ -136,7 +87,7 @@ class Run:
             self.say(f"skipped: {line}")
         if bad:
             self.say(f"{len(bad)} of {len(part)} {name} pictures cannot be read and are skipped")
-            _check_classes(name, kept)
+            inputs.check_classes(name, kept)
         return images, kept.labels
 
     def _examples(self, work, stage, placed):
@@ -152,7 +103,7 @@ class Run:
             ]
             return work.uncached(), made
         # Arrays that no stage trained are the same objects.
-        key = work.frontier, [id(array) for arrays in work.base.arrays.values() for array in arrays]
+        key = self._key(work)
         if self.cache is None or self.cache[0] != key:
             self.cache = None
             stores = []
@@ -166,6 +117,9 @@ class Run:
             for store, (_, labels) in zip(self.cache[1], pictures, strict=True)
         ]
         return work, [examples.hold() for examples in made] if placed.share[0] == 1 else made
+
+    def _key(self, work):
+        return work.frontier, [id(array) for arrays in work.base.arrays.values() for array in arrays]
 
     # -------------------------------------------------------------- training
 
@@ -290,8 +244,11 @@ class Run:
         images, labels = self.pictures[2] or self.pictures[1]
         judged = "test" if self.pictures[2] else "validation"
         with self.bar(f"the {judged} set", len(images)) as step:
-            scores = plan.make(best, self.head, ["all"])
-            output = trainer.features(scores.net, [scores.logits], images, self.how, step)[0]
+            scores = self._plan(best, self.recipe.stages[row["stage"] - 1])
+            if judged == "validation" and scores.base and self.cache and self.cache[0] == self._key(scores):
+                output = trainer.outputs(scores.top, scores.logits, self.cache[1][1])
+            else:
+                output = trainer.features(scores.net, [scores.logits], images, self.how, step)[0]
         found = results.evaluation(out, images, labels, probabilities(output.reshape(len(output), -1)), self.classes)
         title = f"{best.name or 'network'} on {len(self.classes)} classes, {judged} set"
         results.page(out, title, recipe.text(self.recipe, out), history, found, row)

@@ -35,9 +35,18 @@ def features(net, blobs, images, how, step=lambda done: None):
     return stores
 
 
+def outputs(net, blob, stores):
+    """(N, ...) of `blob` of `net`, a Plan.top, for the features of its inputs."""
+    model, found = models.to_keras(net, [blob]), []
+    for start in range(0, len(stores[0]), _TEST_BATCH):
+        given = [store[start : start + _TEST_BATCH] for store in stores]
+        found.append(model(given if len(given) > 1 else given[0], training=False).numpy())
+    return np.concatenate(found)
+
+
 def _drop_here(layer):
     """Lets a Dropout layer drop otherwise on every device, and quickly where 256ths hold its ratio, as Caffe's 0.5: Keras
-    draws 32 random bits for each value, 8 are enough, and that is most of the work of a head on cached features."""
+    draws 32 random bits for each value, 8 are enough (1 for 0.5), and that is most of the work of a head on cached features."""
     import tensorflow as tf
 
     dropped = int(layer.rate * 256)
@@ -50,10 +59,15 @@ def _drop_here(layer):
         seed = tf.cast(layer.seed_generator.next(), tf.int64) + tf.stack([replica * (1 << 32), tf.zeros_like(replica)])
         if dropped != layer.rate * 256:
             return tf.nn.experimental.stateless_dropout(inputs, layer.rate, seed)
-        count = tf.size(inputs)
-        words = tf.random.stateless_uniform([(count + 3) // 4], seed, None, None, tf.uint32)
-        bits = tf.reshape(tf.reshape(tf.bitcast(words, tf.uint8), [-1])[:count], tf.shape(inputs))
-        return tf.where(bits >= dropped, inputs * (256 / (256 - dropped)), tf.zeros_like(inputs))
+        count, values = tf.size(inputs), 32 if dropped == 128 else 4  # in a word
+        words = tf.random.stateless_uniform([(count + values - 1) // values], seed, None, None, tf.uint32)
+        drawn = tf.reshape(tf.bitcast(words, tf.uint8), [-1, 1])
+        if dropped == 128:
+            drawn = tf.bitwise.bitwise_and(drawn, tf.constant([1, 2, 4, 8, 16, 32, 64, 128], tf.uint8))
+        drawn = tf.reshape(tf.reshape(drawn, [-1])[:count], tf.shape(inputs))
+        return tf.where(
+            drawn > 0 if dropped == 128 else drawn >= dropped, inputs * (256 / (256 - dropped)), tf.zeros_like(inputs)
+        )
 
     layer.call = call
 
