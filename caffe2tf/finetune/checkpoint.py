@@ -36,6 +36,7 @@ class Checkpoint:
         """A list of arrays and a JSON-ready note, in place of what was there."""
         if not self.folder:
             return
+        os.makedirs(self.folder, exist_ok=True)
         named = {str(index): array for index, array in enumerate(arrays)}
         named[_NOTE] = np.frombuffer(json.dumps(note).encode(), np.uint8)
         with replacing(self._path(name), force=True) as path, open(path, "wb") as file:
