@@ -63,7 +63,8 @@ class Prediction:
 @dataclass(frozen=True)
 class Report:
     """All that was found for one network and one golden set. `missing`: photographs that were not there; `digest`: SHA-256
-    over the digests of all blobs of the weights, in net order."""
+    over the digests of all blobs of the weights, in net order; `left_out`: recorded blobs of layers that have no part in
+    inference (losses)."""
 
     name: str
     golden: str
@@ -76,6 +77,7 @@ class Report:
     first_wrong: str = None
     hint: str = None
     running: dict = field(default_factory=dict)
+    left_out: tuple = ()
 
     @property
     def passed(self):
@@ -93,7 +95,7 @@ def compare(found, expected):
     with np.errstate(invalid="ignore", over="ignore"):
         apart = np.abs(sampled - values)
         apart[~np.isfinite(apart)] = np.inf
-        apart[(sampled == values)] = 0
+        apart[(sampled == values) | (np.isnan(sampled) & np.isnan(values))] = 0
     if not apart.size:
         return Difference(0.0, 0.0, (), 0.0)
     at = np.unravel_index(int(apart.argmax()), apart.shape)
@@ -101,11 +103,13 @@ def compare(found, expected):
     if expected.values.shape != found.shape:
         inner = at[1] if expected.index is None else int(expected.index[at[1]])
         place = (at[0], *np.unravel_index(inner, found.shape[1:]))
-    largest, norm = float(apart.max()), float(np.linalg.norm(values))
+    finite = values[np.isfinite(values)]
+    largest, norm = float(apart.max()), float(np.linalg.norm(finite))
     l2 = float(np.linalg.norm(apart)) / (norm or 1.0)
     if expected.norm is not None:
         with np.errstate(invalid="ignore", over="ignore"):
             norms = np.linalg.norm(found.reshape(len(found), -1).astype(np.float64), axis=1)
-        off = np.abs(norms - expected.norm) / np.where(expected.norm, expected.norm, 1.0)
+            off = np.abs(norms - expected.norm) / np.where(expected.norm, expected.norm, 1.0)
+        off[(norms == expected.norm) | (np.isnan(norms) & np.isnan(expected.norm))] = 0
         l2 = max(l2, float(np.where(np.isfinite(off), off, np.inf).max()))
-    return Difference(largest, largest / (float(np.abs(values).max()) or 1.0), tuple(map(int, place)), l2)
+    return Difference(largest, largest / (float(np.abs(finite).max(initial=0)) or 1.0), tuple(map(int, place)), l2)

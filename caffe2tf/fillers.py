@@ -18,6 +18,19 @@ def start(net, seed=0):
     return replace(net, arrays=MappingProxyType(arrays))
 
 
+def left_alone(row, weight):
+    """The array that Caffe leaves where a file has none: what a filler without chance says; None of one with chance."""
+    filler = getattr(row.p, weight.filler) if weight.filler and row.p.HasField(weight.filler) else None
+    if filler is None:
+        return np.full(weight.shape, weight.start or 0.0 if weight.unset is None else weight.unset, np.float32)
+    if filler.type not in _WITHOUT_CHANCE:
+        return None
+    try:
+        return _WITHOUT_CHANCE[filler.type](weight.shape, filler, None).astype(np.float32)
+    except ValueError as error:
+        row.fail(f"{weight.filler} {filler.type}: {error}")
+
+
 def fill(row, random, default=None):
     """Caffe's arrays of `row`, a tuple, drawn from `random`; `default` is the FillerParameter of a kernel without one."""
     made = []
@@ -86,12 +99,12 @@ def _bilinear(shape, filler, random):
     return np.broadcast_to(line[:, None] * line, shape)
 
 
+_WITHOUT_CHANCE = {"constant": _constant, "bilinear": _bilinear}
 FILLERS = {
-    "constant": _constant,
+    **_WITHOUT_CHANCE,
     "uniform": _uniform,
     "gaussian": _gaussian,
     "positive_unitball": _positive_unitball,
     "xavier": _xavier,
     "msra": _msra,
-    "bilinear": _bilinear,
 }

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from caffe2tf.caffe_pb2 import NetParameter
+from caffe2tf.layers.convolution import Convolution
 from caffe2tf.net import rebuild
 
 
@@ -23,10 +24,7 @@ def fold(net):
 
     The folded blobs keep the name of the last of the three; values differ by rounding alone.
     """
-    readers = {}
-    for node in net.nodes:
-        for bottom in node.bottoms:
-            readers.setdefault(bottom, []).append(node)
+    readers = net.consumers
     arrays, gone, changed, tops = dict(net.arrays), set(), {}, {}
     for node in net.nodes:
         chain = _chain(node, readers)
@@ -54,7 +52,7 @@ def fold(net):
 
 def _chain(node, readers):
     """[BatchNorm] or [BatchNorm, Scale] after the convolution `node`, where both may be folded into it."""
-    if node.row.param != "convolution_param" or node.row.type == "Deconvolution" or len(node.tops) != 1:
+    if not isinstance(node.row, Convolution) or len(node.tops) != 1:
         return []
     if node.row.channel_axis != 1 or any(spec.name for spec in node.row.proto.param):
         return []
@@ -66,10 +64,12 @@ def _chain(node, readers):
         row = after[0].row
         if any(spec.name for spec in row.proto.param):
             break
-        if kind == "BatchNorm" and row.p.HasField("use_global_stats") and not row.p.use_global_stats:
+        if kind == "BatchNorm" and row.batch_statistics():
             break
         if kind == "Scale" and (row.axis(row.p.axis) != 1 or row.p.num_axes != 1):
             break
+        if after[0].echoes:
+            break  # others see what it changes in place
         chain.append(after[0])
         top = after[0].tops[0]
     return chain

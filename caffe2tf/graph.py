@@ -29,20 +29,15 @@ class Box:
 
 def boxes(net, describe):
     """The Boxes of `net` with their edges; `describe(nodes)` gives the lines of one, its layer first."""
-    makers, found = {}, []
-    readers = {}
+    makers, found, readers = {}, [], net.consumers
     for node in net.nodes:
-        for bottom in node.bottoms:
-            readers.setdefault(bottom, []).append(node)
-    for node in net.nodes:
-        inplace = len(node.tops) == len(node.bottoms) == 1 and node.tops[0][0] == node.bottoms[0][0]
-        if inplace and len(readers[node.bottoms[0]]) == 1:
+        if node.in_place and len(node.tops) == len(node.bottoms) == 1 and len(readers[node.bottoms[0]]) == 1:
             nodes = makers[node.bottoms[0]]
             nodes.append(node)
         else:
             nodes = [node]
             found.append(nodes)
-        makers.update(dict.fromkeys(node.tops, nodes))
+        makers.update((blob, nodes) for blob, _ in node.made())
     places = {}
     for nodes in found:
         kind = type(nodes[0].row).__module__.rpartition(".")[2]

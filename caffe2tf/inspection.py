@@ -101,6 +101,10 @@ def receptive_fields(net):
         else:
             found = [node.row.receptive([fields[bottom] for bottom in node.bottoms])] * len(node.tops)
         fields.update(zip(node.tops, found, strict=True))
+        # A blob of another shape in the same memory has no places of its own.
+        fields.update(
+            (echo, found[index] if shape == node.shapes[index] else None) for index, echo, shape in node.echoes
+        )
     return fields
 
 

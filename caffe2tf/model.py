@@ -8,23 +8,26 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from caffe2tf.context import Context
 from caffe2tf.errors import NetError, WeightMismatch
-from caffe2tf.layout import caffe_order, is_spatial, keras_order
-from caffe2tf.names import input_names, keras_names, plain
+from caffe2tf.layout import is_spatial, keras_order
+from caffe2tf.names import free, input_names, keras_names, plain
 
 # Sizes that a network free in height and width is tried at, beside its own.
 _OTHER_SIZES = ((67, 69), (128, 160))
 
 
 def to_keras(net, outputs=None):
-    """`net` as a keras.Model with one layer per Caffe layer, named as it (`/` becomes `_`).
+    """`net` as a flat keras.Model: the last operation of each Caffe layer is the Keras layer of its name (`/` becomes
+    `_`), what comes before it is named after it, so that `keras.Model(model.input, model.get_layer("conv1").output)` gives
+    the blob.
 
     Inputs are named as the blobs, shape (N, H, W, C) for rank 4, any other rank in Caffe's order, float32, images BGR
     minus mean as Caffe takes them. Outputs are the blobs `outputs`, or those that no layer reads, in a list where there are
     several. The batch is free unless a layer uses axis 0; height and width are free where every layer takes any. Raises NetError
     where the files do not tell an extent that is needed.
     """
-    return _Builder(net).model(net.outputs if outputs is None else outputs)
+    return Build(net).model(net.outputs if outputs is None else outputs)
 
 
 def from_keras(model, net):
@@ -34,22 +37,29 @@ def from_keras(model, net):
     """
     if not hasattr(model, "weights"):
         raise WeightMismatch(f"{type(model).__name__} is no keras.Model")
-    builder = _Builder(net, empty=True)
-    blank = builder.model(net.outputs)
+    build = Build(net, empty=True)
+    blank = build.model(net.outputs)
     if [w.shape for w in blank.weights] != [w.shape for w in model.weights]:
         raise WeightMismatch(f"the model '{model.name}' has other weights than the network '{net.name}'")
     place = {id(variable): index for index, variable in enumerate(blank.weights)}
     weights = {name: dict(arrays) for name, arrays in net.weights.items()}
-    for row in builder.rows:
-        for layer, attribute, name, part, turn in row.bound:
-            value = _numpy(builder.keras, model.weights[place[id(getattr(layer, attribute))]])
-            value = turn(value) if turn else value
-            if part is None:
-                weights[row.name][name] = value.reshape(row.weight_shapes()[name])
+    for layer, bindings in build.bindings.items():
+        mine = weights[layer]
+        for binding in bindings:
+            if id(binding.variable) not in place:
+                continue  # of a layer that feeds no output
+            value = _numpy(build.keras, model.weights[place[id(binding.variable)]])
+            whole = mine[binding.weight]
+            part = whole if binding.part is None else whole[binding.part]
+            if binding.turn:
+                value = binding.turn(value.reshape(binding.turn(part).shape))
+            value = value.reshape(part.shape)
+            if binding.part is None:
+                mine[binding.weight] = value
             else:
-                if not weights[row.name][name].flags.writeable:
-                    weights[row.name][name] = weights[row.name][name].copy()
-                weights[row.name][name][part] = value
+                if not whole.flags.writeable:
+                    mine[binding.weight] = whole = whole.copy()
+                whole[binding.part] = value
     return net.with_weights(weights)
 
 
@@ -71,40 +81,69 @@ def forward(net, inputs):
         raise NetError(f"inputs {sorted(arrays)}; the network takes {sorted(net.inputs)}")
     if any(array.shape != net.inputs[name] for name, array in arrays.items()):
         net = net.reshape({name: array.shape for name, array in arrays.items()})
-    return compiled(net, list(net.blobs))(arrays)
+    blobs = compiled(net, list(net.blobs))(arrays)
+    for node in net.nodes:
+        node.row.check(*(blobs[name] for name, _ in node.bottoms))
+    return blobs
 
 
 def compiled(net, blobs):
     """A function like `forward` for some `blobs` of `net` and inputs of any batch that it takes, built once."""
-    builder = _Builder(net)
-    computed = [blob for blob in blobs if blob not in builder.constants]
-    run = builder.function(computed) if computed else None
+    build = Build(net)
+    computed = [blob for blob in blobs if blob not in build.constants]
+    last = net.last_versions
+    run = build.function([(blob, last[blob]) for blob in computed]) if computed else None
 
     def call(inputs):
-        found = dict(builder.constants)
+        found = dict(build.constants)
         if run:
             values = run([_to_last(np.asarray(inputs[name], np.float32)) for name in net.inputs])
             found.update(zip(computed, values, strict=True))
-        return {blob: builder.as_caffe(blob, found[blob]) for blob in blobs}
+        return {blob: build.as_caffe(blob, found[blob]) for blob in blobs}
 
     return call
+
+
+def part(net, nodes, given, target):
+    """The blob `target`, a (name, version), in Caffe's axis order: `nodes` of `net` alone, in order, from the arrays `given`
+    {(name, version): array in Caffe's axis order}."""
+    build = Build(net, part=(nodes, {blob: array.shape for blob, array in given.items()}))
+    if target in build.values:
+        return build.values[target]
+    found = build.function([target])([_to_last(np.asarray(array, np.float32)) for array in given.values()])[0]
+    row = next(node.row for node in nodes if target in {blob for blob, _ in node.made()})
+    return row.caffe_top(found)
 
 
 def _to_last(array):
     return np.asarray(array.transpose(keras_order(array.ndim)), order="C")
 
 
-class _Builder:
-    """Walks the nodes once and keeps a tensor (or a constant) for every version of every blob."""
+class Build:
+    """One walk over the nodes: a tensor (or a constant) for every version of every blob, and which variables hold which
+    weights, `bindings` {layer: [context.Binding]}. `empty` leaves the variables as they are; `part` (nodes, {blob: shape}) walks
+    some nodes alone, from blobs that are given."""
 
-    def __init__(self, net, empty=False):
+    def __init__(self, net, empty=False, part=None):
         import keras
 
         self.keras, self.net, self.empty = keras, net, empty
         self.names, self.input_names = keras_names(net), input_names(net)
-        self.rows, self.tensors, self.values = [], {}, {}
+        self._taken = {*self.names.values(), *self.input_names.values()}
+        self.bindings, self.tensors, self.values = {}, {}, {}
         self.fixed_batch = [node.row.name for node in net.nodes if node.row.fixes_batch()]
-        self.free_size = _free_size(net)
+        self.free_size = part is None and _free_size(net)
+        self.starts = []
+        if part is not None:
+            wired = {blob: shape for node in net.nodes for blob, shape in node.made()}
+            for index, (blob, shape) in enumerate(part[1].items()):
+                # What a Filter left of a blob is another count than the wiring's.
+                inner = [shape[a] if shape[a] == wired[blob][a] else None for a in keras_order(len(shape))]
+                self.tensors[blob] = self.keras.Input(batch_shape=inner, name=free(f"given_{index}", self._taken))
+                self.starts.append(self.tensors[blob])
+            for node in part[0]:
+                self._add(node)
+            return
         if net.unknown_size and not self.free_size:
             raise NetError(
                 f"the files do not tell the size of {', '.join(net.unknown_size)}, which this network needs; "
@@ -116,14 +155,7 @@ class _Builder:
     @property
     def constants(self):
         """{blob: array in Caffe's order} of the blobs that depend on no input."""
-        return {blob: value for (blob, _), value in self._last(self.values).items()}
-
-    def _last(self, versions):
-        """The last version of each blob, of those in `versions`."""
-        newest = {}
-        for node in self.net.nodes:
-            newest.update(node.tops)
-        return {(blob, v): versions[blob, v] for blob, v in newest.items() if (blob, v) in versions}
+        return {key[0]: self.values[key] for key in self.net.last_versions.items() if key in self.values}
 
     def _add(self, node):
         row = node.row
@@ -131,82 +163,98 @@ class _Builder:
             for top, shape in zip(node.tops, node.shapes, strict=True):
                 self.tensors[top] = self._input(top[0], shape)
             return
-        row.keras_name, row.bound = self.names[row.name], ()
-        constant = row.constant()
-        if constant is None and row.type == "Parameter":
-            constant = [self.net.arrays[row.name][0]] if row.name in self.net.arrays else None
+        constant = row.constant(self._arrays(row) if not row.bottoms else ())
+        row.check(*(self.values.get(bottom) for bottom in node.bottoms))
+        if constant is None and all(node.bottoms[index] in self.values for index in row.value_bottoms()):
+            constant = self._computed(node)
         if constant is not None:
             self.values.update(zip(node.tops, constant, strict=True))
+            self.values.update((echo, constant[index].reshape(shape)) for index, echo, shape in node.echoes)
             return
-        if all(bottom in self.values for bottom in node.bottoms):
-            given = [self._constant(bottom) for bottom in node.bottoms]
-            tops = row.build(self.keras, *given)
-            tops = tops if isinstance(tops, (list, tuple)) else [tops]
-            self._assign(row)
-            for top, value in zip(node.tops, tops, strict=True):
-                self.values[top] = _numpy(self.keras, value).transpose(caffe_order(len(value.shape)))
-            return
-        tops = self._layer(node)
-        self.rows.append(row)
-        self._assign(row)
+        tops = self._layer(row, self._all_given(node))
         self.tensors.update(zip(node.tops, tops, strict=True))
+        for index, echo, shape in node.echoes:
+            tensor = row.reshape(self, tops[index], shape, free_first=not self.fixed_batch)
+            self.tensors[echo] = tensor
+
+    def _arrays(self, row):
+        """Caffe's arrays of a layer's weights."""
+        if row.name in self.net.arrays:
+            return self.net.arrays[row.name]
+        if self.empty or not row.blobs():
+            return tuple(np.zeros(weight.shape, np.float32) for weight in row.blobs())
+        raise WeightMismatch(f"layer '{row.name}' ({row.type}): the network has no weights; give its .caffemodel")
+
+    @property
+    def ops(self):
+        return self.keras.ops
 
     def _input(self, blob, shape):
         inner = [shape[axis] for axis in keras_order(len(shape))]
         if self.free_size and is_spatial(len(shape)):
             inner[1:-1] = [None] * (len(inner) - 2)
-        batch = inner[0] if self.fixed_batch else None
-        return self.keras.Input(inner[1:], batch_size=batch, name=self.input_names[blob])
+        if inner and not self.fixed_batch:
+            inner[0] = None
+        return self.keras.Input(batch_shape=inner, name=self.input_names[blob])
 
-    def _constant(self, bottom):
-        value = self.values[bottom]
-        return self.keras.ops.convert_to_tensor(_to_last(value))
+    def _given(self, bottom):
+        if bottom in self.tensors:
+            return self.tensors[bottom]
+        return self.ops.convert_to_tensor(_to_last(self.values[bottom]))
 
-    def _layer(self, node):
-        """The layer's tops: one stock layer on its own, or what it takes as one nested model of its name."""
-        keras, row = self.keras, node.row
-        outer = [self.tensors[bottom] for bottom in node.bottoms if bottom in self.tensors]
-        distinct = list({id(tensor): tensor for tensor in outer}.values())
-        holders = [keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype) for tensor in distinct]
-        inner = {id(tensor): holder for tensor, holder in zip(distinct, holders, strict=True)}
-        given = [
-            inner[id(self.tensors[bottom])] if bottom in self.tensors else self._constant(bottom)
-            for bottom in node.bottoms
-        ]
-        tops = row.build(keras, *given)
-        tops = list(tops) if isinstance(tops, (list, tuple)) else [tops]
-        nested = keras.Model(holders, tops, name=row.keras_name)
-        alone = [one for one in nested.operations if not isinstance(one, keras.layers.InputLayer)]
-        if len(alone) == 1 and len(tops) == 1 and alone[0].name == row.keras_name:
-            call = {"training": False} if getattr(row.p, "use_global_stats", False) else {}
-            result = alone[0](outer if len(outer) > 1 else outer[0], **call)
+    def _all_given(self, node):
+        """The bottoms' tensors. Where the layer has weights its constants join the graph: what a stock layer makes of a
+        plain tensor it makes at once, before it has its weights."""
+        given = [self._given(bottom) for bottom in node.bottoms]
+        if node.row.blobs() and any(bottom not in self.tensors for bottom in node.bottoms):
+            some = next(self.tensors[bottom] for bottom in node.bottoms if bottom in self.tensors)
+            zero = self.ops.zeros_like(self.ops.reshape(some, (-1,))[(slice(0, 1),)])
+            for index, bottom in enumerate(node.bottoms):
+                if bottom not in self.tensors:
+                    given[index] = given[index] + self.ops.reshape(zero, (1,) * len(given[index].shape))
+        return given
+
+    def _layer(self, row, given):
+        ctx = Context(self.keras, row, self.names[row.name], self._taken)
+        tops = row.build(ctx, *given)
+        tops = ctx.finish(list(tops) if isinstance(tops, (list, tuple)) else [tops], given)
+        self._assign(row, ctx.bindings)
+        return tops
+
+    def _computed(self, node):
+        """The tops, arrays in Caffe's order, of a layer whose bottoms are all constant."""
+        row, given = node.row, [self._given(bottom) for bottom in node.bottoms]
+        if row.blobs():
+            # Its weights get their values only after it was built.
+            held = [self.keras.Input(batch_shape=tensor.shape) for tensor in given]
+            tops = self.keras.Model(held, self._layer(row, held))(given)
         else:
-            result = nested(distinct if len(distinct) > 1 else distinct[0])
-        return list(result) if isinstance(result, (list, tuple)) else [result]
+            tops = row.build(Context(self.keras, row, self.names[row.name], self._taken), *given)
+        tops = tops if isinstance(tops, (list, tuple)) else [tops]
+        return [row.caffe_top(_numpy(self.keras, top)) for top in tops]
 
-    def _assign(self, row):
-        if self.empty or not row.bound:
+    def _assign(self, row, bindings):
+        if not bindings:
             return
-        if row.name not in self.net.arrays:
-            raise WeightMismatch(f"layer '{row.name}' ({row.type}): the network has no weights; give its .caffemodel")
-        weights = self.net.weights[row.name]
-        for layer, attribute, name, part, turn in row.bound:
-            value = weights[name] if part is None else weights[name][part]
-            value = turn(value) if turn else value
-            variable = getattr(layer, attribute)
-            variable.assign(np.ascontiguousarray(value).reshape(variable.shape))
+        self.bindings[row.name] = bindings
+        if self.empty:
+            return
+        weights = row.weights(self._arrays(row))
+        for binding in bindings:
+            value = weights[binding.weight] if binding.part is None else weights[binding.weight][binding.part]
+            value = binding.turn(value) if binding.turn else value
+            binding.variable.assign(np.ascontiguousarray(value).reshape(binding.variable.shape))
 
     def _inputs(self):
-        return [self.tensors[blob, 0] for blob in self.net.inputs]
+        return self.starts or [self.tensors[blob, 0] for blob in self.net.inputs]
 
     def _outputs(self, blobs):
-        last = self._last(self.tensors)
-        tensors = {blob: tensor for (blob, _), tensor in last.items()}
-        return [tensors[blob] for blob in blobs]
+        last = self.net.last_versions
+        return [self.tensors[blob, last[blob]] for blob in blobs]
 
     def model(self, blobs):
-        inputs = self._inputs()
-        outputs = self._outputs([blob for blob in blobs if blob not in self.constants])
+        inputs, constants = self._inputs(), self.constants
+        outputs = self._outputs([blob for blob in blobs if blob not in constants])
         if not inputs or not outputs:
             raise NetError("the network computes nothing from an input, so it is no model; `forward` gives its blobs")
         return self.keras.Model(
@@ -215,9 +263,9 @@ class _Builder:
             name=plain(self.net.name or "net"),
         )
 
-    def function(self, blobs):
-        """A function from a list of inputs to a list of arrays, one for each of `blobs`."""
-        outputs = self._outputs(blobs)
+    def function(self, versions):
+        """A function from a list of inputs to a list of arrays, one for each of `versions`, (blob, version)."""
+        outputs = [self.tensors[version] for version in versions]
         model = self.keras.Model(self._inputs(), outputs)
 
         def run(values):
@@ -231,10 +279,8 @@ class _Builder:
         """An array of the model's as Caffe's blob of that name."""
         if blob in self.constants:
             return np.asarray(value, np.float32)
-        row = next(node.row for node in reversed(self.net.nodes) if blob in dict(node.tops))
-        if hasattr(row, "caffe_top"):
-            return row.caffe_top(value)
-        return np.asarray(value.transpose(caffe_order(value.ndim)), order="C")
+        row = next(node.row for node in reversed(self.net.nodes) if blob in {top for (top, _), _ in node.made()})
+        return row.caffe_top(value)
 
 
 def _numpy(keras, value):

@@ -8,7 +8,7 @@ def keras_names(net):
     """{Caffe's layer name: its name in Keras}: what TensorFlow allows in no scope (`/`, spaces, umlauts) becomes `_`, a
     name that is taken gets `_1`, `_2`, ... No layer is named as an input."""
     taken = set(input_names(net).values())
-    return {node.row.name: _free(plain(node.row.name), taken) for node in net.nodes if node.row.type != "Input"}
+    return {node.row.name: free(plain(node.row.name), taken) for node in net.nodes if node.row.type != "Input"}
 
 
 def input_names(net):
@@ -18,7 +18,7 @@ def input_names(net):
         name = re.sub(r"[^A-Za-z0-9_]", "_", blob)
         if not name or name[0].isdigit() or name[0] == "_" or keyword.iskeyword(name) or name == "self":
             name = f"input_{name}"
-        names[blob] = _free(name, taken)
+        names[blob] = free(name, taken)
     return names
 
 
@@ -28,7 +28,7 @@ def plain(name):
     return name if re.match(r"[A-Za-z0-9.]", name) else f"layer{name}"
 
 
-def _free(name, taken):
+def free(name, taken):
     unique, count = name, 0
     while unique in taken:
         count += 1

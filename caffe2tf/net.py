@@ -1,5 +1,6 @@
 """Layers and blobs become a Net: wired, with every shape known, weights checked against the layers that take them."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -9,6 +10,7 @@ from google.protobuf import text_format
 
 from caffe2tf.caffe_pb2 import NetParameter, ParamSpec
 from caffe2tf.errors import NetError, WeightMismatch
+from caffe2tf.fillers import left_alone
 from caffe2tf.read import Source, read_caffemodel, read_prototxt
 from caffe2tf.upgrade import UNKNOWN, upgrade
 from caffe2tf.wiring import wire
@@ -21,7 +23,8 @@ class Net:
     `nodes` in the order of the file; `inputs` {blob: shape} in Caffe's axis order; `outputs` the blobs that no layer
     reads; `arrays` {layer: Caffe's arrays, as views of the file where it allows}, empty where no weights were given;
     `transforms` {input: TransformationParameter} of data layers; `notes` what was dropped or assumed; `encoding` "V0",
-    "V1" or "V2"; `preprocessing` how pictures become its input, where the user said so.
+    "V1" or "V2"; `preprocessing` how pictures become its input, where the user said so; `dropped` the blobs of layers that
+    have no part in inference.
     """
 
     name: str
@@ -32,6 +35,7 @@ class Net:
     notes: tuple = ()
     encoding: str = "V2"
     preprocessing: object = None
+    dropped: frozenset = frozenset()
 
     @property
     def inputs(self):
@@ -44,7 +48,7 @@ class Net:
 
     @property
     def outputs(self):
-        read = {bottom for node in self.nodes for bottom in node.bottoms}
+        read = self.consumers
         return [top[0] for node in self.nodes for top in node.tops if top not in read]
 
     @property
@@ -107,15 +111,39 @@ class Net:
                     layer.input_param.shape.add().dim.extend(UNKNOWN if n is None else n for n in known[top])
         return rebuild(self, param, self.arrays, f"with inputs {shapes} ")
 
-    def is_constant(self, blob):
-        """Whether `blob` depends on no input."""
+    @property
+    def varying(self):
+        """{(blob, version)} of all that depends on an input."""
         varying = set()
         for node in self.nodes:
-            if node.row.type == "Input" or (node.row.constant() is None and varying.intersection(node.bottoms)):
-                varying.update(node.tops)
-            else:
-                varying.difference_update(node.tops)
-        return not any(name == blob for name, _ in varying)
+            row = node.row
+            read = [node.bottoms[index] for index in row.value_bottoms()]
+            if row.type == "Input" or (row.constant() is None and varying.intersection(read)):
+                varying.update(blob for blob, _ in node.made())
+        return varying
+
+    @property
+    def producers(self):
+        """{(blob, version): the node that makes it}, in place and through shared memory too."""
+        return {blob: node for node in self.nodes for blob, _ in node.made()}
+
+    @property
+    def consumers(self):
+        """{(blob, version): [the nodes that read it]}."""
+        found = {}
+        for node in self.nodes:
+            for bottom in node.bottoms:
+                found.setdefault(bottom, []).append(node)
+        return found
+
+    def is_constant(self, blob):
+        """Whether `blob`, as it was last written, depends on no input."""
+        return (blob, self.last_versions[blob]) not in self.varying
+
+    @property
+    def last_versions(self):
+        """{blob: its last version}."""
+        return {name: version for node in self.nodes for (name, version), _ in node.made()}
 
     def text(self):
         """The network as a prototxt, today's layers."""
@@ -198,46 +226,107 @@ def from_files(prototxt=None, caffemodel=None, input_shapes=None):
 def from_source(source, blobs, input_shapes=None):
     """A Net from `source` (read.Source) and the Blobs of each layer, None for a network without weights."""
     param, transforms, notes = upgrade(source, input_shapes)
+    names, renamed = unique_names(param)
+    blobs = {names.get(name, name): found for name, found in blobs.items()} if blobs is not None else None
+    notes += renamed
     nodes, assumed = wire(param, blobs or {})
     arrays, ignored = _take_weights(nodes, blobs) if blobs is not None else ({}, [])
     notes = (*source.warnings, *notes, *assumed, *ignored)
-    return Net(source.net.name, nodes, MappingProxyType(arrays), param, transforms, notes, source.encoding)
+    dropped = blobs_of_layers(source.net) - {blob for node in nodes for (blob, _), _ in node.made()}
+    arrays = MappingProxyType(arrays)
+    return Net(source.net.name, nodes, arrays, param, transforms, notes, source.encoding, dropped=dropped)
+
+
+def blobs_of_layers(param):
+    """The blobs that any layer of `param` makes, of whatever generation it is."""
+    return frozenset(top for layer in (*param.layer, *param.layers) for top in layer.top)
+
+
+def unique_names(param):
+    """({name in the file: the layer that its weights belong to}, notes): gives every layer of `param` a name of its own.
+
+    Caffe takes any names, none too, and copies weights to the first layer of a name. An input has no weights: its layer
+    gives way to any other.
+    """
+    first, taken, notes = {}, set(), []
+    for proto in sorted(param.layer, key=lambda layer: layer.type == "Input"):
+        old, stem = proto.name, proto.name or proto.type
+        count = 0
+        while proto.name in taken or not proto.name:
+            proto.name, count = f"{stem}_{count}" if count else stem, count + 1
+        taken.add(proto.name)
+        first.setdefault(old, proto.name)
+        if proto.name != old and proto.type != "Input":
+            had = f"the name '{old}' is another layer's too" if old else "it has no name"
+            notes.append(f"layer '{proto.name}' ({proto.type}) is called so here: {had}")
+    return first, notes
 
 
 # ------------------------------------------------------------------------------------------------ weights
 
 
 def _take_weights(nodes, blobs):
-    """({layer: arrays}, notes): each layer's blobs checked against its row; shared ones taken from their owner."""
-    arrays, owners = {}, {}
-    for node in nodes:
-        row = node.row
-        wanted = row.blobs()
-        found = blobs.get(row.name, ())
-        names = [spec.name for spec in row.proto.param] + [""] * len(wanted)
-        if not found and wanted and all(name in owners for name in names[: len(wanted)]):
-            taken = [owners[name] for name in names[: len(wanted)]]
-        elif not found and wanted:
-            kinds = ", ".join(f"{weight.name} {weight.shape}" for weight in wanted)
-            raise WeightMismatch(
-                f"layer '{row.name}' ({row.type}): the file has no weights for it; the layer wants {kinds}"
-            )
-        else:
-            taken = list(row.take_blobs(found))
-        for index, (weight, name) in enumerate(zip(wanted, names, strict=False)):
-            if not name:
-                continue
-            owner = owners.setdefault(name, taken[index])
-            share = row.proto.param[index].share_mode if index < len(row.proto.param) else ParamSpec.STRICT
-            fits = owner.size == taken[index].size if share == ParamSpec.PERMISSIVE else owner.shape == weight.shape
-            if not fits:
-                raise WeightMismatch(
-                    f"layer '{row.name}' ({row.type}): shares '{name}' of shape {owner.shape}, the layer wants {weight.shape}"
+    """({layer: arrays}, notes): each layer's blobs checked against its row, as Net::CopyTrainedLayersFrom of net.cpp: layer
+    by layer in the order of the file, so that of parameters shared by name the last in it stays. What the file lacks
+    keeps what its filler says; a filler with chance is refused."""
+    rows = {node.row.name: node.row for node in nodes if node.row.blobs()}
+    cells, owners = _cells(rows.values())
+    values = {}
+    for name, found in blobs.items():
+        if name in rows:
+            values.update(zip(cells[name], rows[name].take_blobs(found), strict=True))
+    if rows and not values:
+        raise WeightMismatch(
+            f"the file has weights of {_few(blobs) or 'no layer'}, the network wants those of {_few(rows)}: they have no "
+            "layer in common"
+        )
+    notes, chance = [], []
+    for name, row in rows.items():
+        lacking = [(cell, weight) for cell, weight in zip(cells[name], row.blobs(), strict=True) if cell not in values]
+        for cell, weight in lacking:
+            values[cell] = left_alone(*owners[cell])
+            if values[cell] is None:
+                chance.append(
+                    f"layer '{name}' ({row.type}): the file has no {weight.name} for it, and its filler is random"
                 )
-            taken[index] = owner if owner.shape == weight.shape else owner.reshape(weight.shape)
-        if wanted:
-            arrays[row.name] = tuple(taken)
-    rows = {node.row.name for node in nodes}
-    others = [name for name in blobs if name not in rows]
-    notes = [f"weights of layers that the network does not have are left out: {', '.join(others)}"] if others else []
+        if lacking and not chance:
+            notes.append(
+                f"layer '{name}' ({row.type}): the file has no {', '.join(weight.name for _, weight in lacking)} for it; they "
+                "keep what their fillers say, as in Caffe"
+            )
+    if chance:
+        raise WeightMismatch("\n".join(chance))
+    arrays = {
+        name: tuple(
+            values[cell] if values[cell].shape == weight.shape else values[cell].reshape(weight.shape)
+            for cell, weight in zip(cells[name], row.blobs(), strict=True)
+        )
+        for name, row in rows.items()
+    }
+    known = {node.row.name for node in nodes}
+    others = [name for name in blobs if name not in known]
+    notes += [f"weights of layers that the network does not have are left out: {', '.join(others)}"] if others else []
     return arrays, notes
+
+
+def _cells(rows):
+    """({layer: a key for each of its parameters, one key for those that share a name}, {key: (row, Weight) of its owner})."""
+    cells, owners = {}, {}
+    for row in rows:
+        mine, specs = [], [*row.proto.param, *([ParamSpec()] * len(row.blobs()))]
+        for index, (weight, spec) in enumerate(zip(row.blobs(), specs, strict=False)):
+            cell = (spec.name,) if spec.name else (row.name, index)
+            shape = owners.setdefault(cell, (row, weight))[1].shape
+            loose = spec.share_mode == ParamSpec.PERMISSIVE
+            if math.prod(shape) != math.prod(weight.shape) if loose else shape != weight.shape:
+                raise WeightMismatch(
+                    f"layer '{row.name}' ({row.type}): shares '{spec.name}' of shape {shape}, the layer wants {weight.shape}"
+                )
+            mine.append(cell)
+        cells[row.name] = mine
+    return cells, owners
+
+
+def _few(names):
+    names = list(names)
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from caffe2tf import prototxt
-from caffe2tf.caffe_pb2 import BlobProto, LayerParameter, NetParameter, V0LayerParameter, V1LayerParameter
+from caffe2tf.caffe_pb2 import TRAIN, BlobProto, LayerParameter, NetParameter, V0LayerParameter, V1LayerParameter
 from caffe2tf.errors import ParseError
 from caffe2tf.wire import BYTES, FIXED32, FIXED64, Damaged, fields, fields_with_runs
 from caffe2tf.wire import field as wire_field
@@ -42,7 +42,8 @@ class Blob:
 
 @dataclass(frozen=True)
 class Source:
-    """A file as it was read: its message without blob values, and the blobs of each layer by layer name.
+    """A file as it was read: its message without blob values, and the blobs of each layer by layer name, in the order in
+    which the last of each name stands there.
 
     `encoding` is the layer generation: "V0", "V1" or "V2" (today's). `warnings` are lines for the user.
     """
@@ -92,12 +93,14 @@ def read_caffemodel(path):
                 (net.layers if number == 2 else net.layer).append(layer)
                 name = layer.layer.name if number == 2 and layer.HasField("layer") else layer.name
                 if found:
-                    blobs.setdefault(name, tuple(found))
+                    blobs.pop(name, None)  # Caffe copies layer by layer: of two of one name the last stays
+                    blobs[name] = tuple(found)
                 for item in UnknownFieldSet(layer):
                     unknown.setdefault(item.field_number, []).append(name)
             else:
                 rest += buffer[begin:end]
         net.MergeFromString(bytes(rest))
+        _forget_phase(net)
     except (DecodeError, Damaged) as error:
         why = str(error)
         if _is_text(head):
@@ -194,6 +197,14 @@ def _generation(net):
 
 
 # ------------------------------------------------------------------------------------------------ layers and blobs
+
+
+def _forget_phase(net):
+    """A snapshot notes on every layer the phase that it was trained in, which says nothing of inference; one that a text
+    gave a layer stands among others."""
+    if all(not layer.HasField("phase") or layer.phase == TRAIN for layer in net.layer):
+        for layer in net.layer:
+            layer.ClearField("phase")
 
 
 def _layer(buffer, start, end, kind):

@@ -14,7 +14,7 @@ _LOWEST, _HIGHEST = -9, 0  # of the log scale of relative errors
 
 def as_data(reports):
     """{"pass", "device", "precision", "backend", "versions", "nets": [{"name", "golden", "pass", "tolerance", "first_wrong",
-    "hint", "weights_sha256", "changed_weights", "missing_photographs", "layers": [{"layer", "layers", "type", "blob", "shape", "alone",
+    "hint", "weights_sha256", "changed_weights", "missing_photographs", "left_out", "layers": [{"layer", "layers", "type", "blob", "shape", "alone",
     "chained", "tolerance", "pass"}], "predictions": [{"image", "pass", "tolerance", "same_set", "expected", "found"}]}]}.
 
     A difference is {"largest", "relative", "place", "l2"}; a prediction's classes are {"class", "name", "probability"},
@@ -52,6 +52,7 @@ def _net(report, names):
         "weights_sha256": report.digest,
         "changed_weights": list(report.changed_weights),
         "missing_photographs": list(report.missing),
+        "left_out": list(report.left_out),
         "layers": [
             {
                 "layer": check.layers[0],
@@ -111,6 +112,8 @@ def conclusion(report):
         parts.append(f"weights changed in {', '.join(report.changed_weights)}")
     if report.missing:
         parts.append(f"{len(report.missing)} photographs not there (--images)")
+    if report.left_out:
+        parts.append(f"{', '.join(report.left_out)} left out (no part in inference)")
     if report.first_wrong:
         parts.append(f"first wrong layer: {report.first_wrong}" + (f" ({report.hint})" if report.hint else ""))
     return ("PASS" if report.passed else "FAIL") + "  " + ", ".join(parts or ["nothing was compared"])

@@ -58,6 +58,7 @@ def verify(net, golden=None, images=None, device="auto", precision="float32"):
             tolerance,
             whole,
             running=running,
+            left_out=tuple(sorted(set(golden.blobs) - set(net.blobs))),
         )
         wrong = _first_wrong(net, report)
         if wrong is None:
@@ -80,7 +81,7 @@ def _inputs(net, golden):
             raise GoldenError(f"golden set '{golden.name}' is of one input; the network has {sorted(net.inputs)}")
         given = {next(iter(net.inputs)): given[None]}
     given = {name: array for name, array in given.items() if name in net.inputs}
-    lacking = sorted(set(net.inputs) - set(given)) + sorted(set(golden.blobs) - set(net.blobs))
+    lacking = sorted(set(net.inputs) - set(given)) + sorted(set(golden.blobs) - set(net.blobs) - net.dropped)
     if lacking:
         raise GoldenError(f"golden set '{golden.name}' is of another network: {', '.join(lacking[:5])} are not in both")
     try:
@@ -94,29 +95,31 @@ def _inputs(net, golden):
 
 
 def _units(net):
-    """The nodes that make each blob: the first, and those that change it in place."""
+    """The nodes that make each blob: the first, and those that change it, in place or through a blob in the same memory."""
     units = {}
     for node in net.nodes:
-        for blob, _ in node.tops:
+        for (blob, _), _ in node.made():
             units.setdefault(blob, []).append(node)
     return units
 
 
 def _check_layers(net, golden, inputs, found, tolerance):
+    last = net.last_versions
     whole = {
-        blob: expected.values.reshape(found[blob].shape)
+        (blob, last[blob]): expected.values.reshape(found[blob].shape)
         for blob, expected in golden.blobs.items()
-        if expected.index is None and expected.values.size == found[blob].size and blob not in inputs
-    } | inputs
-    checks, last = [], _last_versions(net)
+        if blob in last and expected.index is None and expected.values.size == found[blob].size
+    } | {(blob, 0): array for blob, array in inputs.items()}
+    checks = []
     for blob, nodes in _units(net).items():
         if blob not in golden.blobs or nodes[-1].row.type == "Input":
             continue
-        alone = _alone(net, blob, nodes, whole, last)
+        alone = _alone(net, (blob, last[blob]), whole, last)
+        makers = [node.row for node in nodes if node.row.type != "Input"]
         checks.append(
             LayerCheck(
-                tuple(node.row.name for node in nodes if node.row.type != "Input"),
-                next(node.row.type for node in nodes if node.row.type != "Input"),
+                tuple(row.name for row in makers),
+                makers[0].type,
                 blob,
                 found[blob].shape,
                 None if alone is None else compare(alone, golden.blobs[blob]),
@@ -127,31 +130,29 @@ def _check_layers(net, golden, inputs, found, tolerance):
     return checks
 
 
-def _last_versions(net):
-    last = {}
-    for node in net.nodes:
-        last.update(node.tops)
-    return last
-
-
-def _alone(net, blob, nodes, whole, last):
-    """`blob` as its layers compute it from Caffe's own bottoms; None where the golden set does not hold them whole."""
-    nodes = [node for node in nodes if node.row.type != "Input"]
-    own = {top for node in nodes for top in node.tops}
-    bottoms = {bottom for node in nodes for bottom in node.bottoms} - own
-    firsts = {name for name, version in bottoms if version == 0 and name in net.inputs}
-    if not bottoms or any(name not in whole or (v != last[name] and name not in firsts) for name, v in bottoms):
+def _alone(net, target, whole, last):
+    """The blob `target`, a (name, version), as its layers compute it from Caffe's own bottoms: from the values that they
+    really read, which a later layer may have overwritten. A bottom that was overwritten is computed from what is known
+    before it. None where the golden set does not hold a bottom whole."""
+    needed, nodes, given = {target}, [], {}
+    for node in reversed(net.nodes):
+        made = {blob for blob, _ in node.made()} & needed
+        if not made:
+            continue
+        if node.row.type == "Input":
+            given.update((blob, whole[blob]) for blob in made)
+            continue
+        nodes.append(node)
+        for bottom in node.bottoms:
+            if bottom in whole and bottom != target:
+                given[bottom] = whole[bottom]
+            elif last[bottom[0]] == bottom[1]:
+                return None
+            else:
+                needed.add(bottom)
+    if not given:
         return None
-    if any(name == blob and version != 0 for name, version in bottoms):
-        return None
-    param = NetParameter(name=net.name)
-    for name in sorted({name for name, _ in bottoms}):
-        layer = param.layer.add(name=f"input {name}", type="Input", top=[name])
-        layer.input_param.shape.add().dim.extend(whole[name].shape)
-    param.layer.extend(node.row.proto for node in nodes)
-    arrays = {node.row.name: net.arrays[node.row.name] for node in nodes if node.row.name in net.arrays}
-    part = rebuild(net, param, arrays)
-    return model.forward(part, {name: whole[name] for name, _ in bottoms})[blob]
+    return model.part(net, nodes[::-1], given, target)
 
 
 def _first_wrong(net, report):

@@ -1,5 +1,6 @@
 """Layers in their places: which blob each reads and writes, and every shape."""
 
+import math
 from dataclasses import dataclass
 
 from caffe2tf.errors import NetError
@@ -15,25 +16,52 @@ _PROBES = (256, 320)
 class Node:
     """One layer in its place. Blobs are (name, version): an in-place layer makes the next version of its bottom.
 
-    `shapes`: of the tops, in Caffe's order; None is an extent that nothing tells.
+    `shapes`: of the tops, in Caffe's order; None is an extent that nothing tells. `echoes`: the blobs that lie in the same
+    memory as a top that the layer changes in place, each (index of the top, (name, version), shape): they change with it.
     """
 
     row: object
     bottoms: tuple
     tops: tuple
     shapes: tuple
+    echoes: tuple = ()
+
+    @property
+    def in_place(self):
+        """Whether the layer overwrites its first bottom."""
+        return bool(self.tops and self.bottoms) and self.tops[0][0] == self.bottoms[0][0]
+
+    def made(self):
+        """Every version of a blob that the layer makes, with its shape: tops, then echoes."""
+        return (*zip(self.tops, self.shapes, strict=True), *((blob, shape) for _, blob, shape in self.echoes))
+
+
+class _Memory:
+    """Which blobs lie in one memory: Flatten, Reshape, Split, a Slice into one and a Concat of one share their bottom's
+    (Blob::ShareData in each layer's .cpp), and Caffe reads what was written last, under whatever name."""
+
+    def __init__(self):
+        self._cells = {}  # blob -> the set of blobs in its memory
+
+    def make(self, top, bottom=None):
+        """A blob of its own, or in the memory of `bottom`."""
+        cell = self._cells[bottom] if bottom is not None else set()
+        cell.add(top)
+        self._cells[top] = cell
+
+    def beside(self, blob):
+        """The other blobs in its memory."""
+        return sorted(self._cells[blob] - {blob})
 
 
 def wire(param, blobs):
     """(nodes, notes) of `param`; `blobs` {layer: sequence of things with a shape} settle extents that it leaves open."""
     refuse_unsupported(param)
     sizes = _PROBES if any(n == UNKNOWN for s in _input_dims(param) for n in s) else _PROBES[:1]
-    version, shapes, nodes, notes, names = {}, {}, [], [], set()
+    version, shapes, nodes, notes, memory = {}, {}, [], [], _Memory()
+    _refuse_two_sources(param)
     for proto in param.layer:
         where = f"layer '{proto.name}' ({proto.type})"
-        if proto.name in names:
-            raise NetError(f"{where}: a second layer of that name")
-        names.add(proto.name)
         row = REGISTRY[proto.type]
         _check_count(where, "bottoms", len(proto.bottom), row.bottom_count)
         _check_count(where, "tops", len(proto.top), row.top_count)
@@ -48,12 +76,6 @@ def wire(param, blobs):
                 )
                 raise NetError(f"{where}: bottom '{blob}' {why}")
             bottoms.append((blob, version[blob]))
-        tops = []
-        for blob in proto.top:
-            if blob in version and blob not in proto.bottom:
-                raise NetError(f"{where}: top '{blob}' is already made by another layer")
-            version[blob] = version[blob] + 1 if blob in version else 0
-            tops.append((blob, version[blob]))
 
         probed = [[shapes[b][i] for b in bottoms] for i in range(len(sizes))]
         if hasattr(row, "settle") and len(sizes) > 1 and probed[0] != probed[1]:
@@ -65,15 +87,63 @@ def wire(param, blobs):
                 probed = [[settled]] * len(sizes)
         rows = [row(_sized(proto, size), bottom) for size, bottom in zip(sizes, probed, strict=True)]
         outs = [one.tops() for one in rows]
+        if len(proto.param) > len(rows[0].blobs()):
+            raise NetError(f"{where}: {len(proto.param)} param for {len(rows[0].blobs())} learned blobs; takes no more")
         if any(n < 1 for out in outs for shape in out for n in shape):
             raise NetError(
                 f"{where}: bottoms {rows[0].bottoms} give a top of shape {outs[0]}; every extent must be at least 1"
             )
-        for index, top in enumerate(tops):
-            shapes[top] = [out[index] for out in outs]
-        merged = tuple(_merge([out[index] for out in outs]) for index in range(len(tops)))
-        nodes.append(Node(rows[0], tuple(bottoms), tuple(tops), merged))
+        tops, echoes = [], []
+        for index, blob in enumerate(proto.top):
+            out = [one[index] for one in outs]
+            if blob in version:
+                if any(math.prod(a) != math.prod(b) for a, b in zip(out, shapes[bottoms[index]], strict=True)):
+                    raise NetError(f"{where}: changes the size of '{blob}' in place; give it a top of its own")
+                rows[0].check_in_place()
+                beside = memory.beside(blob)
+                rows[0].aliased = tuple(i for i, b in enumerate(proto.bottom) if b == blob or b in beside)
+                echoes += ((index, other) for other in beside)
+            else:
+                memory.make(blob, proto.bottom[0] if rows[0].shares_memory() else None)
+            version[blob] = version.get(blob, -1) + 1
+            tops.append((blob, version[blob]))
+            shapes[tops[-1]] = out
+        for place, (index, blob) in enumerate(echoes):
+            before = blob, version[blob]
+            version[blob] += 1
+            shapes[blob, version[blob]] = shapes[before]
+            echoes[place] = index, (blob, version[blob]), _merge(shapes[before])
+        merged = tuple(_merge(shapes[top]) for top in tops)
+        nodes.append(Node(rows[0], tuple(bottoms), tuple(tops), merged, tuple(echoes)))
     return tuple(nodes), notes
+
+
+def _refuse_two_sources(param):
+    """A blob may be made again only in place, by the only layer that reads it (net.cpp, AppendTop; insert_splits.cpp gives
+    each reader of a blob that has several a name of its own)."""
+    made, readers = {}, {}
+    for proto in param.layer:
+        for blob in proto.bottom:
+            key = blob, made.get(blob, 0)
+            readers[key] = readers.get(key, 0) + 1
+        for blob in proto.top:
+            made[blob] = made.get(blob, 0) + 1
+    made = {}
+    for proto in param.layer:
+        where = f"layer '{proto.name}' ({proto.type})"
+        read = {blob: made.get(blob, 0) for blob in proto.bottom}
+        for index, blob in enumerate(proto.top):
+            if blob in made:
+                if index >= len(proto.bottom) or proto.bottom[index] != blob:
+                    raise NetError(
+                        f"{where}: top '{blob}' is already made by another layer; a layer changes a blob in place where it is "
+                        f"its bottom number {index + 1}"
+                    )
+                if readers[blob, read[blob]] > 1:
+                    raise NetError(
+                        f"{where}: changes '{blob}' in place, which is read elsewhere too; give it a top of its own"
+                    )
+            made[blob] = made.get(blob, 0) + 1
 
 
 def _input_dims(param):

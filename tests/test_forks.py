@@ -278,14 +278,6 @@ def test_dummy_data_of_four_extents(tmp_path):
     assert found["b"].tolist() == [[[[-1, -1]]]]
 
 
-def test_im2col_axis_other_than_one_is_refused(tmp_path):
-    from caffe2tf.errors import NetError
-
-    text = inputs(data=(2, 3, 4, 5, 6)) + layer("Im2col", "convolution_param { kernel_size: 2 axis: 2 }")
-    with pytest.raises(NetError, match="only 4 axes and axis 1 are computed"):
-        formats.load(make(tmp_path, text)[0])
-
-
 def test_softmax_over_the_batch(tmp_path):
     x = data(4, 3)
     found = run(tmp_path, "Softmax", "softmax_param { axis: 0 }", {"data": x})

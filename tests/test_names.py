@@ -71,16 +71,6 @@ def test_constants_beside_inputs(kind, constant, tmp_path):
     assert formats.save(net, str(tmp_path / "x.keras")) == 0
 
 
-def test_batch_norm_of_one_axis_is_one_channel(tmp_path):
-    net = formats.load(
-        *make(
-            tmp_path, inputs(data=(4,)) + layer("BatchNorm"), {"x": [np.array([1.0]), np.array([4.0]), np.array([2.0])]}
-        )
-    )
-    x = np.arange(4, dtype=np.float32)
-    np.testing.assert_allclose(caffe2tf.forward(net, {"data": x})["top"], (x - 0.5) / np.sqrt(2 + 1e-5), rtol=1e-6)
-
-
 def test_shared_parameters_trained_apart_are_kept_apart(tmp_path):
     share = 'param { name: "w" } param { name: "b" }' + CONV
     text = (

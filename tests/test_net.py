@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import caffe2tf
 from caffe2tf import caffe_pb2, formats, layers
 from caffe2tf.errors import NetError, UnsupportedLayer, UnsupportedParameter, WeightMismatch
 from tests.conftest import GOLDEN, cases, inputs, layer, load, make
@@ -64,7 +65,6 @@ CONV = "convolution_param { num_output: 4 kernel_size: 3 }"
         ([layer("ReLU", bottoms=["nowhere"])], "layer 'x' (ReLU): bottom 'nowhere' is made by no layer"),
         ([layer("ReLU", bottoms=["b"], tops=["a"], name="a"), layer("ReLU", bottoms=["a"], tops=["b"], name="b")],
          "layer 'a' (ReLU): bottom 'b' is made only by a later layer (a cycle, or layers out of order)"),
-        ([layer("ReLU"), layer("ReLU", tops=["other"])], "layer 'x' (ReLU): a second layer of that name"),
         ([layer("ReLU"), layer("AbsVal", name="y")], "layer 'y' (AbsVal): top 'top' is already made by another layer"),
         ([layer("Eltwise")], "layer 'x' (Eltwise): 1 bottoms; takes 2 or more"),
         ([layer("ReLU", tops=["a", "b"])], "layer 'x' (ReLU): 2 tops; takes 1"),
@@ -122,7 +122,8 @@ def test_everything_unsupported_is_said_at_once_before_weights_are_read(tmp_path
 def test_weights_that_do_not_belong(tmp_path):
     text = text_of(layer("Convolution", CONV))
     with pytest.raises(
-        WeightMismatch, match=r"layer 'x' \(Convolution\): the file has no weights for it; .*\(4, 3, 3, 3\)"
+        WeightMismatch,
+        match="the file has weights of no layer, the network wants those of x: they have no layer in common",
     ):
         formats.load(*make(tmp_path, text))
     with pytest.raises(
@@ -133,6 +134,41 @@ def test_weights_that_do_not_belong(tmp_path):
         formats.load(*make(tmp_path, text, {"x": [(4, 3, 3, 3), (4,), (4,)]}))
     with pytest.raises(WeightMismatch, match=r"the file has 1 blobs .* the layer takes 2"):
         formats.load(*make(tmp_path, text, {"x": [(4, 3, 3, 3)]}))
+
+
+def test_what_the_file_lacks_keeps_its_filler(tmp_path):
+    known = layer("Bias", bottoms=["data"], tops=["b"], name="b")
+    text = text_of(known, layer("Scale", "scale_param { filler { value: 3 } }", ["b"], ["s"], "s"))
+    net = formats.load(*make(tmp_path, text, {"b": [(3,)]}))
+    assert net.arrays["s"][0].tolist() == [3, 3, 3]
+    assert net.notes == (
+        "layer 's' (Scale): the file has no gamma for it; they keep what their fillers say, as in Caffe",
+    )
+    chance = text + layer("Convolution", CONV.replace("}", "weight_filler { type: 'msra' } }"), ["s"], ["c"], "c")
+    with pytest.raises(
+        WeightMismatch, match=r"layer 'c' \(Convolution\): the file has no kernel for it, and its filler is"
+    ):
+        formats.load(*make(tmp_path, chance, {"b": [(3,)]}))
+
+
+def test_batch_norm_that_no_file_knows_divides_by_epsilon(tmp_path):
+    """Caffe's statistics start at 0; a variance of 1 would be the usual reading."""
+    text = text_of(layer("Bias", tops=["b"], name="b"), layer("BatchNorm", bottoms=["b"], name="n"))
+    net = formats.load(*make(tmp_path, text, {"b": [np.zeros(3)]}))
+    x = np.ones(net.inputs["data"], np.float32)
+    np.testing.assert_allclose(caffe2tf.forward(net, {"data": x})["top"], x / np.sqrt(1e-5), rtol=1e-5)
+
+
+def test_names_of_their_own(tmp_path):
+    text = text_of(
+        layer("ReLU", tops=["a"]), layer("Bias", bottoms=["a"], tops=["b"]), layer("ReLU", bottoms=["b"], name="")
+    )
+    net = formats.load(make(tmp_path, text)[0])
+    assert [node.row.name for node in net.nodes] == ["data", "x", "x_1", "ReLU"]
+    assert net.notes == (
+        "layer 'x_1' (Bias) is called so here: the name 'x' is another layer's too",
+        "layer 'ReLU' (ReLU) is called so here: it has no name",
+    )
 
 
 def test_weights_of_other_layers_are_left_out_with_a_note(tmp_path):

@@ -125,12 +125,11 @@ _NO_SCORES = ("Sigmoid", "TanH", "ArgMax", "Threshold", "Softmax")
 def _to_logits(net, head):
     """(`net` up to the blob that the loss is taken from, that blob): the last output that `head` reaches, before its
     Softmax where it has one. Raises PlanError where that is no row of scores, one for each class of the head."""
-    made = {top: node for node in net.nodes for top in node.tops}
-    read = {bottom for node in net.nodes for bottom in node.bottoms}
+    made, read = net.producers, net.consumers
     reached, output = set(), None
     for node in net.nodes:
         if node.row.name == head or reached.intersection(node.bottoms):
-            reached.update(node.tops)
+            reached.update(blob for blob, _ in node.made())
             output = next((top for top in node.tops if top not in read), output)
     logits = at = output
     while made[at].row.type in ("Softmax", "Flatten", "Reshape", "Split"):
@@ -178,7 +177,7 @@ def _cut(net, trained):
     """(base, top, frontier): the nodes that no trained layer reaches, and the others, as networks of their own."""
     inside, made = set(), {}
     for index, node in enumerate(net.nodes):
-        made.update(dict.fromkeys(node.tops, index))
+        made.update((blob, index) for blob, _ in node.made())
         if node.row.name in trained or any(made[bottom] in inside for bottom in node.bottoms):
             inside.add(index)
     # A Dropout just below must drop anew at every step, so it belongs to what is computed at every step.
@@ -193,7 +192,7 @@ def _cut(net, trained):
     last = {}
     for index, node in enumerate(net.nodes):
         if index not in inside:
-            last.update(node.tops)
+            last.update(blob for blob, _ in node.made())
     if any(last[name] != version for name, version in frontier):
         return None, net, tuple(net.inputs)  # a blob that is changed in place later: train on the whole
     needed, wanted = set(), {made[blob] for blob in frontier}
@@ -212,7 +211,7 @@ def _averaged_first(net, logits):
     if pool is None or pool.row.type != "Pooling" or not pool.row.p.global_pooling or pool.row.p.pool != pool.row.p.AVE:
         return net
     between = pool.bottoms[0]
-    readers = [node for node in net.nodes if between in node.bottoms]
+    readers = net.consumers[between]
     conv = next((node for node in net.nodes if between in node.tops), None)
     if conv is None or conv.row.type != "Convolution" or len(readers) > 1 or len(conv.tops) > 1:
         return net

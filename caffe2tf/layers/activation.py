@@ -17,133 +17,148 @@ class _Pointwise(Layer, type=""):
 
 
 class ReLU(_Pointwise, type="ReLU", param="relu_param", fields="negative_slope"):
-    """max(0, x) + negative_slope * min(0, x)."""
+    """max(0, x) + negative_slope * min(0, x) (relu_layer.cpp). Without a slope -inf gives 0, Caffe's 0 * -inf is NaN."""
 
-    def build(self, keras, x):
-        return keras.layers.ReLU(negative_slope=self.p.negative_slope, name=self.keras_name)(x)
+    def build(self, ctx, x):
+        if self.p.negative_slope < 0:  # Keras's layer takes none
+            return ctx.ops.relu(x) + self.p.negative_slope * ctx.ops.minimum(x, 0.0)
+        return ctx.layers.ReLU(negative_slope=self.p.negative_slope, name=ctx.name)(x)
 
 
 class ReLU6(_Pointwise, type="ReLU6"):
     """min(max(0, x), 6) (MobileNet forks)."""
 
-    def build(self, keras, x):
-        return keras.layers.ReLU(max_value=6.0, name=self.keras_name)(x)
+    def build(self, ctx, x):
+        return ctx.layers.ReLU(max_value=6.0, name=ctx.name)(x)
 
 
 class PReLU(_Pointwise, type="PReLU", param="prelu_param", fields="channel_shared"):
     """max(0, x) + alpha * min(0, x) with one alpha per channel, or one for all. Blob: alpha (C) or () (prelu_layer.cpp)."""
 
     def tops(self):
-        if len(self.bottoms[0]) < 2:
-            self.fail(f"bottom of shape {self.bottoms[0]}; takes at least 2 axes")
+        if not 2 <= len(self.bottoms[0]) <= 4:
+            self.fail(f"bottom of shape {self.bottoms[0]}; takes 2 to 4 axes")
         return super().tops()
 
     def blobs(self):
         shape = () if self.p.channel_shared else (self.bottoms[0][1],)
         return [Weight("alpha", shape, filler="filler", start=0.25)]
 
-    def build(self, keras, x):
+    def build(self, ctx, x):
         rank = len(x.shape)
         channel = to_keras(1, rank)
         shared = [a for a in range(1, rank) if self.p.channel_shared or a != channel]
-        layer = keras.layers.PReLU(shared_axes=shared or None, alpha_initializer="zeros", name=self.keras_name)
-        return self.stock(layer, alpha="alpha")(x)
+        layer = ctx.layers.PReLU(shared_axes=shared or None, alpha_initializer="zeros", name=ctx.name)
+        return ctx.bind(layer, alpha="alpha")(x)
 
 
 class ELU(_Pointwise, type="ELU", param="elu_param", fields="alpha"):
     """x where x > 0, else alpha * (e^x - 1)."""
 
-    def build(self, keras, x):
-        return keras.layers.ELU(alpha=self.p.alpha, name=self.keras_name)(x)
+    def build(self, ctx, x):
+        return ctx.layers.ELU(alpha=self.p.alpha, name=ctx.name)(x)
 
 
 class Sigmoid(_Pointwise, type="Sigmoid", param="sigmoid_param"):
     """1 / (1 + e^-x)."""
 
-    def build(self, keras, x):
-        return keras.layers.Activation("sigmoid", name=self.keras_name)(x)
+    def build(self, ctx, x):
+        return ctx.layers.Activation("sigmoid", name=ctx.name)(x)
 
 
 class TanH(_Pointwise, type="TanH", param="tanh_param"):
     """tanh x."""
 
-    def build(self, keras, x):
-        return keras.layers.Activation("tanh", name=self.keras_name)(x)
+    def build(self, ctx, x):
+        return ctx.layers.Activation("tanh", name=ctx.name)(x)
 
 
 class Swish(_Pointwise, type="Swish", param="swish_param", fields="beta"):
     """x * sigmoid(beta * x)."""
 
-    def build(self, keras, x):
-        return x * keras.ops.sigmoid(self.p.beta * x)
+    def build(self, ctx, x):
+        return x * ctx.ops.sigmoid(self.p.beta * x)
 
 
 class BNLL(_Pointwise, type="BNLL"):
     """log(1 + e^x)."""
 
-    def build(self, keras, x):
-        return keras.layers.Activation("softplus", name=self.keras_name)(x)
+    def build(self, ctx, x):
+        return ctx.layers.Activation("softplus", name=ctx.name)(x)
 
 
 class AbsVal(_Pointwise, type="AbsVal"):
     """|x|."""
 
-    def build(self, keras, x):
-        return keras.ops.absolute(x)
+    def check_in_place(self):
+        self.no_in_place()
+
+    def build(self, ctx, x):
+        return ctx.ops.absolute(x)
 
 
 class Clip(_Pointwise, type="Clip", param="clip_param", fields="min max"):
-    """x, but at least min and at most max."""
+    """x, but at least min and at most max; NaN gives min, as Caffe's comparisons do (clip_layer.cpp)."""
 
     def __init__(self, proto, bottoms):
         super().__init__(proto, bottoms)
         if not (self.p.HasField("min") and self.p.HasField("max")):
             self.fail("clip_param must set min and max")
 
-    def build(self, keras, x):
-        return keras.ops.clip(x, self.p.min, self.p.max)
+    def build(self, ctx, x):
+        return ctx.ops.where(x > self.p.min, ctx.ops.minimum(x, self.p.max), self.p.min)
 
 
 class Threshold(_Pointwise, type="Threshold", param="threshold_param", fields="threshold"):
     """1 where x > threshold, else 0."""
 
-    def build(self, keras, x):
-        return keras.ops.cast(keras.ops.greater(x, self.p.threshold), "float32")
+    def build(self, ctx, x):
+        return ctx.ops.cast(ctx.ops.greater(x, self.p.threshold), "float32")
 
 
 class Dropout(_Pointwise, type="Dropout", param="dropout_param", fields="dropout_ratio"):
     """Nothing at inference; in training each value is zeroed with dropout_ratio and the others grow to keep the mean."""
 
-    def build(self, keras, x):
-        return keras.layers.Dropout(self.p.dropout_ratio, name=self.keras_name)(x)
+    def __init__(self, proto, bottoms):
+        super().__init__(proto, bottoms)
+        if self.in_training():
+            self.fail("its own phase is TRAIN, so it drops values at random at inference too; leave `phase` out")
+
+    def build(self, ctx, x):
+        return ctx.layers.Dropout(self.p.dropout_ratio, name=ctx.name)(x)
 
 
 class Power(_Pointwise, type="Power", param="power_param", fields="power scale shift"):
     """(shift + scale * x) ^ power; power 0 gives 1 (power_layer.cpp)."""
 
-    def build(self, keras, x):
+    def build(self, ctx, x):
         if self.p.power == 0:
-            return keras.ops.ones_like(x)
+            return ctx.ops.ones_like(x)
         y = x * self.p.scale + self.p.shift
         if self.p.power == 2:
             return y * y  # exact for negative values too
-        return y if self.p.power == 1 else keras.ops.power(y, self.p.power)
+        return y if self.p.power == 1 else ctx.ops.power(y, self.p.power)
 
 
 class Exp(_Pointwise, type="Exp", param="exp_param", fields="base scale shift"):
     """base ^ (shift + scale * x); base -1 stands for e (exp_layer.cpp)."""
 
-    def build(self, keras, x):
+    def build(self, ctx, x):
         base = _log_base(self)
-        return keras.ops.exp((x * self.p.scale + self.p.shift) * base)
+        return ctx.ops.exp((x * self.p.scale + self.p.shift) * base)
 
 
 class Log(_Pointwise, type="Log", param="log_param", fields="base scale shift"):
     """log_base(shift + scale * x); base -1 stands for e (log_layer.cpp)."""
 
-    def build(self, keras, x):
+    def __init__(self, proto, bottoms):
+        super().__init__(proto, bottoms)
+        if _log_base(self) == 0:
+            self.fail("base 1; no number but 1 is a power of it")
+
+    def build(self, ctx, x):
         base = _log_base(self)
-        return keras.ops.log(x * self.p.scale + self.p.shift) / base
+        return ctx.ops.log(x * self.p.scale + self.p.shift) / base
 
 
 def _log_base(layer):
@@ -154,7 +169,11 @@ def _log_base(layer):
 
 
 class Softmax(Layer, type="Softmax", param="softmax_param", fields="axis"):
-    """e^x / sum of e^x along `axis`, the channels by default."""
+    """e^x / sum of e^x along `axis`, the channels by default (softmax_layer.cpp).
+
+    Said in four operations: TensorFlow's own softmax gives 0 beside a NaN where Caffe gives NaN, and takes five axes at
+    most.
+    """
 
     def tops(self):
         self.axis(self.p.axis)
@@ -169,8 +188,8 @@ class Softmax(Layer, type="Softmax", param="softmax_param", fields="axis"):
     def fixes_batch(self):
         return self.axis(self.p.axis) == 0
 
-    def build(self, keras, x):
+    def build(self, ctx, x):
         axis = to_keras(self.axis(self.p.axis), len(x.shape))
-        if axis == 0:
-            return keras.ops.softmax(x, axis=0)
-        return keras.layers.Softmax(axis=axis, name=self.keras_name)(x)
+        x = ctx.ops.cast(x, "float32")  # sums of many exponentials lose too much in half precision
+        y = ctx.ops.exp(x - ctx.ops.max(x, axis=axis, keepdims=True))
+        return y / ctx.ops.sum(y, axis=axis, keepdims=True)

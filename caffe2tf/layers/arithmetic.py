@@ -1,23 +1,27 @@
 """Several values in, one value out: sums, maxima, reductions."""
 
-import functools
-
 import numpy as np
 
 from caffe2tf.caffe_pb2 import EltwiseParameter, ReductionParameter
 from caffe2tf.layers.base import Layer
 from caffe2tf.layout import to_keras
 
+_LOWEST = float(np.finfo(np.float32).min)  # -FLT_MAX
+
 
 class Eltwise(Layer, type="Eltwise", param="eltwise_param", fields="operation coeff", bottoms=(2, None)):
-    """The product, the sum (each times its coeff) or the maximum of bottoms of one shape (eltwise_layer.cpp)."""
+    """The product, the sum (each times its coeff) or the maximum of bottoms of one shape (eltwise_layer.cpp).
+
+    The top is written from the first bottom to the last: in place, SUM has set its own bottom to 0 before it adds it, and MAX
+    to -FLT_MAX before it compares it. MAX takes the first of two values where it is larger, else the second, so that a NaN counts only there.
+    """
 
     def tops(self):
         self.need_equal()
         count = len(self.p.coeff)
-        if count and (count != len(self.bottoms) or self.p.operation != EltwiseParameter.SUM):
+        if count not in (0, len(self.bottoms)) or (count and self.p.operation == EltwiseParameter.PROD):
             self.fail(
-                f"{count} coeff for {len(self.bottoms)} bottoms; SUM takes none or one for each, PROD and MAX none"
+                f"{count} coeff for {len(self.bottoms)} bottoms; SUM and MAX take none or one for each, PROD none"
             )
         return [self.bottoms[0]]
 
@@ -27,15 +31,27 @@ class Eltwise(Layer, type="Eltwise", param="eltwise_param", fields="operation co
     def any_size(self):
         return True
 
-    def build(self, keras, *xs):
+    def build(self, ctx, *xs):
         operation = EltwiseParameter.EltwiseOp.Name(self.p.operation)
-        if operation == "SUM" and self.p.coeff:
-            xs = [x if c == 1 else x * c for x, c in zip(xs, self.p.coeff, strict=True)]
-        if not all(isinstance(x, keras.KerasTensor) for x in xs):  # Keras's layers take no constants
-            merge = {"PROD": keras.ops.multiply, "SUM": keras.ops.add, "MAX": keras.ops.maximum}[operation]
-            return functools.reduce(merge, xs)
-        layer = {"PROD": keras.layers.Multiply, "SUM": keras.layers.Add, "MAX": keras.layers.Maximum}[operation]
-        return layer(name=self.keras_name)(list(xs))
+        coeff = list(self.p.coeff) if operation == "SUM" and self.p.coeff else [1.0] * len(xs)
+        plain = all(c == 1 for c in coeff) and not self.aliased and self.bottoms[0] and all(map(ctx.is_symbolic, xs))
+        if plain and operation != "MAX":
+            layer = {"PROD": ctx.layers.Multiply, "SUM": ctx.layers.Add}[operation]
+            return layer(name=ctx.name)(list(xs))
+        if self.aliased and operation != "PROD":
+            blank = ctx.ops.full_like(xs[0], 0.0 if operation == "SUM" else _LOWEST)
+            xs = [blank if index in self.aliased and index < 2 else x for index, x in enumerate(xs)]
+        top = xs[0] if coeff[0] == 1 else xs[0] * coeff[0]
+        for index, (x, c) in enumerate(zip(xs[1:], coeff[1:], strict=True), 1):
+            x = top if index in self.aliased and index > 1 else x
+            if operation == "SUM":
+                top = top + (x if c == 1 else x * c)
+            elif operation == "PROD":
+                top = top * x
+            else:
+                # The first two are compared as (a > b ? a : b), each after them as (c > top ? c : top).
+                top = ctx.ops.where(top > x, top, x) if index == 1 else ctx.ops.where(x > top, x, top)
+        return top
 
 
 class Axpy(Layer, type="Axpy", bottoms=3):
@@ -54,9 +70,9 @@ class Axpy(Layer, type="Axpy", bottoms=3):
     def any_size(self):
         return True
 
-    def build(self, keras, a, x, y):
-        a = keras.ops.reshape(a, (-1, 1, 1, self.bottoms[1][1]))
-        return keras.layers.Add(name=self.sublayer("add"))([a * x, y])
+    def build(self, ctx, a, x, y):
+        a = ctx.ops.reshape(a, (-1, 1, 1, self.bottoms[1][1]))
+        return ctx.layers.Add(name=ctx.name)([a * x, y])
 
 
 class Reduction(Layer, type="Reduction", param="reduction_param", fields="operation axis coeff"):
@@ -68,20 +84,23 @@ class Reduction(Layer, type="Reduction", param="reduction_param", fields="operat
     def fixes_batch(self):
         return self.axis(self.p.axis) == 0
 
-    def build(self, keras, x):
-        ops, first = keras.ops, self.axis(self.p.axis)
-        x = self.to_caffe_order(keras, x)
+    def build(self, ctx, x):
+        ops, first = ctx.ops, self.axis(self.p.axis)
+        x = self.to_caffe_order(ctx, x)
         operation = ReductionParameter.ReductionOp.Name(self.p.operation)
         if operation == "ASUM":
             x = ops.absolute(x)
         elif operation == "SUMSQ":
             x = x * x
         reduce = ops.mean if operation == "MEAN" else ops.sum
-        return self.to_keras_order(keras, reduce(x, axis=tuple(range(first, len(x.shape)))) * self.p.coeff)
+        return self.to_keras_order(ctx, reduce(x, axis=tuple(range(first, len(x.shape)))) * self.p.coeff)
 
 
 class ArgMax(Layer, type="ArgMax", param="argmax_param", fields="out_max_val top_k axis"):
-    """The places of the top_k largest values, or the values, along `axis` or over each whole item (argmax_layer.cpp)."""
+    """The places of the top_k largest values, or the values, along `axis` or over each whole item (argmax_layer.cpp).
+
+    Where values hold NaN, top_k above 1 may name other places than the heap of Caffe's partial_sort.
+    """
 
     def _length(self):
         shape = self.bottoms[0]
@@ -101,17 +120,28 @@ class ArgMax(Layer, type="ArgMax", param="argmax_param", fields="out_max_val top
     def fixes_batch(self):
         return self.p.HasField("axis") and self.axis(self.p.axis) == 0
 
-    def build(self, keras, x):
-        ops, k, length = keras.ops, self.p.top_k, self._length()
+    def build(self, ctx, x):
+        ops, k = ctx.ops, self.p.top_k
         if self.p.HasField("axis"):
             axis = to_keras(self.axis(self.p.axis), len(x.shape))
             x = ops.moveaxis(x, axis, -1)
         else:
-            x = ops.reshape(self.to_caffe_order(keras, x), (-1, length))
+            x = ops.reshape(self.to_caffe_order(ctx, x), (-1, self._length()))
+        # How many values there are is known only at run time behind a Filter.
+        place = ops.cumsum(ops.ones_like(x), axis=-1) - 1.0
+        last = ops.max(place, axis=-1, keepdims=True)
+        if k == 1:
+            # Caffe keeps the first value only where it is larger than the next: whatever follows a NaN takes its place.
+            after = ops.max(ops.where(ops.isnan(x), place, -1.0), axis=-1, keepdims=True)
+            key = ops.where(place > after, x, ops.where(place == last, 0.0, -np.inf))
+        else:
+            key = x
         # Of equal values Caffe takes the later place first, top_k the earlier: so it runs from the end.
-        values, places = ops.top_k(ops.flip(x, axis=-1), k)
-        places = ops.cast(length - 1 - places, "float32")
+        values, places = ops.top_k(ops.flip(key, axis=-1), k)
+        if k == 1:
+            values = ops.take_along_axis(ops.flip(x, axis=-1), places, axis=-1)
+        places = last - ops.cast(places, "float32")
         if self.p.HasField("axis"):
             return ops.moveaxis(values if self.p.out_max_val else places, -1, axis)
         y = ops.stack([places, values], axis=1) if self.p.out_max_val else ops.expand_dims(places, 1)
-        return self.reshape(keras, y, self.tops()[0])
+        return self.reshape(ctx, y, self.tops()[0])

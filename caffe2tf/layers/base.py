@@ -1,11 +1,11 @@
 """What every row of the layer table has: wiring rules, shapes, weights, and how it is said in Keras."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from caffe2tf import layout
+from caffe2tf.caffe_pb2 import TRAIN
 from caffe2tf.errors import NetError, WeightMismatch
 
 # Parameters without effect on inference: training, engines, initial values. Accepted everywhere, listed by `inspect -v`.
@@ -26,7 +26,8 @@ class Weight:
 
     The values go through three steps, each exact and undone by `to_caffe`: axes split into `split`, ordered by
     `axes`, merged into `merged`. `gates` orders the first axis of `split` (LSTM). `filler` is the row's parameter that
-    says how its values start, `start` the value where that is not set; None where they must be said.
+    says how its values start, `start` the value where that is not set; None where they must be said. `unset` is what Caffe
+    leaves there where neither a file nor a filler says anything: `start`, or 0.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Weight:
     gates: tuple = None
     filler: str = None
     start: float = None
+    unset: float = None
 
     @property
     def keras_shape(self):
@@ -75,6 +77,7 @@ class Layer:
     types, param, fields = (), None, frozenset()
     bottom_count = top_count = (1, 1)
     rank = None
+    aliased = ()  # the bottoms, by index, in the memory of a top: the wiring says so of a layer in place
 
     def __init_subclass__(cls, type, param=None, fields="", bottoms=1, tops=1, rank=None):
         if not type:  # shared by several rows
@@ -135,12 +138,31 @@ class Layer:
         """Whether the row uses axis 0 as more than a count of independent items."""
         return False
 
+    def shares_memory(self):
+        """Whether its tops lie in the memory of its first bottom, as Caffe keeps them: a layer that changes one in place
+        then changes all."""
+        return False
+
+    def check_in_place(self):
+        """Raises NetError where its top may not be its bottom."""
+
+    def value_bottoms(self):
+        """The indices of the bottoms whose values it reads; of the others, their shape alone."""
+        return tuple(range(len(self.bottoms)))
+
     def mistakes(self):
         """What converters get wrong about this type: [(words, change)], where `change(proto, weights)` turns a layer with
         that mistake, in place, into the right one. `verify` tries them on the first wrong layer."""
         return []
 
     # -------------------------------------------------------------- helpers for rows
+
+    def in_training(self):
+        """Whether the layer's own `phase` says TRAIN, which Caffe follows in a network for inference too (net.cpp)."""
+        return self.proto.HasField("phase") and self.proto.phase == TRAIN
+
+    def no_in_place(self):
+        self.fail("cannot change its bottom in place; give it a top of its own")
 
     def fail(self, why):
         raise NetError(f"layer '{self.name}' ({self.type}): {why}")
@@ -204,55 +226,38 @@ class Layer:
 
     # -------------------------------------------------------------- in Keras
 
-    keras_name = None  # set by the model builder: this layer's name there
-    bound = ()  # what `stock` and `held` noted: (Keras layer, variable attribute, weight, part, turn)
-
-    def build(self, keras, *xs):
+    def build(self, ctx, *xs):
         """The tops (one tensor or a list) from the bottoms `xs`, in stock Keras layers and `keras.ops` alone.
 
+        `ctx` (context.Context) has Keras, this layer's name there, and what notes which variable holds which weight.
         Tensors of rank 4 and 5 come and go channels last. Ranks and channel counts may be taken from `self.bottoms`;
         other extents only from `x.shape` where `any_size()` is true, since they can be None there.
         """
         raise NotImplementedError
 
-    def constant(self):
-        """The tops as arrays in Caffe's order where they depend on shapes alone, else None."""
+    def constant(self, arrays=()):
+        """The tops as arrays in Caffe's order where they depend on shapes and its own `arrays` alone, else None."""
+
+    def caffe_top(self, value):
+        """Caffe's blob from the array of a top as the Keras model gives it."""
+        return np.asarray(value.transpose(layout.caffe_order(value.ndim)), order="C")
+
+    def check(self, *values):
+        """Raises NetError for bottoms, arrays in Caffe's order or None where not known, whose values Caffe refuses."""
 
     def any_size(self):
         """Whether `build` copes with height and width that are not known."""
         return False
 
-    def sublayer(self, *parts):
-        """A Keras name for a layer inside this one."""
-        return "_".join([self.keras_name, *map(str, parts)])
-
-    def stock(self, layer, part=None, turn=None, **variables):
-        """Notes that the variables of a stock layer hold this layer's weights: stock(dense, kernel="kernel").
-
-        `part` indexes the array in Keras's layout (one group of a convolution); `turn` is its own inverse.
-        """
-        self.bound = [*self.bound, *((layer, variable, name, part, turn) for variable, name in variables.items())]
-        return layer
-
-    def held(self, keras, x, name):
-        """The weight `name` as a tensor of its Keras shape, trainable and saved: held by a stock Embedding of one row."""
-        shape = self.weight_shapes()[name]
-        row = keras.layers.Embedding(
-            1, max(1, math.prod(shape)), name=self.sublayer(name), embeddings_initializer="zeros"
-        )
-        first = keras.ops.reshape(x, (-1,))[(slice(0, 1),)]
-        zero = keras.ops.cast(keras.ops.zeros_like(first), "int32")
-        return keras.ops.reshape(self.stock(row, embeddings=name)(zero), shape)
-
-    def to_caffe_order(self, keras, x):
+    def to_caffe_order(self, ctx, x):
         order = layout.caffe_order(len(x.shape))
-        return x if order == tuple(range(len(order))) else keras.ops.transpose(x, order)
+        return x if order == tuple(range(len(order))) else ctx.ops.transpose(x, order)
 
-    def to_keras_order(self, keras, x):
+    def to_keras_order(self, ctx, x):
         order = layout.keras_order(len(x.shape))
-        return x if order == tuple(range(len(order))) else keras.ops.transpose(x, order)
+        return x if order == tuple(range(len(order))) else ctx.ops.transpose(x, order)
 
-    def reshape(self, keras, x, shape, free_first=True):
+    def reshape(self, ctx, x, shape, free_first=True):
         """`x` reshaped, seen in Caffe's order, to `shape`; its first extent stays free where it is the batch."""
         shape = (-1, *shape[1:]) if free_first and shape else tuple(shape)
-        return self.to_keras_order(keras, keras.ops.reshape(self.to_caffe_order(keras, x), shape))
+        return self.to_keras_order(ctx, ctx.ops.reshape(self.to_caffe_order(ctx, x), shape))

@@ -17,19 +17,14 @@ class Windowed(Layer, type=""):
 
     def __init__(self, proto, bottoms):
         super().__init__(proto, bottoms)
-        rank = len(bottoms[0])
         self.channel_axis = self.axis(self.p.axis)
         self.extents = bottoms[0][self.channel_axis + 1 :]
-        if not 1 <= len(self.extents) <= 3:
-            self.fail(
-                f"axis {self.p.axis} of a bottom with {rank} axes leaves {len(self.extents)} spatial axes; takes 1 to 3"
-            )
         self.channels = bottoms[0][self.channel_axis]
         self.kernel = self._each("kernel_size", "kernel", None)
         self.stride = self._each("stride", "stride", 1)
         self.pad = self._each("pad", "pad", 0)
         self.dilation = self._each("dilation", None, 1)
-        if min(self.kernel) < 1 or min(self.stride) < 1 or min(self.dilation) < 1:
+        if any(n < 1 for n in (*self.kernel, *self.stride, *self.dilation)):
             self.fail(f"kernel {self.kernel}, stride {self.stride}, dilation {self.dilation}; each must be at least 1")
         self.need_equal()
 
@@ -40,7 +35,7 @@ class Windowed(Layer, type=""):
                 self.fail(f"{pair}_h and {pair}_w need two spatial axes and no {field}")
             return (getattr(self.p, f"{pair}_h"), getattr(self.p, f"{pair}_w"))
         if not values:
-            if default is None:
+            if default is None and count:
                 self.fail(f"no {field} is set")
             return (default,) * count
         if len(values) not in (1, count):
@@ -54,12 +49,17 @@ class Windowed(Layer, type=""):
     def forward_extents(self):
         out = []
         for n, reach, s, p in zip(self.extents, self.reach(), self.stride, self.pad, strict=True):
-            if n + 2 * p < reach:
+            rest = n + 2 * p - reach
+            if rest <= -s:
                 self.fail(
                     f"kernel {self.kernel} with dilation {self.dilation} is larger than its bottom {self.bottoms[0]} with pad {self.pad}"
                 )
-            out.append((n + 2 * p - reach) // s + 1)
+            out.append(max(rest, 0) // s + 1)  # C++ rounds to 0: a kernel may hang over by less than the stride
         return tuple(out)
+
+    def padding(self):
+        """(near, far) padding of each spatial axis; far also what a kernel hangs over."""
+        return [(p, p + max(0, r - n - 2 * p)) for n, r, p in zip(self.extents, self.reach(), self.pad, strict=True)]
 
 
 class Convolving(Windowed, type=""):
@@ -77,34 +77,69 @@ class Convolving(Windowed, type=""):
 
     def blobs(self):
         first, second = self.ends()
-        rank = len(self.kernel)
-        axes = (*range(2, 2 + rank), 1, 0)
-        kernel = Weight("kernel", (first, second // self.group, *self.kernel), axes=axes, filler="weight_filler")
+        axes = (*range(2, 2 + len(self.kernel)), 1, 0)
+        shape = first, second // self.group, *self.kernel
+        kernel = Weight("kernel", shape, axes=axes, filler="weight_filler")
         bias = Weight("bias", (self.outputs,), filler="bias_filler", start=0.0)
         return [kernel, bias] if self.p.bias_term else [kernel]
 
+    def check_in_place(self):
+        if all(n == 1 for n in (*self.kernel, *self.stride)) and not any(self.pad):
+            self.no_in_place()  # of 1 x 1 Caffe takes no copy before it writes
+
     def any_size(self):
-        return self.channel_axis == 1
+        return self.channel_axis == 1 and len(self.kernel) in (1, 2, 3)
 
     def fixes_batch(self):
         return self.channel_axis == 0
 
-    def build(self, keras, *xs):
-        """Blobs travel through `self.run` as (items, spatial, channels)."""
-        run = self.runner(keras, getattr(keras.layers, f"Conv{len(self.kernel)}D{self.suffix}"))
-        rank = len(self.bottoms[0])
+    def build(self, ctx, *xs):
+        """Blobs travel through the runner as (items, spatial, channels)."""
+        count, rank = len(self.kernel), len(self.bottoms[0])
+        if 1 <= count <= 3:
+            run = self.runner(ctx, getattr(ctx.layers, f"Conv{count}D{self.suffix}"))
+        else:
+            run = self.gathered(ctx)
         if self.channel_axis == 1 and is_spatial(rank):
             tops = [run(x) for x in xs]
         else:
             # Axes before the channels are independent items; Caffe's order outside, channels last inside.
-            spatial = range(2, 2 + len(self.kernel))
+            spatial = range(2, 2 + count)
             tops = []
             for x, shape in zip(xs, self.tops(), strict=True):
-                x = keras.ops.reshape(self.to_caffe_order(keras, x), (-1, self.channels, *self.extents))
-                y = run(keras.ops.transpose(x, (0, *spatial, 1)))
-                y = keras.ops.transpose(y, (0, len(self.kernel) + 1, *range(1, len(self.kernel) + 1)))
-                tops.append(self.to_keras_order(keras, keras.ops.reshape(y, (-1, *shape[1:]))))
+                x = ctx.ops.reshape(self.to_caffe_order(ctx, x), (-1, self.channels, *self.extents))
+                y = run(ctx.ops.transpose(x, (0, *spatial, 1)))
+                y = ctx.ops.transpose(y, (0, count + 1, *range(1, count + 1)))
+                tops.append(self.to_keras_order(ctx, ctx.ops.reshape(y, (-1, *shape[1:]))))
         return tops if len(tops) > 1 else tops[0]
+
+    def gathered(self, ctx):
+        """Convolution as a product with the gathered values under each window, where Keras has no layer for the number of
+        spatial axes: none, or more than three."""
+        size, layers = self.channels // self.group, []
+        for index, outputs in self.group_parts():
+            dense = ctx.layers.Dense(
+                self.outputs // self.group,
+                use_bias=self.p.bias_term,
+                kernel_initializer="zeros",
+                name=ctx.name if self.group == 1 else ctx.part(index),
+            )
+            layers.append(self.bind_group(ctx, dense, index, outputs))
+
+        def run(x):
+            x, stride = self.prepared(ctx, x)
+            out = [(n - r) // s + 1 for n, r, s in zip(x.shape[1:-1], self.reach(), stride, strict=True)]
+            parts = []
+            for place in np.ndindex(*self.kernel):
+                steps = zip(place, self.dilation, stride, out, strict=True)
+                parts.append(x[(slice(None), *(slice(i * d, i * d + s * (o - 1) + 1, s) for i, d, s, o in steps))])
+            tops = []
+            for index, layer in enumerate(layers):
+                mine = slice(index * size, (index + 1) * size)
+                tops.append(layer(ctx.ops.concatenate([part[..., mine] for part in parts], axis=-1)))
+            return ctx.ops.concatenate(tops, axis=-1) if len(tops) > 1 else tops[0]
+
+        return run
 
     def receptive(self, fields):
         return self.windowed(fields, zip(self.reach(), self.stride, strict=True)) if self.channel_axis == 1 else None
@@ -130,6 +165,18 @@ class Convolution(
     """
 
     suffix = ""
+
+    def prepared(self, ctx, x):
+        """`x` as the windows of `gathered` run over it, and their stride."""
+        return ctx.ops.pad(x, [(0, 0), *self.padding(), (0, 0)]), self.stride
+
+    def bind_group(self, ctx, layer, index, outputs):
+        part = None if self.group == 1 else (..., outputs)
+        return ctx.bind(layer, part=part, kernel="kernel", **self._biased())
+
+    def any_size(self):
+        hangs = any(near != far for near, far in self.padding())
+        return super().any_size() and not hangs
 
     def ends(self):
         return self.outputs, self.channels
@@ -163,7 +210,7 @@ class Convolution(
             found.append(("equal after swapping its groups", swap_groups))
         return found
 
-    def runner(self, keras, conv):
+    def runner(self, ctx, conv):
         dilated, strided = max(self.dilation) > 1, max(self.stride) > 1
         # Keras refuses stride with dilation: every value is computed and every stride-th one taken.
         thin = self.stride if dilated and strided else None
@@ -175,14 +222,13 @@ class Convolution(
         }
         same = not strided and all(2 * p == r - 1 for p, r in zip(self.pad, self.reach(), strict=True))
         options["padding"] = "same" if same else "valid"
-        pad = None
-        if any(self.pad) and not same:
-            amounts = [(p, p) for p in self.pad]
-            padding = getattr(keras.layers, f"ZeroPadding{len(self.kernel)}D")
+        pad, amounts = None, self.padding()
+        if any(map(any, amounts)) and not same:
+            padding = getattr(ctx.layers, f"ZeroPadding{len(self.kernel)}D")
             pad = padding(
-                amounts[0] if len(amounts) == 1 else amounts, data_format="channels_last", name=self.sublayer("pad")
+                amounts[0] if len(amounts) == 1 else amounts, data_format="channels_last", name=ctx.part("pad")
             )
-        convolve = self._split(keras, conv, options) if self.group > 1 else self._one(keras, conv, options)
+        convolve = self._split(ctx, conv, options) if self.group > 1 else self._one(ctx, conv, options)
 
         def run(x):
             y = convolve(pad(x) if pad else x)
@@ -193,20 +239,20 @@ class Convolution(
     def _biased(self):
         return {"bias": "bias"} if self.p.bias_term else {}
 
-    def _one(self, keras, conv, options):
-        layer = conv(self.outputs, self.kernel, kernel_initializer="zeros", name=self.keras_name, **options)
-        return self.stock(layer, kernel="kernel", **self._biased())
+    def _one(self, ctx, conv, options):
+        layer = conv(self.outputs, self.kernel, kernel_initializer="zeros", name=ctx.name, **options)
+        return self.bind_group(ctx, layer, 1, None)
 
-    def _split(self, keras, conv, options):
-        depthwise = getattr(keras.layers, f"DepthwiseConv{len(self.kernel)}D", None)
+    def _split(self, ctx, conv, options):
+        depthwise = getattr(ctx.layers, f"DepthwiseConv{len(self.kernel)}D", None)
         if self.channels == self.group and depthwise and len(set(self.stride)) == 1 and options["strides"] != 1:
             options = {**options, "strides": self.stride[0]}
         if self.channels == self.group and depthwise and len(set(self.stride)) == 1:
             multiplier = self.outputs // self.group
             layer = depthwise(
-                self.kernel, depth_multiplier=multiplier, depthwise_initializer="zeros", name=self.keras_name, **options
+                self.kernel, depth_multiplier=multiplier, depthwise_initializer="zeros", name=ctx.name, **options
             )
-            return self.stock(layer, kernel="kernel", **self._biased())
+            return ctx.bind(layer, kernel="kernel", **self._biased())
         # One convolution per group: Keras's own `groups` is slow on CPUs and has no gradient there.
         layers = []
         for index, outputs in self.group_parts():
@@ -214,14 +260,14 @@ class Convolution(
                 self.outputs // self.group,
                 self.kernel,
                 kernel_initializer="zeros",
-                name=self.sublayer(index),
+                name=ctx.part(index),
                 **options,
             )
-            layers.append(self.stock(layer, part=(..., outputs), kernel="kernel", **self._biased()))
-        join = keras.layers.Concatenate(axis=-1, name=self.sublayer("concat"))
+            layers.append(self.bind_group(ctx, layer, index, outputs))
+        join = ctx.layers.Concatenate(axis=-1, name=ctx.name)
 
         def run(x):
-            parts = keras.ops.split(x, self.group, axis=-1)
+            parts = ctx.ops.split(x, self.group, axis=-1)
             return join([layer(part) for layer, part in zip(layers, parts, strict=True)])
 
         return run
@@ -235,22 +281,32 @@ class Im2col(
 ):
     """Every window's values as channels, ordered channel, kernel row, kernel column (im2col.cpp)."""
 
+    def __init__(self, proto, bottoms):
+        super().__init__(proto, bottoms)
+        if not self.extents:
+            self.fail(
+                f"axis {self.p.axis} of a bottom of shape {bottoms[0]} leaves no spatial axis; takes at least one"
+            )
+
     def tops(self):
-        if len(self.bottoms[0]) != 4 or self.channel_axis != 1:
-            self.fail(f"axis {self.p.axis} of a bottom of shape {self.bottoms[0]}; only 4 axes and axis 1 are computed")
-        return [(self.bottoms[0][0], self.channels * math.prod(self.kernel), *self.forward_extents())]
+        lead = self.bottoms[0][: self.channel_axis]
+        return [(*lead, self.channels * math.prod(self.kernel), *self.forward_extents())]
 
     def receptive(self, fields):
-        return self.windowed(fields, zip(self.reach(), self.stride, strict=True))
+        return self.windowed(fields, zip(self.reach(), self.stride, strict=True)) if self.channel_axis == 1 else None
 
-    def build(self, keras, x):
-        (ph, pw), (sh, sw), (dh, dw) = self.pad, self.stride, self.dilation
-        oh, ow = self.forward_extents()
-        x = keras.ops.pad(x, [(0, 0), (ph, ph), (pw, pw), (0, 0)])
-        windows = [
-            x[:, i * dh : i * dh + sh * (oh - 1) + 1 : sh, j * dw : j * dw + sw * (ow - 1) + 1 : sw]
-            for i in range(self.kernel[0])
-            for j in range(self.kernel[1])
-        ]
-        stacked = keras.ops.stack(windows, axis=-1)
-        return keras.ops.reshape(stacked, (-1, oh, ow, self.channels * len(windows)))
+    def fixes_batch(self):
+        return self.channel_axis == 0
+
+    def build(self, ctx, x):
+        out = self.forward_extents()
+        x = ctx.ops.reshape(self.to_caffe_order(ctx, x), (-1, self.channels, *self.extents))
+        x = ctx.ops.pad(x, [(0, 0), (0, 0), *self.padding()])
+        windows = []
+        for place in np.ndindex(*self.kernel):
+            steps = zip(place, self.dilation, self.stride, out, strict=True)
+            cut = [slice(i * d, i * d + s * (o - 1) + 1, s) for i, d, s, o in steps]
+            windows.append(x[(slice(None), slice(None), *cut)])
+        y = ctx.ops.stack(windows, axis=2)
+        # The values lie in Caffe's order: nothing but the axes before the channels and the windows' own are to be merged.
+        return self.to_keras_order(ctx, ctx.ops.reshape(y, (-1, *self.tops()[0][1:])))

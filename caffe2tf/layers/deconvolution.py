@@ -26,7 +26,7 @@ class Deconvolution(
         out = tuple(
             s * (n - 1) + r - 2 * p for n, s, r, p in zip(self.extents, self.stride, reach, self.pad, strict=True)
         )
-        if min(out) < 1:
+        if any(n < 1 for n in out):
             self.fail(f"pad {self.pad} leaves nothing of the top: extents {out}")
         return out
 
@@ -43,67 +43,71 @@ class Deconvolution(
     def multiply_adds(self):
         return len(self.bottoms) * math.prod(self.bottoms[0][1:]) * math.prod(self.kernel) * self.outputs // self.group
 
-    def runner(self, keras, conv):
+    def runner(self, ctx, conv):
         if max(self.dilation) > 1:
-            return self._dilated(keras)
+            return self._dilated(ctx)
         options = {"strides": self.stride, "data_format": "channels_last", "padding": "valid"}
         options |= {"use_bias": self.p.bias_term, "kernel_initializer": "zeros"}
         # Keras's extent is stride * n where the kernel is shorter than the stride.
         crops = [(p, p + max(0, s - k)) for p, s, k in zip(self.pad, self.stride, self.kernel, strict=True)]
-        return self._grouped(keras, conv, options, crops, None)
+        return self._grouped(ctx, conv, options, crops, None)
 
-    def _dilated(self, keras):
+    def _dilated(self, ctx):
         """Zeros between the values, then a convolution with the turned kernel: Keras has no dilated transpose."""
-        ops = keras.ops
-        conv = getattr(keras.layers, f"Conv{len(self.kernel)}D")
+        conv = getattr(ctx.layers, f"Conv{len(self.kernel)}D")
         options = {"dilation_rate": self.dilation, "data_format": "channels_last", "padding": "valid"}
         options |= {"use_bias": self.p.bias_term, "kernel_initializer": "zeros"}
-        spatial = tuple(range(len(self.kernel)))
-        inner = self._grouped(
-            keras, conv, options, None, lambda a: np.flip(a, spatial).swapaxes(-1, -2) if a.ndim > 1 else a
-        )
+        inner = self._grouped(ctx, conv, options, None, self._turned)
+        return lambda x: inner(self.prepared(ctx, x)[0])
 
-        def run(x):
-            for axis, stride in enumerate(self.stride, 1):
-                n = x.shape[axis]
-                x = ops.expand_dims(x, axis + 1)
-                x = ops.pad(x, [(0, stride - 1) if a == axis + 1 else (0, 0) for a in range(len(x.shape))])
-                shape = [*x.shape[:axis], -1 if n is None else n * stride, *x.shape[axis + 2 :]]
-                x = ops.reshape(x, [-1 if a == 0 else extent for a, extent in enumerate(shape)])
-                x = x[(slice(None),) * axis + (slice(None, None if stride == 1 else 1 - stride),)]
-            margins = [r - 1 - p for r, p in zip(self.reach(), self.pad, strict=True)]
-            x = ops.pad(x, [(0, 0), *((max(0, m),) * 2 for m in margins), (0, 0)])
-            x = x[(slice(None), *(slice(-m, m) if m < 0 else slice(None) for m in margins))]
-            return inner(x)
+    def _turned(self, kernel):
+        return np.flip(kernel, range(len(self.kernel))).swapaxes(-1, -2) if kernel.ndim > 1 else kernel
 
-        return run
+    def prepared(self, ctx, x):
+        """`x` with stride - 1 zeros between its values and room for the kernel around them."""
+        ops = ctx.ops
+        for axis, stride in enumerate(self.stride, 1):
+            n = x.shape[axis]
+            x = ops.expand_dims(x, axis + 1)
+            x = ops.pad(x, [(0, stride - 1) if a == axis + 1 else (0, 0) for a in range(len(x.shape))])
+            shape = [*x.shape[:axis], -1 if n is None else n * stride, *x.shape[axis + 2 :]]
+            x = ops.reshape(x, [-1 if a == 0 else extent for a, extent in enumerate(shape)])
+            x = x[(slice(None),) * axis + (slice(None, None if stride == 1 else 1 - stride),)]
+        margins = [r - 1 - p for r, p in zip(self.reach(), self.pad, strict=True)]
+        x = ops.pad(x, [(0, 0), *((max(0, m),) * 2 for m in margins), (0, 0)])
+        return x[(slice(None), *(slice(-m, m) if m < 0 else slice(None) for m in margins))], (1,) * len(self.stride)
+
+    def bind_group(self, ctx, layer, index, outputs):
+        size = self.channels // self.group
+        ctx.bind(layer, part=(..., slice((index - 1) * size, index * size)), turn=self._turned, kernel="kernel")
+        return ctx.bind(layer, part=(outputs,), **({"bias": "bias"} if self.p.bias_term else {}))
 
     def any_size(self):
         return super().any_size() and max(self.dilation) == 1
 
-    def _grouped(self, keras, conv, options, crops, turn):
+    def _grouped(self, ctx, conv, options, crops, turn):
         bias = {"bias": "bias"} if self.p.bias_term else {}
         size, layers = self.channels // self.group, []
         for index, outputs in self.group_parts():
             layer = conv(
                 self.outputs // self.group,
                 self.kernel,
-                name=self.keras_name if self.group == 1 else self.sublayer(index),
+                name=ctx.name if self.group == 1 else ctx.part(index),
                 **options,
             )
             inputs = slice((index - 1) * size, index * size)
-            self.stock(layer, part=(..., inputs), turn=turn, kernel="kernel")
-            layers.append(self.stock(layer, part=(outputs,), **bias))
+            ctx.bind(layer, part=(..., inputs), turn=turn, kernel="kernel")
+            layers.append(ctx.bind(layer, part=(outputs,), **bias))
         crop = None
         if crops and any(map(any, crops)):
-            cropping = getattr(keras.layers, f"Cropping{len(self.kernel)}D")
+            cropping = getattr(ctx.layers, f"Cropping{len(self.kernel)}D")
             options = {} if len(crops) == 1 else {"data_format": "channels_last"}
-            crop = cropping(crops[0] if len(crops) == 1 else crops, name=self.sublayer("crop"), **options)
+            crop = cropping(crops[0] if len(crops) == 1 else crops, name=ctx.part("crop"), **options)
 
         def run(x):
-            parts = keras.ops.split(x, self.group, axis=-1) if self.group > 1 else [x]
+            parts = ctx.ops.split(x, self.group, axis=-1) if self.group > 1 else [x]
             y = [layer(part) for layer, part in zip(layers, parts, strict=True)]
-            y = keras.ops.concatenate(y, axis=-1) if len(y) > 1 else y[0]
+            y = ctx.ops.concatenate(y, axis=-1) if len(y) > 1 else y[0]
             return crop(y) if crop else y
 
         return run

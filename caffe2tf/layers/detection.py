@@ -52,7 +52,7 @@ class PriorBox(
         h, w = self.bottoms[0][2:]
         return [(1, 2, h * w * len(self._sizes()) * 4)]
 
-    def constant(self):
+    def constant(self, arrays=()):
         p, (h, w), (image_h, image_w) = self.p, self.bottoms[0][2:], self.bottoms[1][2:]
         image_h, image_w = p.img_h or p.img_size or image_h, p.img_w or p.img_size or image_w
         step_h, step_w = p.step_h or p.step or image_h / h, p.step_w or p.step or image_w / w
@@ -128,12 +128,12 @@ class DetectionOutput(
         half_w, half_h = ops.exp(shift[2]) * w / 2, ops.exp(shift[3]) * h / 2
         return [x - half_w, y - half_h, x + half_w, y + half_h]
 
-    def build(self, keras, loc, conf, prior):
-        ops, p, k, count = keras.ops, self.p, self.candidates, len(self.labels)
+    def build(self, ctx, loc, conf, prior):
+        ops, p, k, count = ctx.ops, self.p, self.candidates, len(self.labels)
         prior = ops.reshape(prior, (2, self.priors, 4))
-        offsets = ops.reshape(self.to_caffe_order(keras, loc), (-1, self.priors, 4))
+        offsets = ops.reshape(self.to_caffe_order(ctx, loc), (-1, self.priors, 4))
         boxes = ops.stack(self._decode(ops, offsets, prior[0], prior[1]), axis=-1)
-        scores = ops.reshape(self.to_caffe_order(keras, conf), (-1, self.priors, self.classes))
+        scores = ops.reshape(self.to_caffe_order(ctx, conf), (-1, self.priors, self.classes))
         scores = ops.take(ops.transpose(scores, (0, 2, 1)), np.asarray(self.labels), axis=1)
         least = p.confidence_threshold if p.HasField("confidence_threshold") else float(np.finfo(np.float32).min)
         scores, order = ops.top_k(scores, k)

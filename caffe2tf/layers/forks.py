@@ -22,9 +22,9 @@ class Permute(Layer, type="Permute", param="permute_param", fields="order"):
     def fixes_batch(self):
         return self._order()[0] != 0
 
-    def build(self, keras, x):
-        y = keras.ops.transpose(self.to_caffe_order(keras, x), self._order())
-        return self.to_keras_order(keras, y)
+    def build(self, ctx, x):
+        y = ctx.ops.transpose(self.to_caffe_order(ctx, x), self._order())
+        return self.to_keras_order(ctx, y)
 
 
 class ShuffleChannel(Layer, type="ShuffleChannel", param="shuffle_channel_param", fields="group"):
@@ -41,10 +41,10 @@ class ShuffleChannel(Layer, type="ShuffleChannel", param="shuffle_channel_param"
     def any_size(self):
         return is_spatial(len(self.bottoms[0]))
 
-    def build(self, keras, x):
+    def build(self, ctx, x):
         channels = self.bottoms[0][1]
         order = np.arange(channels).reshape(self.p.group, -1).T.ravel()
-        return keras.ops.take(x, order, axis=to_keras(1, len(x.shape)))
+        return ctx.ops.take(x, order, axis=to_keras(1, len(x.shape)))
 
 
 class Interp(
@@ -73,14 +73,14 @@ class Interp(
             self.fail(f"extents {h, w} to {out}; all must be at least 1")
         return [(*self.bottoms[0][:2], *out)]
 
-    def build(self, keras, x):
+    def build(self, ctx, x):
         for axis, n, out in zip((1, 2), self._inner(), self.tops()[0][2:], strict=True):
             at = np.arange(out) * ((n - 1) / (out - 1) if out > 1 else 0.0)
             low = np.minimum(at.astype(int), n - 1)
             high = np.minimum(low + 1, n - 1)
             share = (at - low).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(4)])
             low, high = low - self.p.pad_beg, high - self.p.pad_beg
-            x = keras.ops.take(x, low, axis=axis) * (1 - share) + keras.ops.take(x, high, axis=axis) * share
+            x = ctx.ops.take(x, low, axis=axis) * (1 - share) + ctx.ops.take(x, high, axis=axis) * share
         return x
 
 
@@ -111,15 +111,15 @@ class Upsample(
     def fixes_batch(self):
         return len(self.bottoms) > 1
 
-    def build(self, keras, x, *mask):
+    def build(self, ctx, x, *mask):
         n, c, oh, ow = self.tops()[0]
         h, w = self.bottoms[0][2:]
         if not mask:
-            return keras.layers.UpSampling2D((oh // h, ow // w), data_format="channels_last", name=self.keras_name)(x)
-        ops = keras.ops
+            return ctx.layers.UpSampling2D((oh // h, ow // w), data_format="channels_last", name=ctx.name)(x)
+        ops = ctx.ops
         planes = np.repeat(np.arange(n * c) * oh * ow, h * w)
-        places = ops.reshape(self.to_caffe_order(keras, mask[0]), (-1,))
+        places = ops.reshape(self.to_caffe_order(ctx, mask[0]), (-1,))
         places = ops.cast(places, "int32") + planes.astype(np.int32)
-        values = ops.reshape(self.to_caffe_order(keras, x), (-1,))
+        values = ops.reshape(self.to_caffe_order(ctx, x), (-1,))
         y = ops.scatter(ops.expand_dims(places, -1), values, (n * c * oh * ow,))
-        return self.to_keras_order(keras, ops.reshape(y, (n, c, oh, ow)))
+        return self.to_keras_order(ctx, ops.reshape(y, (n, c, oh, ow)))

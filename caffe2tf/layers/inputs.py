@@ -36,8 +36,13 @@ class DummyData(
         if self.p.shape:
             shapes = [tuple(shape.dim) for shape in self.p.shape]
         else:
-            four = (self.p.num, self.p.channels, self.p.height, self.p.width)
-            shapes = [tuple(extents) for extents in zip(*four, strict=True)]
+            count, four = len(self.proto.top), (self.p.num, self.p.channels, self.p.height, self.p.width)
+            if any(len(extents) not in (1, count) for extents in four):
+                self.fail(
+                    f"{', '.join(str(len(e)) for e in four)} values of num, channels, height and width for {count} tops; "
+                    f"each takes 1 or {count}"
+                )
+            shapes = list(zip(*(list(e) * count if len(e) == 1 else e for e in four), strict=True))
         count = len(self.proto.top)
         if len(shapes) not in (1, count) or len(self.p.data_filler) not in (0, 1, count):
             self.fail(f"{len(shapes)} shapes and {len(self.p.data_filler)} fillers for {count} tops")
@@ -46,7 +51,7 @@ class DummyData(
                 self.fail(f"data_filler '{filler.type}' is random; only 'constant' has a meaning at inference")
         return shapes * count if len(shapes) == 1 else shapes
 
-    def constant(self):
+    def constant(self, arrays=()):
         values = [filler.value for filler in self.p.data_filler] or [0.0]
         shapes = self.tops()
         values = values * len(shapes) if len(values) == 1 else values
@@ -61,3 +66,6 @@ class Parameter(Layer, type="Parameter", param="parameter_param", fields="shape"
 
     def blobs(self):
         return [Weight("value", tuple(self.p.shape.dim), start=0.0)]
+
+    def constant(self, arrays=()):
+        return list(arrays)

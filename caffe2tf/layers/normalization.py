@@ -8,7 +8,8 @@ from caffe2tf.layout import Moved, is_spatial, keras_order, to_keras
 
 
 class LRN(Layer, type="LRN", param="lrn_param", fields="local_size alpha beta k norm_region", rank=4):
-    """x / (k + alpha / n * sum x^2) ^ beta over n = local_size channels (lrn_layer.cpp).
+    """x / (k + alpha / n * sum x^2) ^ beta over n = local_size channels (lrn_layer.cpp). In place, the factor that x is
+    multiplied by has overwritten x before: the top is the factor squared.
 
     WITHIN_CHANNEL: x / (1 + alpha / n^2 * sum x^2) ^ beta over an n x n window; k has no part in it.
     """
@@ -39,33 +40,35 @@ class LRN(Layer, type="LRN", param="lrn_param", fields="local_size alpha beta k 
 
         return [("its alpha is not divided by local_size", divide), ("equal within a channel, not across", within)]
 
-    def build(self, keras, x):
+    def build(self, ctx, x):
         # Squares overflow in half precision.
-        given, x = x, x if x.dtype == "float32" else keras.ops.cast(x, "float32")
-        y = self._normalized(keras, x)
-        return y if given is x else keras.ops.cast(y, given.dtype)
+        given, x = x, x if x.dtype == "float32" else ctx.ops.cast(x, "float32")
+        y = self._normalized(ctx, x)
+        return y if given is x else ctx.ops.cast(y, given.dtype)
 
-    def _normalized(self, keras, x):
+    def _normalized(self, ctx, x):
         n, squares = self.p.local_size, x * x
         if self.region == "WITHIN_CHANNEL":
             half = n // 2
-            squares = keras.ops.pad(squares, [(0, 0), (half, half), (half, half), (0, 0)])
-            base = 1.0 + self.p.alpha * keras.ops.average_pool(squares, n, 1, "valid", data_format="channels_last")
+            squares = ctx.ops.pad(squares, [(0, 0), (half, half), (half, half), (0, 0)])
+            base = 1.0 + self.p.alpha * ctx.ops.average_pool(squares, n, 1, "valid", data_format="channels_last")
         else:
-            base = self.p.k + self.p.alpha / n * self._window_sum(keras, squares)
+            base = self.p.k + self.p.alpha / n * self._window_sum(ctx, squares)
         if self.p.beta == 0.75:
-            root = keras.ops.rsqrt(base)
-            return x * (root * keras.ops.sqrt(root))
-        return x * keras.ops.power(base, -self.p.beta)
+            root = ctx.ops.rsqrt(base)
+            factor = root * ctx.ops.sqrt(root)
+        else:
+            factor = ctx.ops.power(base, -self.p.beta)
+        return factor * (factor if self.aliased and self.region == "ACROSS_CHANNELS" else x)
 
-    def _window_sum(self, keras, squares):
+    def _window_sum(self, ctx, squares):
         channels, half = self.bottoms[0][1], self.p.local_size // 2
-        if keras.backend.backend() == "tensorflow":
+        if ctx.backend == "tensorflow":
             # A band matrix as a 1x1 convolution: the fastest form there.
             place = np.arange(channels)
             band = (abs(place[:, None] - place[None]) <= half).astype(np.float32)
-            return keras.ops.conv(squares, band[None, None], padding="valid", data_format="channels_last")
-        padded = keras.ops.pad(squares, [(0, 0), (0, 0), (0, 0), (half, half)])
+            return ctx.ops.conv(squares, band[None, None], padding="valid", data_format="channels_last")
+        padded = ctx.ops.pad(squares, [(0, 0), (0, 0), (0, 0), (half, half)])
         total = padded[..., :channels]
         for shift in range(1, self.p.local_size):
             total = total + padded[..., shift : shift + channels]
@@ -78,17 +81,23 @@ class BatchNorm(Layer, type="BatchNorm", param="batch_norm_param", fields="use_g
     Blobs: mean (C), variance (C), and a factor (1) that both are divided by, 0 giving 0 (batch_norm_layer.cpp).
     """
 
-    def _channels(self):
-        return 1 if len(self.bottoms[0]) == 1 else self.bottoms[0][1]
+    def __init__(self, proto, bottoms):
+        super().__init__(proto, bottoms)
+        if len(bottoms[0]) < 2:
+            self.fail(f"bottom of shape {bottoms[0]}; takes at least 2 axes")
+        for spec in proto.param:
+            if spec.lr_mult:
+                self.fail(f"a param sets lr_mult {spec.lr_mult:g} (1 where it says none); its statistics take 0")
 
-    def _batch_statistics(self):
-        return self.p.HasField("use_global_stats") and not self.p.use_global_stats
+    def batch_statistics(self):
+        """Whether it normalizes by the batch itself, as Caffe does in training."""
+        return not self.p.use_global_stats if self.p.HasField("use_global_stats") else self.in_training()
 
     def blobs(self):
-        c = self._channels()
+        c = self.bottoms[0][1]
         # Caffe starts all three at 0 and divides by the factor; Keras keeps no factor, so the variance starts at 1.
         starts = ("moving_mean", c, 0.0), ("moving_variance", c, 1.0), ("factor", 1, 1.0)
-        return [Weight(name, (count,), start=start) for name, count, start in starts]
+        return [Weight(name, (count,), start=start, unset=0.0) for name, count, start in starts]
 
     def weight_shapes(self):
         return {name: shape for name, shape in super().weight_shapes().items() if name != "factor"}
@@ -102,30 +111,27 @@ class BatchNorm(Layer, type="BatchNorm", param="batch_norm_param", fields="use_g
         return [np.asarray(weights["moving_mean"]), np.asarray(weights["moving_variance"]), np.ones(1, np.float32)]
 
     def receptive(self, fields):
-        return None if self._batch_statistics() else self.widest(fields)
+        return None if self.batch_statistics() else self.widest(fields)
 
     def any_size(self):
         return True
 
-    def build(self, keras, x):
-        axis = to_keras(1, len(x.shape)) if len(x.shape) > 1 else 0
-        if self._batch_statistics():
-            axes = [a for a in range(len(x.shape)) if a != axis or len(x.shape) == 1]
-            centred = x - keras.ops.mean(x, axis=axes, keepdims=True)
-            variance = keras.ops.mean(centred * centred, axis=axes, keepdims=True)
-            return centred / keras.ops.sqrt(variance + self.p.eps)
-        if len(x.shape) == 1:  # one channel, which Keras's layer does not know
-            mean, variance = (self.held(keras, x, name) for name in ("moving_mean", "moving_variance"))
-            return (x - mean) / keras.ops.sqrt(variance + self.p.eps)
-        layer = keras.layers.BatchNormalization(
+    def build(self, ctx, x):
+        axis = to_keras(1, len(x.shape))
+        if self.batch_statistics():
+            axes = [a for a in range(len(x.shape)) if a != axis]
+            centred = x - ctx.ops.mean(x, axis=axes, keepdims=True)
+            variance = ctx.ops.mean(centred * centred, axis=axes, keepdims=True)
+            return centred / ctx.ops.sqrt(variance + self.p.eps)
+        layer = ctx.layers.BatchNormalization(
             axis=axis,
             epsilon=self.p.eps,
             momentum=self.p.moving_average_fraction,
             center=False,
             scale=False,
-            name=self.keras_name,
+            name=ctx.name,
         )
-        self.stock(layer, moving_mean="moving_mean", moving_variance="moving_variance")
+        ctx.bind(layer, moving_mean="moving_mean", moving_variance="moving_variance")
         return layer(x, training=False) if self.p.use_global_stats else layer(x)
 
 
@@ -156,28 +162,40 @@ class BN(Layer, type="BN", param="bn_param", fields="eps bn_mode", rank=4):
     def any_size(self):
         return True
 
-    def build(self, keras, x):
+    def build(self, ctx, x):
         if self._merged():
-            return keras.ops.add(self.held(keras, x, "beta"), x * self.held(keras, x, "gamma"))
-        layer = keras.layers.BatchNormalization(
-            axis=-1, epsilon=self.p.eps, momentum=self.p.momentum, name=self.keras_name
-        )
+            return ctx.ops.add(ctx.held(x, "beta"), x * ctx.held(x, "gamma"))
+        layer = ctx.layers.BatchNormalization(axis=-1, epsilon=self.p.eps, momentum=self.p.momentum, name=ctx.name)
         names = ("gamma", "beta", "moving_mean", "moving_variance")
-        return self.stock(layer, **{name: name for name in names})(x)
+        return ctx.bind(layer, **{name: name for name in names})(x)
 
 
-class MVN(Layer, type="MVN", param="mvn_param", fields="normalize_variance across_channels eps", rank=4):
-    """(x - mean) / (sqrt(variance) + eps) of each channel, or of each item across channels (mvn_layer.cpp)."""
+class MVN(Layer, type="MVN", param="mvn_param", fields="normalize_variance across_channels eps"):
+    """(x - mean) / (sqrt(variance) + eps) of each channel, or of each item across channels (mvn_layer.cpp).
+
+    Where a bottom has no axes but those two, each value is its own mean. The top has four axes always.
+    """
+
+    def __init__(self, proto, bottoms):
+        super().__init__(proto, bottoms)
+        if len(bottoms[0]) > 4:
+            self.fail(f"bottom of shape {bottoms[0]}; takes 4 axes at most")
+
+    def tops(self):
+        return [self.bottoms[0] + (1,) * (4 - len(self.bottoms[0]))]
 
     def any_size(self):
-        return True
+        return is_spatial(len(self.bottoms[0]))
 
-    def build(self, keras, x):
-        axes = (1, 2, 3) if self.p.across_channels else (1, 2)
-        y = x - keras.ops.mean(x, axis=axes, keepdims=True)
+    def build(self, ctx, x):
+        rank = len(x.shape)
+        first = 1 if self.p.across_channels else 2
+        axes = tuple(to_keras(axis, rank) for axis in range(first, rank))
+        y = x - (ctx.ops.mean(x, axis=axes, keepdims=True) if axes else x)
         if self.p.normalize_variance:
-            y = y / (keras.ops.sqrt(keras.ops.mean(y * y, axis=axes, keepdims=True)) + self.p.eps)
-        return y
+            variance = ctx.ops.mean(y * y, axis=axes, keepdims=True) if axes else y
+            y = y / (ctx.ops.sqrt(variance) + self.p.eps)
+        return y if rank == 4 else self.reshape(ctx, y, self.tops()[0], free_first=rank > 0)
 
 
 class Normalize(Layer, type="Normalize", param="norm_param", fields="across_spatial channel_shared eps", rank=4):
@@ -196,10 +214,10 @@ class Normalize(Layer, type="Normalize", param="norm_param", fields="across_spat
     def any_size(self):
         return True
 
-    def build(self, keras, x):
+    def build(self, ctx, x):
         axes = (1, 2, 3) if self.p.across_spatial else 3
-        norm = keras.ops.sqrt(keras.ops.sum(x * x, axis=axes, keepdims=True) + self.p.eps)
-        return x / norm * self.held(keras, x, "gamma")
+        norm = ctx.ops.sqrt(ctx.ops.sum(x * x, axis=axes, keepdims=True) + self.p.eps)
+        return x / norm * ctx.held(x, "gamma")
 
 
 class _Broadcast(Layer, type=""):
@@ -236,19 +254,19 @@ class _Broadcast(Layer, type=""):
     def any_size(self):
         return self._span() in ([], [1])
 
-    def _spread(self, keras, x, value):
+    def _spread(self, ctx, x, value):
         """A learned value in Keras's layout as a tensor that broadcasts over x."""
         span = self._span()
         order = keras_order(len(self.bottoms[0]))
-        return keras.ops.reshape(value, [self.bottoms[0][a] if a in span else 1 for a in order])
+        return ctx.ops.reshape(value, [self.bottoms[0][a] if a in span else 1 for a in order])
 
-    def _spread_bottom(self, keras, other):
+    def _spread_bottom(self, ctx, other):
         span, rank = self._span(), len(self.bottoms[0])
         shape = [self.bottoms[0][a] if a in span else 1 for a in range(rank)]
         if span and span[0] == 0:
             shape[0] = -1
-        other = keras.ops.reshape(self.to_caffe_order(keras, other), shape)
-        return keras.ops.transpose(other, keras_order(rank)) if is_spatial(rank) else other
+        other = ctx.ops.reshape(self.to_caffe_order(ctx, other), shape)
+        return ctx.ops.transpose(other, keras_order(rank)) if is_spatial(rank) else other
 
 
 class Scale(_Broadcast, type="Scale", param="scale_param", fields="axis num_axes bias_term", bottoms=(1, 2)):
@@ -258,11 +276,11 @@ class Scale(_Broadcast, type="Scale", param="scale_param", fields="axis num_axes
         gamma = [self._weight("gamma", "filler", 1.0)] if len(self.bottoms) == 1 else []
         return [*gamma, self._weight("beta", "bias_filler", 0.0)] if self.p.bias_term else gamma
 
-    def build(self, keras, x, *other):
-        gamma = self._spread_bottom(keras, *other) if other else self._spread(keras, x, self.held(keras, x, "gamma"))
+    def build(self, ctx, x, *other):
+        gamma = self._spread_bottom(ctx, *other) if other else self._spread(ctx, x, ctx.held(x, "gamma"))
         y = x * gamma
         if self.p.bias_term:
-            y = keras.ops.add(self._spread(keras, x, self.held(keras, x, "beta")), y)
+            y = ctx.ops.add(self._spread(ctx, x, ctx.held(x, "beta")), y)
         return y
 
 
@@ -272,7 +290,7 @@ class Bias(_Broadcast, type="Bias", param="bias_param", fields="axis num_axes", 
     def blobs(self):
         return [self._weight("bias", "filler", 0.0)] if len(self.bottoms) == 1 else []
 
-    def build(self, keras, x, *other):
+    def build(self, ctx, x, *other):
         # The bias goes first: `add(x, bias)` guesses a channel bias from the extents (Keras on TensorFlow).
-        bias = self._spread_bottom(keras, *other) if other else self._spread(keras, x, self.held(keras, x, "bias"))
-        return keras.ops.add(bias, x)
+        bias = self._spread_bottom(ctx, *other) if other else self._spread(ctx, x, ctx.held(x, "bias"))
+        return ctx.ops.add(bias, x)

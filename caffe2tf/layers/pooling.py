@@ -1,7 +1,7 @@
 """Windows that are reduced: Pooling, pyramids of it, and regions of interest."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,33 +14,35 @@ _TINY = float(np.finfo(np.float32).tiny)  # FLT_MIN
 
 @dataclass(frozen=True)
 class Window:
-    """One axis of a pooling: kernel, stride, pad, and how the extent is rounded (pooling_layer.cpp, Reshape)."""
+    """One axis of a pooling: kernel, stride, pad, how the extent is rounded, and whether any axis of the pooling has a pad
+    (pooling_layer.cpp, Reshape)."""
 
     kernel: int
     stride: int
     pad: int
     ceil: bool = True
+    padded: bool = False
 
     def out(self, n):
         rest = n + 2 * self.pad - self.kernel
         out = (-(-rest // self.stride) if self.ceil else rest // self.stride) + 1
-        # With padding, a last window that starts beyond the bottom and its near padding is dropped.
-        return out - 1 if self.pad and (out - 1) * self.stride >= n + self.pad else out
+        # With padding on either axis, a last window that starts beyond the bottom and its near padding is dropped.
+        return out - 1 if self.padded and (out - 1) * self.stride >= n + self.pad else out
 
     def far(self, n=None):
         """How much to pad at the far end so that 'valid' windows are Caffe's, for any extent or exactly for `n`."""
         if n is not None:
             return max(0, (self.out(n) - 1) * self.stride + self.kernel - n - self.pad)
         reach = self.pad + (self.stride - 1 if self.ceil else 0)
-        return min(reach, self.kernel - 1) if self.pad else reach
+        return min(reach, self.kernel - 1) if self.padded else reach
 
 
-def _pad(keras, x, windows, value):
+def _pad(ctx, x, windows, value):
     """`x` (N, H, W, C) padded with `value` for 'valid' windows."""
     amounts = [(w.pad, w.far(n)) for w, n in zip(windows, x.shape[1:3], strict=True)]
     if not any(map(any, amounts)):
         return x
-    return keras.ops.pad(x, [(0, 0), *amounts, (0, 0)], constant_values=value)
+    return ctx.ops.pad(x, [(0, 0), *amounts, (0, 0)], constant_values=value)
 
 
 def _trim(y, extents, windows):
@@ -49,44 +51,46 @@ def _trim(y, extents, windows):
     return y if tuple(tops) == tuple(y.shape[1:3]) else y[:, : tops[0], : tops[1]]
 
 
-def max_pool(keras, x, windows, name):
+def max_pool(ctx, x, windows, name):
     kernel, stride = tuple(w.kernel for w in windows), tuple(w.stride for w in windows)
     extents = x.shape[1:3]
-    x = _pad(keras, x, windows, _LOWEST)
-    y = keras.layers.MaxPooling2D(kernel, stride, "valid", data_format="channels_last", name=name)(x)
+    x = _pad(ctx, x, windows, _LOWEST)
+    y = ctx.layers.MaxPooling2D(kernel, stride, "valid", data_format="channels_last", name=name)(x)
     return _trim(y, extents, windows)
 
 
-def ave_pool(keras, x, windows, name):
+def ave_pool(ctx, x, windows, name):
     """The mean over the window clipped to the padded extent: padding counts, what hangs over it does not."""
     kernel, stride = tuple(w.kernel for w in windows), tuple(w.stride for w in windows)
-    pool = keras.layers.AveragePooling2D(kernel, stride, "valid", data_format="channels_last", name=name)
+    pool = ctx.layers.AveragePooling2D(kernel, stride, "valid", data_format="channels_last", name=name)
     extents = x.shape[1:3]
-    y = _trim(pool(_pad(keras, x, windows, 0.0)), extents, windows)
+    y = _trim(pool(_pad(ctx, x, windows, 0.0)), extents, windows)
     overhang = [max(0, w.far(n) - w.pad) for w, n in zip(windows, extents, strict=True)]
     if any(overhang):
         if None in extents:
-            inside = keras.ops.ones_like(x[:1, :, :, :1])
+            inside = ctx.ops.ones_like(x[:1, :, :, :1])
             pads = [(w.pad, min(w.pad, w.far())) for w in windows]
-            inside = keras.ops.pad(inside, [(0, 0), *pads, (0, 0)], constant_values=1.0)
-            inside = keras.ops.pad(inside, [(0, 0), *((0, o) for o in overhang), (0, 0)])
-            y = y / keras.ops.average_pool(inside, kernel, stride, "valid", data_format="channels_last")
+            inside = ctx.ops.pad(inside, [(0, 0), *pads, (0, 0)], constant_values=1.0)
+            inside = ctx.ops.pad(inside, [(0, 0), *((0, o) for o in overhang), (0, 0)])
+            share = ctx.ops.average_pool(inside, kernel, stride, "valid", data_format="channels_last")
+            y = y / ctx.ops.maximum(share, 1 / math.prod(kernel))
         else:
             counts = []
             for w, n in zip(windows, extents, strict=True):
                 starts = np.arange(w.out(n)) * w.stride - w.pad
-                counts.append(np.minimum(starts + w.kernel, n + w.pad) - starts)
+                counts.append(np.maximum(np.minimum(starts + w.kernel, n + w.pad) - starts, 1))
+            # A window that lies outside altogether sums to 0, by whatever it is divided.
             share = np.prod(kernel) / np.multiply.outer(*counts).astype(np.float32)
             y = y * share[None, :, :, None].astype(np.float32)
     return y
 
 
-def stochastic_pool(keras, x, windows, name):
+def stochastic_pool(ctx, x, windows, name):
     """What STOCHASTIC computes at test time, sum x^2 / sum x (pooling_layer.cu, StoPoolForwardTest)."""
     kernel, stride = tuple(w.kernel for w in windows), tuple(w.stride for w in windows)
     size, extents = kernel[0] * kernel[1], x.shape[1:3]
-    pool = keras.layers.AveragePooling2D(kernel, stride, "valid", data_format="channels_last", name=name)
-    x = _pad(keras, x, windows, 0.0)
+    pool = ctx.layers.AveragePooling2D(kernel, stride, "valid", data_format="channels_last", name=name)
+    x = _pad(ctx, x, windows, 0.0)
     y = pool(x * x) * size / (pool(x) * size + _TINY)
     return _trim(y, extents, windows)
 
@@ -104,7 +108,8 @@ class Pooling(
 ):
     """MAX, AVE or STOCHASTIC over windows; extents round up unless round_mode says FLOOR (pooling_layer.cpp).
 
-    A second top of MAX is the mask: the place of each maximum in its (H, W) plane, counted row by row.
+    A second top of MAX is the mask: the place of each maximum in its (H, W) plane, counted row by row, -1 for a window
+    that lies outside altogether. There MAX gives -FLT_MAX and AVE 0.
     """
 
     def __init__(self, proto, bottoms):
@@ -112,9 +117,9 @@ class Pooling(
         p = self.p
         self.method = PoolingParameter.PoolMethod.Name(p.pool)
         ceil = p.ceil_mode if p.HasField("ceil_mode") and not p.HasField("round_mode") else p.round_mode == p.CEIL
-        self.windows = []
-        for axis, n in zip("hw", bottoms[0][2:], strict=True):
-            kernel, stride, pad = (self._one(field, axis) for field in ("kernel", "stride", "pad"))
+        self.windows, pads = [], [self._one("pad", axis) for axis in "hw"]
+        for axis, n, pad in zip("hw", bottoms[0][2:], pads, strict=True):
+            kernel, stride = self._one("kernel", axis), self._one("stride", axis)
             if p.global_pooling:
                 if kernel is not None or pad or stride != 1:
                     self.fail("global_pooling takes no kernel, no pad and stride 1")
@@ -123,9 +128,11 @@ class Pooling(
                 self.fail(f"kernel {kernel} and stride {stride}; both must be set and at least 1")
             if pad >= kernel:
                 self.fail(f"pad {pad} is not smaller than kernel {kernel}")
-            window = Window(kernel, stride, pad, ceil)
+            window = Window(kernel, stride, pad, ceil, any(pads))
             if window.out(n) < 1:
                 self.fail(f"kernel {kernel} is larger than its bottom {bottoms[0]} with pad {pad}")
+            if window.padded and (window.out(n) - 1) * stride >= n + pad:
+                self.fail(f"stride {stride} leads past its bottom {bottoms[0]} with pad {pad} by more than one window")
             self.windows.append(window)
         if self.method == "STOCHASTIC" and any(w.pad for w in self.windows):
             self.fail("STOCHASTIC pooling with pad; Caffe takes none")
@@ -134,14 +141,19 @@ class Pooling(
 
     def _one(self, field, axis):
         single = {"kernel": "kernel_size"}.get(field, field)
-        paired = f"{field}_{axis}"
-        if self.p.HasField(paired):
+        pair = f"{field}_h", f"{field}_w"
+        if any(map(self.p.HasField, pair)):
             if self.p.HasField(single):
-                self.fail(f"{single} and {paired} are both set; Caffe takes one")
-            return getattr(self.p, paired)
+                self.fail(f"{single} is set beside {' and '.join(filter(self.p.HasField, pair))}; takes one kind")
+            if not all(map(self.p.HasField, pair)):
+                self.fail(f"{' and '.join(filter(self.p.HasField, pair))} alone; takes both {pair[0]} and {pair[1]}")
+            return getattr(self.p, f"{field}_{axis}")
         if field == "kernel" and not self.p.HasField(single):
             return None
         return getattr(self.p, single)
+
+    def check_in_place(self):
+        self.no_in_place()
 
     def tops(self):
         n, c, h, w = self.bottoms[0]
@@ -159,20 +171,21 @@ class Pooling(
 
         return [("equal when extents round up (ceil pooling)", round_up)]
 
-    def build(self, keras, x):
+    def build(self, ctx, x):
         if self.p.global_pooling and self.method in ("MAX", "AVE"):
-            pool = {"MAX": keras.layers.GlobalMaxPooling2D, "AVE": keras.layers.GlobalAveragePooling2D}[self.method]
-            y = pool(data_format="channels_last", keepdims=True, name=self.keras_name)(x)
+            pool = {"MAX": ctx.layers.GlobalMaxPooling2D, "AVE": ctx.layers.GlobalAveragePooling2D}[self.method]
+            y = pool(data_format="channels_last", keepdims=True, name=ctx.name)(x)
         else:
-            y = _POOLS[self.method](keras, x, self.windows, self.keras_name)
-        return [y, self._mask(keras, x)] if len(self.proto.top) == 2 else y
+            y = _POOLS[self.method](ctx, x, self.windows, ctx.name)
+        return [y, self._mask(ctx, x)] if len(self.proto.top) == 2 else y
 
-    def _mask(self, keras, x):
+    def _mask(self, ctx, x):
         w = self.bottoms[0][3]
         (oh, ow), (wh, ww) = self.tops()[0][2:], self.windows
         rows = np.arange(oh)[:, None] * wh.stride - wh.pad + np.zeros((1, ow), int)
         columns = np.arange(ow)[None] * ww.stride - ww.pad + np.zeros((oh, 1), int)
-        padded = _pad(keras, x, self.windows, _LOWEST)
+        padded = _pad(ctx, x, self.windows, _LOWEST)
+        padded = ctx.ops.where(padded > _LOWEST, padded, _LOWEST)  # NaN is never larger
         values, places = [], []
         for i in range(wh.kernel):
             for j in range(ww.kernel):
@@ -182,9 +195,10 @@ class Pooling(
                     ]
                 )
                 places.append((rows + i) * w + columns + j)
-        best = keras.ops.argmax(keras.ops.stack(values, axis=-1), axis=-1)
-        hot = keras.ops.one_hot(best, len(places))
-        return keras.ops.sum(hot * np.stack(places, -1).astype(np.float32)[None, :, :, None], axis=-1)
+        values = ctx.ops.stack(values, axis=-1)
+        hot = ctx.ops.one_hot(ctx.ops.argmax(values, axis=-1), len(places))
+        mask = ctx.ops.sum(hot * np.stack(places, -1).astype(np.float32)[None, :, :, None], axis=-1)
+        return ctx.ops.where(ctx.ops.max(values, axis=-1) > _LOWEST, mask, -1.0)
 
 
 class SPP(Layer, type="SPP", param="spp_param", fields="pyramid_height pool", rank=4):
@@ -204,7 +218,8 @@ class SPP(Layer, type="SPP", param="spp_param", fields="pyramid_height pool", ra
                         f"pyramid_height {self.p.pyramid_height} needs more than the extents of its bottom {bottoms[0]}"
                     )
                 windows.append(Window(kernel, kernel, pad))
-            self.levels.append(windows)
+            padded = any(window.pad for window in windows)
+            self.levels.append([replace(window, padded=padded) for window in windows])
         if not self.levels:
             self.fail("pyramid_height must be at least 1")
 
@@ -213,16 +228,16 @@ class SPP(Layer, type="SPP", param="spp_param", fields="pyramid_height pool", ra
         bins = sum(windows[0].out(h) * windows[1].out(w) for windows in self.levels)
         return [(n, c * bins)] if len(self.levels) > 1 else [(n, c, 1, 1)]
 
-    def build(self, keras, x):
+    def build(self, ctx, x):
         h, w = self.bottoms[0][2:]
-        pooled = [_POOLS[self.method](keras, x, ws, self.sublayer(level)) for level, ws in enumerate(self.levels)]
+        pooled = [_POOLS[self.method](ctx, x, ws, ctx.part(level)) for level, ws in enumerate(self.levels)]
         if len(pooled) == 1:
             return pooled[0]
         flat = []
         for y, (wh, ww) in zip(pooled, self.levels, strict=True):
             length = self.bottoms[0][1] * wh.out(h) * ww.out(w)
-            flat.append(keras.ops.reshape(self.to_caffe_order(keras, y), (-1, length)))
-        return keras.ops.concatenate(flat, axis=1)
+            flat.append(ctx.ops.reshape(self.to_caffe_order(ctx, y), (-1, length)))
+        return ctx.ops.concatenate(flat, axis=1)
 
 
 class ROIPooling(
@@ -237,8 +252,8 @@ class ROIPooling(
             self.fail(f"pooled_h {self.p.pooled_h} and pooled_w {self.p.pooled_w}; both must be at least 1")
         return [(self.bottoms[1][0], self.bottoms[0][1], self.p.pooled_h, self.p.pooled_w)]
 
-    def build(self, keras, x, rois):
-        ops = keras.ops
+    def build(self, ctx, x, rois):
+        ops = ctx.ops
         rois = ops.reshape(rois, (-1, 5))
         images = ops.take(x, ops.cast(rois[:, 0], "int32"), axis=0)
         corners = ops.floor(rois[:, 1:] * self.p.spatial_scale + 0.5)

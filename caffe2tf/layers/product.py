@@ -39,6 +39,9 @@ class InnerProduct(
             )
         return (bottom[0], bottom[1], side, side)
 
+    def check_in_place(self):
+        self.no_in_place()
+
     def tops(self):
         return [(*self.bottoms[0][: self.first], self.outputs)]
 
@@ -71,19 +74,17 @@ class InnerProduct(
     def fixes_batch(self):
         return self.first == 0
 
-    def build(self, keras, x):
+    def build(self, ctx, x):
         bias = {"bias": "bias"} if self.p.bias_term else {}
-        dense = keras.layers.Dense(
-            self.outputs, use_bias=self.p.bias_term, kernel_initializer="zeros", name=self.keras_name
-        )
-        dense = self.stock(dense, kernel="kernel", **bias)
+        dense = ctx.layers.Dense(self.outputs, use_bias=self.p.bias_term, kernel_initializer="zeros", name=ctx.name)
+        dense = ctx.bind(dense, kernel="kernel", **bias)
         if self._reordered():
             # Dense on (N, H * W * C): the kernel's rows are in that order, so nothing is moved at run time.
-            return dense(keras.layers.Flatten(data_format="channels_last", name=self.sublayer("flatten"))(x))
+            return dense(ctx.layers.Flatten(data_format="channels_last", name=ctx.part("flatten"))(x))
         if len(x.shape) == 2 and self.first == 1:
             return dense(x)
-        x = keras.ops.reshape(self.to_caffe_order(keras, x), (-1, self.inputs))
-        return self.reshape(keras, dense(x), self.tops()[0], free_first=self.first > 0)
+        x = ctx.ops.reshape(self.to_caffe_order(ctx, x), (-1, self.inputs))
+        return self.reshape(ctx, dense(x), self.tops()[0], free_first=self.first > 0)
 
 
 class Embed(Layer, type="Embed", param="embed_param", fields="num_output input_dim bias_term"):
@@ -97,12 +98,12 @@ class Embed(Layer, type="Embed", param="embed_param", fields="num_output input_d
         bias = Weight("bias", (self.p.num_output,), filler="bias_filler", start=0.0)
         return [table, bias] if self.p.bias_term else [table]
 
-    def build(self, keras, x):
-        x = self.to_caffe_order(keras, x)
-        layer = keras.layers.Embedding(
-            self.p.input_dim, self.p.num_output, embeddings_initializer="zeros", name=self.sublayer("table")
+    def build(self, ctx, x):
+        x = self.to_caffe_order(ctx, x)
+        layer = ctx.layers.Embedding(
+            self.p.input_dim, self.p.num_output, embeddings_initializer="zeros", name=ctx.part("table")
         )
-        y = self.stock(layer, embeddings="embeddings")(keras.ops.cast(x, "int32"))
+        y = ctx.bind(layer, embeddings="embeddings")(ctx.ops.cast(x, "int32"))
         if self.p.bias_term:
-            y = keras.ops.add(keras.ops.reshape(self.held(keras, x, "bias"), (1,) * len(self.bottoms[0]) + (-1,)), y)
-        return self.to_keras_order(keras, y)
+            y = ctx.ops.add(ctx.ops.reshape(ctx.held(x, "bias"), (1,) * len(self.bottoms[0]) + (-1,)), y)
+        return self.to_keras_order(ctx, y)

@@ -28,7 +28,7 @@ class _Recurrent(Layer, type=""):
         for state in bottoms[len(bottoms) - hidden :]:
             if tuple(state) != (1, self.items, self.size):
                 self.fail(f"state of shape {state}; takes {(1, self.items, self.size)}")
-        if self.has_static and bottoms[2][0] != self.items:
+        if self.has_static and (len(bottoms[2]) < 2 or bottoms[2][0] != self.items):
             self.fail(f"static input of shape {bottoms[2]}; takes ({self.items}, ...)")
 
     def tops(self):
@@ -40,20 +40,18 @@ class _Recurrent(Layer, type=""):
     def multiply_adds(self):
         return self.steps * sum(math.prod(weight.shape) for weight in self.blobs() if len(weight.shape) == 2)
 
-    def _dense(self, keras, name, units, bias=None):
-        layer = keras.layers.Dense(
-            units, use_bias=bias is not None, kernel_initializer="zeros", name=self.sublayer(name)
-        )
-        return self.stock(layer, kernel=name, **({"bias": bias} if bias else {}))
+    def _dense(self, ctx, name, units, bias=None):
+        layer = ctx.layers.Dense(units, use_bias=bias is not None, kernel_initializer="zeros", name=ctx.part(name))
+        return ctx.bind(layer, kernel=name, **({"bias": bias} if bias else {}))
 
-    def _inputs(self, keras, xs, units):
+    def _inputs(self, ctx, xs, units):
         """Per step: what the input gives before the recurrent part, cont as (N, 1), and the initial states."""
-        ops, rest = keras.ops, list(xs[2:])
-        x = ops.reshape(self.to_caffe_order(keras, xs[0]), (self.steps, self.items, self.inputs))
-        given = self._dense(keras, "kernel", units, "bias")(x)
+        ops, rest = ctx.ops, list(xs[2:])
+        x = ops.reshape(self.to_caffe_order(ctx, xs[0]), (self.steps, self.items, self.inputs))
+        given = self._dense(ctx, "kernel", units, "bias")(x)
         if self.has_static:
-            static = ops.reshape(self.to_caffe_order(keras, rest.pop(0)), (self.items, -1))
-            given = given + ops.expand_dims(self._dense(keras, "static_kernel", units)(static), 0)
+            static = ops.reshape(self.to_caffe_order(ctx, rest.pop(0)), (self.items, -1))
+            given = given + ops.expand_dims(self._dense(ctx, "static_kernel", units)(static), 0)
         states = [ops.reshape(s, (self.items, self.size)) for s in rest]
         if not states:
             states = [ops.zeros_like(given[0, :, : self.size]) for _ in self.states]
@@ -67,7 +65,7 @@ class LSTM(
     """g = W x + b + R (cont * h); c = cont * f * c + i * g; h = o * tanh c, gates in Caffe's order i, f, o, g (lstm_layer.cpp).
 
     Blobs: kernel (4 H, inputs), bias (4 H), static_kernel (4 H, static inputs) where there is one, recurrent_kernel
-    (4 H, H). In Keras's layout (inputs, 4 H), gates in the order of `keras.layers.LSTM`: i, f, g, o.
+    (4 H, H). In Keras's layout (inputs, 4 H), gates in the order of `ctx.layers.LSTM`: i, f, g, o.
     """
 
     states = ("h", "c")
@@ -82,21 +80,21 @@ class LSTM(
         bias = Weight("bias", shape, (4, self.size), None, shape, (0, 1, 3, 2), "bias_filler", 0.0)
         return [self._matrix("kernel", self.inputs), bias, *static, self._matrix("recurrent_kernel", self.size)]
 
-    def build(self, keras, *xs):
-        given, cont, (h, c) = self._inputs(keras, xs, 4 * self.size)
-        recurrent, outputs = self._dense(keras, "recurrent_kernel", 4 * self.size), []
+    def build(self, ctx, *xs):
+        given, cont, (h, c) = self._inputs(ctx, xs, 4 * self.size)
+        recurrent, outputs = self._dense(ctx, "recurrent_kernel", 4 * self.size), []
         for x, keep in zip(given, cont, strict=True):
-            i, f, g, o = keras.ops.split(x + recurrent(h * keep), 4, axis=-1)
-            h, c = _lstm_unit(keras, i, f, o, g, c, keep)
+            i, f, g, o = ctx.ops.split(x + recurrent(h * keep), 4, axis=-1)
+            h, c = _lstm_unit(ctx, i, f, o, g, c, keep)
             outputs.append(h)
-        top = keras.ops.stack(outputs, axis=0)
+        top = ctx.ops.stack(outputs, axis=0)
         if len(self.proto.top) == 1:
             return top
-        return [top, keras.ops.expand_dims(h, 0), keras.ops.expand_dims(c, 0)]
+        return [top, ctx.ops.expand_dims(h, 0), ctx.ops.expand_dims(c, 0)]
 
 
-def _lstm_unit(keras, i, f, o, g, c, keep):
-    sigmoid, tanh = keras.ops.sigmoid, keras.ops.tanh
+def _lstm_unit(ctx, i, f, o, g, c, keep):
+    sigmoid, tanh = ctx.ops.sigmoid, ctx.ops.tanh
     c = keep * sigmoid(f) * c + sigmoid(i) * tanh(g)
     return sigmoid(o) * tanh(c), c
 
@@ -113,9 +111,9 @@ class LSTMUnit(Layer, type="LSTMUnit", bottoms=3, tops=2):
     def fixes_batch(self):
         return True
 
-    def build(self, keras, c, gates, cont):
-        i, f, o, g = keras.ops.split(gates, 4, axis=-1)
-        h, c = _lstm_unit(keras, i, f, o, g, c, keras.ops.expand_dims(cont, -1))
+    def build(self, ctx, c, gates, cont):
+        i, f, o, g = ctx.ops.split(gates, 4, axis=-1)
+        h, c = _lstm_unit(ctx, i, f, o, g, c, ctx.ops.expand_dims(cont, -1))
         return [c, h]
 
 
@@ -139,12 +137,12 @@ class RNN(
         out = [self._matrix("output_kernel", self.size), last]
         return [self._matrix("kernel", self.inputs), bias, *static, self._matrix("recurrent_kernel", self.size), *out]
 
-    def build(self, keras, *xs):
-        given, cont, (h,) = self._inputs(keras, xs, self.size)
-        recurrent, outputs = self._dense(keras, "recurrent_kernel", self.size), []
+    def build(self, ctx, *xs):
+        given, cont, (h,) = self._inputs(ctx, xs, self.size)
+        recurrent, outputs = self._dense(ctx, "recurrent_kernel", self.size), []
         for x, keep in zip(given, cont, strict=True):
-            h = keras.ops.tanh(x + recurrent(h * keep))
+            h = ctx.ops.tanh(x + recurrent(h * keep))
             outputs.append(h)
-        output = self._dense(keras, "output_kernel", self.size, "output_bias")
-        top = keras.ops.tanh(output(keras.ops.stack(outputs, axis=0)))
-        return [top, keras.ops.expand_dims(h, 0)] if len(self.proto.top) > 1 else top
+        output = self._dense(ctx, "output_kernel", self.size, "output_bias")
+        top = ctx.ops.tanh(output(ctx.ops.stack(outputs, axis=0)))
+        return [top, ctx.ops.expand_dims(h, 0)] if len(self.proto.top) > 1 else top

@@ -10,14 +10,20 @@ from caffe2tf.layout import to_keras
 class Split(Layer, type="Split", tops=(1, None)):
     """The bottom, once for each top."""
 
+    def shares_memory(self):
+        return True
+
+    def check_in_place(self):
+        self.no_in_place()
+
     def receptive(self, fields):
         return self.widest(fields)
 
     def any_size(self):
         return True
 
-    def build(self, keras, x):
-        return [keras.ops.copy(x) for _ in self.proto.top]
+    def build(self, ctx, x):
+        return [ctx.ops.copy(x) for _ in self.proto.top]
 
 
 class Silence(Layer, type="Silence", bottoms=(1, None), tops=0):
@@ -40,6 +46,9 @@ class Concat(Layer, type="Concat", param="concat_param", fields="axis concat_dim
         self.need_equal([a for a in range(len(first)) if a != axis])
         return [(*first[:axis], sum(b[axis] for b in self.bottoms), *first[axis + 1 :])]
 
+    def shares_memory(self):
+        return len(self.bottoms) == 1
+
     def receptive(self, fields):
         return self.widest(fields) if self._axis() == 1 else None
 
@@ -49,13 +58,13 @@ class Concat(Layer, type="Concat", param="concat_param", fields="axis concat_dim
     def fixes_batch(self):
         return self._axis() == 0
 
-    def build(self, keras, *xs):
+    def build(self, ctx, *xs):
         if len(xs) == 1:
-            return keras.ops.copy(xs[0])
+            return ctx.ops.copy(xs[0])
         axis = to_keras(self._axis(), len(xs[0].shape))
-        if not all(isinstance(x, keras.KerasTensor) for x in xs):  # Keras's layers take no constants
-            return keras.ops.concatenate(list(xs), axis=axis)
-        return keras.layers.Concatenate(axis=axis, name=self.keras_name)(list(xs))
+        if not all(map(ctx.is_symbolic, xs)):  # Keras's layers take no constants
+            return ctx.ops.concatenate(list(xs), axis=axis)
+        return ctx.layers.Concatenate(axis=axis, name=ctx.name)(list(xs))
 
 
 class Slice(Layer, type="Slice", param="slice_param", fields="axis slice_dim slice_point", tops=(1, None)):
@@ -82,6 +91,9 @@ class Slice(Layer, type="Slice", param="slice_param", fields="axis slice_dim sli
         axis, shape, edges = self._axis(), self.bottoms[0], self._points()
         return [(*shape[:axis], b - a, *shape[axis + 1 :]) for a, b in itertools.pairwise(edges)]
 
+    def shares_memory(self):
+        return len(self.proto.top) == 1
+
     def receptive(self, fields):
         return self.widest(fields) if self._axis() == 1 else None
 
@@ -91,7 +103,7 @@ class Slice(Layer, type="Slice", param="slice_param", fields="axis slice_dim sli
     def fixes_batch(self):
         return self._axis() == 0
 
-    def build(self, keras, x):
+    def build(self, ctx, x):
         before = (slice(None),) * to_keras(self._axis(), len(x.shape))
         edges = self._points()
         return [x[(*before, slice(a, b))] for a, b in itertools.pairwise(edges)]
@@ -109,8 +121,8 @@ class Crop(Layer, type="Crop", param="crop_param", fields="axis offset", bottoms
 
     def tops(self):
         shape, like = list(self.bottoms[0]), self.bottoms[1]
-        if len(like) != len(shape):
-            self.fail(f"bottoms of shapes {tuple(shape)} and {like}; both must have as many axes")
+        if len(like) < len(shape):
+            self.fail(f"bottoms of shapes {tuple(shape)} and {like}; the second must have as many axes at least")
         for axis, offset in self._offsets().items():
             if offset + like[axis] > shape[axis]:
                 self.fail(f"offset {offset} + {like[axis]} on axis {axis} reaches past the bottom {self.bottoms[0]}")
@@ -123,31 +135,48 @@ class Crop(Layer, type="Crop", param="crop_param", fields="axis offset", bottoms
     def fixes_batch(self):
         return 0 in self._offsets()
 
-    def build(self, keras, x, like):
-        index = [slice(None)] * len(x.shape)
+    def value_bottoms(self):
+        return (0,)
+
+    def build(self, ctx, x, like):
+        index, rank, ops = [slice(None)] * len(x.shape), len(self.bottoms[1]), ctx.ops
         for axis, offset in self._offsets().items():
-            index[to_keras(axis, len(x.shape))] = slice(offset, offset + self.bottoms[1][axis])
+            place, other = to_keras(axis, len(x.shape)), to_keras(axis, rank)
+            if like.shape[other] is None:  # behind a Filter: as many as there are at run time
+                first = tuple(slice(None) if a == other else slice(0, 1) for a in range(rank))
+                count = ops.cast(ops.reshape(ops.ones_like(like[first]), (-1,)), "int32")
+                x = ops.take(x, ops.cumsum(count) - 1 + offset, axis=place)
+            else:
+                index[place] = slice(offset, offset + self.bottoms[1][axis])
         return x[tuple(index)]
 
 
 class Flatten(Layer, type="Flatten", param="flatten_param", fields="axis end_axis"):
-    """The axes from `axis` to `end_axis` as one, values in Caffe's order (flatten_layer.cpp)."""
+    """The axes from `axis` to `end_axis` as one, values in Caffe's order (flatten_layer.cpp). An `end_axis` one before `axis`
+    takes in none of them: a new axis of extent 1 stands there."""
 
     def _span(self):
         first, last = self.axis(self.p.axis), self.axis(self.p.end_axis)
-        if last < first:
-            self.fail(f"end_axis {self.p.end_axis} lies before axis {self.p.axis}")
+        if last < first - 1:
+            self.fail(f"end_axis {self.p.end_axis} lies more than one before axis {self.p.axis}")
         return first, last
 
     def tops(self):
         (first, last), shape = self._span(), self.bottoms[0]
         return [(*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :])]
 
-    def fixes_batch(self):
-        return self._span()[0] == 0 and self._span()[1] > 0
+    def shares_memory(self):
+        return True
 
-    def build(self, keras, x):
-        return self.reshape(keras, x, self.tops()[0], free_first=not self.fixes_batch())
+    def check_in_place(self):
+        self.no_in_place()
+
+    def fixes_batch(self):
+        return self._span()[0] == 0 and self._span()[1] != 0
+
+    def build(self, ctx, x):
+        # Where the first axis is merged with others, nothing else is free but its count.
+        return self.reshape(ctx, x, self.tops()[0], free_first=self._span()[1] >= 0 or self._span()[0] > 0)
 
 
 class Reshape(Layer, type="Reshape", param="reshape_param", fields="shape axis num_axes"):
@@ -181,12 +210,23 @@ class Reshape(Layer, type="Reshape", param="reshape_param", fields="shape axis n
             self.fail(f"bottom {shape} has {total} values, shape {tuple(top)} takes {math.prod(top)}")
         return [tuple(top)]
 
+    def shares_memory(self):
+        return True
+
+    def check_in_place(self):
+        self.no_in_place()
+
     def fixes_batch(self):
         (first, last), dims = self._span(), list(self.p.shape.dim)
         return first == 0 and last > 0 and not (dims and dims[0] == 0)
 
-    def build(self, keras, x):
-        return self.reshape(keras, x, self.tops()[0], free_first=not self.fixes_batch())
+    def build(self, ctx, x):
+        if self.fixes_batch() and None in x.shape:  # behind a Filter: as many as there are at run time
+            (first, _), dims, top = self._span(), list(self.p.shape.dim), list(self.tops()[0])
+            if -1 in dims:
+                top[first + dims.index(-1)] = -1
+            return self.reshape(ctx, x, top, free_first=False)
+        return self.reshape(ctx, x, self.tops()[0], free_first=not self.fixes_batch())
 
 
 class Tile(Layer, type="Tile", param="tile_param", fields="axis tiles"):
@@ -202,8 +242,8 @@ class Tile(Layer, type="Tile", param="tile_param", fields="axis tiles"):
     def fixes_batch(self):
         return self.axis(self.p.axis) == 0
 
-    def build(self, keras, x):
-        return keras.ops.concatenate([x] * self.p.tiles, axis=to_keras(self.axis(self.p.axis), len(x.shape)))
+    def build(self, ctx, x):
+        return ctx.ops.concatenate([x] * self.p.tiles, axis=to_keras(self.axis(self.p.axis), len(x.shape)))
 
 
 class BatchReindex(Layer, type="BatchReindex", bottoms=2):
@@ -217,8 +257,17 @@ class BatchReindex(Layer, type="BatchReindex", bottoms=2):
     def fixes_batch(self):
         return True
 
-    def build(self, keras, x, items):
-        return keras.ops.take(x, keras.ops.cast(items, "int32"), axis=0)
+    def check(self, x, items):
+        if items is not None and items.size and not 0 <= items.min() <= items.max() < self.bottoms[0][0]:
+            self.fail(
+                f"its second bottom names the items {items.min():g} to {items.max():g}; its first has 0 to "
+                f"{self.bottoms[0][0] - 1}"
+            )
+
+    def build(self, ctx, x, items):
+        # Frameworks disagree on items that do not exist; `check` refuses them where their numbers are known.
+        places = ctx.ops.clip(ctx.ops.cast(items, "int32"), 0, self.bottoms[0][0] - 1)
+        return ctx.ops.take(x, places, axis=0)
 
 
 class Filter(Layer, type="Filter", bottoms=(2, None), tops=(1, None)):
@@ -238,7 +287,7 @@ class Filter(Layer, type="Filter", bottoms=(2, None), tops=(1, None)):
     def fixes_batch(self):
         return True
 
-    def build(self, keras, *xs):
+    def build(self, ctx, *xs):
         # The places of the only axis; PyTorch's backend gives them as a matrix of one row.
-        chosen = keras.ops.reshape(keras.ops.nonzero(keras.ops.reshape(xs[-1], (-1,)))[0], (-1,))
-        return [keras.ops.take(x, chosen, axis=0) for x in xs[:-1]]
+        chosen = ctx.ops.reshape(ctx.ops.nonzero(ctx.ops.reshape(xs[-1], (-1,)))[0], (-1,))
+        return [ctx.ops.take(x, chosen, axis=0) for x in xs[:-1]]
