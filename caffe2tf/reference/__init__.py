@@ -1,0 +1,78 @@
+"""Every layer type once more in plain float64 NumPy, written from Caffe's own sources: the judge that needs nobody.
+
+Nothing here knows `caffe2tf.layers` or Keras: a rule reads the layer's protobuf record, Caffe's blobs and the bottoms'
+values, and finds shapes by itself. It is slow and meant for small networks.
+
+Caffe computes in float32, this in float64. Where a layer decides (ArgMax, masks of pooling, Threshold, Filter,
+non-maximum suppression), values that lie closer together than float32 tells apart can be decided otherwise than in Caffe.
+
+Blobs are storages as in Caffe: Flatten, Reshape, Split, and Slice and Concat of one blob share theirs with the bottom,
+so a layer in place changes what others read. The Split layers that Caffe inserts share as well and need no trace here.
+"""
+
+from collections.abc import Mapping
+from types import GeneratorType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from caffe2tf.errors import NetError, WeightMismatch
+from caffe2tf.reference import (  # noqa: F401  each registers its rules
+    activation,
+    arithmetic,
+    convolution,
+    detection,
+    normalization,
+    pooling,
+    product,
+    recurrent,
+    resizing,
+    shaping,
+    sources,
+)
+from caffe2tf.reference.storage import Blob
+from caffe2tf.reference.table import TABLE, Shared, Tops
+
+if TYPE_CHECKING:
+    from caffe2tf.net import Net
+
+
+def compute(net: "Net", inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """{blob: its last value, float64 in Caffe's axis order} of a run of `net` on `inputs` {input: array}.
+
+    Inputs of other shapes than the network's are taken as `Net.reshape` takes them. Raises NetError, WeightMismatch.
+    """
+    net = _fitted(net, inputs)
+    if missing := [name for name in net.weight_shapes if name not in net.arrays]:
+        raise WeightMismatch(f"layer '{missing[0]}': the network has no weights; give its .caffemodel")
+    blobs: dict[str, Blob] = {}
+    with np.errstate(all="ignore"):  # NaN and infinity are results here, as in Caffe
+        for node in net.nodes:
+            layer = node.row.proto
+            weights = [np.asarray(array, np.float64) for array in net.arrays.get(layer.name, ())]
+            bottoms = [blobs[name] for name, _ in node.bottoms]
+            tops = [blobs.setdefault(name, Blob()) for name, _ in node.tops]
+            if layer.type == "Input":
+                given = [np.asarray(inputs[name], np.float64) for name, _ in node.tops]
+            else:
+                given = [bottom.value for bottom in bottoms]
+            result = TABLE[layer.type](layer, weights, *given)
+            for values in result if isinstance(result, GeneratorType) else [result]:
+                _write(tops, bottoms, values)
+    return {name: blob.value.copy() for name, blob in blobs.items()}
+
+
+def _fitted(net: "Net", inputs: Mapping[str, np.ndarray]) -> "Net":
+    """`net` for inputs of the shapes that came."""
+    if set(inputs) != set(net.inputs):
+        raise NetError(f"inputs {sorted(inputs)}; the network takes {sorted(net.inputs)}")
+    shapes = {name: np.shape(array) for name, array in inputs.items()}
+    return net if shapes == net.inputs else net.reshape(shapes)
+
+
+def _write(tops: list[Blob], bottoms: list[Blob], values: Tops) -> None:
+    for top, value in zip(tops, values if isinstance(values, (list, tuple)) else [values], strict=True):
+        if isinstance(value, Shared):
+            top.share(bottoms[0], value.shape)
+        else:
+            top.write(value)
