@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from caffe2tf.caffe_pb2 import LayerParameter
 from caffe2tf.errors import NetError, WeightMismatch
 from caffe2tf.reference import (  # noqa: F401  each registers its rules
     activation,
@@ -31,7 +32,7 @@ from caffe2tf.reference import (  # noqa: F401  each registers its rules
     sources,
 )
 from caffe2tf.reference.storage import Blob
-from caffe2tf.reference.table import TABLE, Shared, Tops
+from caffe2tf.reference.table import TABLE, Shared, Tops, fail
 
 if TYPE_CHECKING:
     from caffe2tf.net import Net
@@ -58,7 +59,7 @@ def compute(net: "Net", inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
                 given = [bottom.value for bottom in bottoms]
             result = TABLE[layer.type](layer, weights, *given)
             for values in result if isinstance(result, GeneratorType) else [result]:
-                _write(tops, bottoms, values)
+                _write(layer, tops, bottoms, values)
     return {name: blob.value.copy() for name, blob in blobs.items()}
 
 
@@ -70,9 +71,12 @@ def _fitted(net: "Net", inputs: Mapping[str, np.ndarray]) -> "Net":
     return net if shapes == net.inputs else net.reshape(shapes)
 
 
-def _write(tops: list[Blob], bottoms: list[Blob], values: Tops) -> None:
+def _write(layer: LayerParameter, tops: list[Blob], bottoms: list[Blob], values: Tops) -> None:
     for top, value in zip(tops, values if isinstance(values, (list, tuple)) else [values], strict=True):
         if isinstance(value, Shared):
             top.share(bottoms[0], value.shape)
-        else:
-            top.write(value)
+            continue
+        # Caffe reshapes the bottom with the top before it computes; only Filter makes sense of that.
+        if top in bottoms and value.size != top.value.size and layer.type != "Filter":
+            fail(layer, f"works in place, but makes {value.shape} of its bottom {top.value.shape}")
+        top.write(value)

@@ -94,7 +94,9 @@ def power(layer: LayerParameter, weights: list[Array], x: Array) -> Array:
     p = layer.power_param
     if p.power == 0 or p.scale == 0:
         return np.full(x.shape, 1.0 if p.power == 0 else float(np.power(np.float64(p.shift), p.power)))
-    return np.power(p.scale * x + p.shift, p.power)
+    y = p.scale * x + p.shift if p.shift else p.scale * x  # adding 0 would lose the sign of -0
+    # An exponent that is an array is C's pow; for one number NumPy takes roots and reciprocals, which differ at -inf.
+    return y if p.power == 1 else np.power(y, np.full(x.shape, p.power))
 
 
 @rule("Exp")

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from caffe2tf.caffe_pb2 import EltwiseParameter, LayerParameter, ReductionParameter
-from caffe2tf.reference.table import Array, rule
+from caffe2tf.reference.table import FLT_MAX, Array, matrix, rule
 
 
 @rule("Eltwise")
 def eltwise(layer: LayerParameter, weights: list[Array], *bottoms: Array) -> Iterator[Array]:
     """The product, the sum (each times its coeff) or the maximum, bottom by bottom into the top (eltwise_layer.cpp).
 
-    SUM sets its top to 0 before it reads: in place, the first bottom is gone by then. MAX takes the later bottom
+    SUM sets its top to 0 before it reads, MAX to -FLT_MAX: in place, the first bottom is gone by then. MAX takes the later bottom
     unless the earlier is greater, and from the third on the later only if it is greater.
     """
     p = layer.eltwise_param
@@ -29,6 +29,7 @@ def eltwise(layer: LayerParameter, weights: list[Array], *bottoms: Array) -> Ite
             top = top * x
             yield top
     else:
+        yield np.full(bottoms[0].shape, -FLT_MAX)
         top = np.where(bottoms[0] > bottoms[1], bottoms[0], bottoms[1])
         yield top
         for x in bottoms[2:]:
@@ -46,14 +47,14 @@ def axpy(layer: LayerParameter, weights: list[Array], a: Array, x: Array, y: Arr
 def reduction(layer: LayerParameter, weights: list[Array], x: Array) -> Array:
     """coeff times the sum of x, |x| or x^2, or the mean, over `axis` and all after it (reduction_layer.cpp)."""
     p = layer.reduction_param
-    lead = x.shape[: p.axis % x.ndim]
-    rows = x.reshape(int(np.prod(lead)), -1)
+    first = p.axis % x.ndim
+    rows = matrix(x, first)
     if p.operation == ReductionParameter.ASUM:
         rows = np.abs(rows)
     elif p.operation == ReductionParameter.SUMSQ:
         rows = rows * rows
     coeff = p.coeff / rows.shape[1] if p.operation == ReductionParameter.MEAN else p.coeff
-    return (coeff * rows.sum(axis=1)).reshape(lead)
+    return (coeff * rows.sum(axis=1)).reshape(x.shape[:first])
 
 
 @rule("ArgMax")
@@ -64,7 +65,7 @@ def argmax(layer: LayerParameter, weights: list[Array], x: Array) -> Array:
     """
     p = layer.argmax_param
     axis = p.axis % x.ndim if p.HasField("axis") else None
-    lists = x.reshape(x.shape[0], -1) if axis is None else np.moveaxis(x, axis, -1)
+    lists = matrix(x, 1) if axis is None else np.moveaxis(x, axis, -1)
     places, values = np.zeros((2, *lists.shape[:-1], p.top_k))
     for index in np.ndindex(lists.shape[:-1]):
         best = sorted(((value, place) for place, value in enumerate(lists[index])), reverse=True)[: p.top_k]

@@ -1,6 +1,7 @@
 """Windows that are weighed and summed, laid out as channels, or scattered."""
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -27,6 +28,10 @@ class Windows:
         values = list(getattr(p, name)) or [default]
         return values * len(self.extents) if len(values) == 1 else values
 
+    def plain(self) -> bool:
+        """Whether a window is one place and each place has one: then Caffe multiplies without unfolding."""
+        return all(k == s == 1 and p == 0 for k, s, p in zip(self.kernel, self.stride, self.pad, strict=True))
+
     def out(self) -> list[int]:
         """The top's extents. C++ divides towards 0, so a kernel that overhangs by less than a stride fits once."""
         sizes = zip(self.extents, self.pad, self.reach, self.stride, strict=True)
@@ -38,9 +43,14 @@ class Windows:
         return tuple(slice(i * s, i * s + r, d) for i, s, r, d in each)
 
 
+def _product_shape(p: ConvolutionParameter, x: Array) -> tuple[int, ...]:
+    axis = p.axis % x.ndim
+    return (*x.shape[:axis], p.num_output, *x.shape[axis + 1 :])
+
+
 def _unfolded(x: Array, w: Windows) -> Array:
     """(items, channels, kernel extents, top extents): the values under each window, 0 outside the bottom."""
-    items = x.reshape(-1, *x.shape[w.axis :])
+    items = x.reshape(math.prod(x.shape[: w.axis]), *x.shape[w.axis :])
     pads = [(p, p + r) for p, r in zip(w.pad, w.reach, strict=True)]
     padded = np.pad(items, [(0, 0), (0, 0), *pads])
     found = np.zeros((*items.shape[:2], *w.kernel, *w.out()))
@@ -50,12 +60,15 @@ def _unfolded(x: Array, w: Windows) -> Array:
 
 
 @rule("Convolution", "ConvolutionDepthwise", "DepthwiseConvolution")
-def convolution(layer: LayerParameter, weights: list[Array], *bottoms: Array) -> list[Array]:
+def convolution(layer: LayerParameter, weights: list[Array], *bottoms: Array) -> Iterator[list[Array]]:
     """For each group, output and place the sum over channels and window of kernel times value, plus bias (conv_layer.cpp).
 
-    Blobs: kernel (num_output, channels / group, kernel extents), bias (num_output). One top for each bottom.
+    Blobs: kernel (num_output, channels / group, kernel extents), bias (num_output). One top for each bottom. In place
+    a 1x1 kernel leaves only the bias, as InnerProduct does.
     """
     p, kernel, tops = layer.convolution_param, weights[0], []
+    if Windows(p, bottoms[0]).plain():
+        yield [np.zeros(_product_shape(p, x)) for x in bottoms]
     for x in bottoms:
         w = Windows(p, x)
         windows = _unfolded(x, w)
@@ -63,12 +76,12 @@ def convolution(layer: LayerParameter, weights: list[Array], *bottoms: Array) ->
         y = np.zeros((len(windows), p.num_output, *w.out()))
         for g in range(p.group):
             mine, its = slice(g * outputs, (g + 1) * outputs), slice(g * inputs, (g + 1) * inputs)
-            flat = windows[:, its].reshape(len(windows), inputs * math.prod(w.kernel), -1)
+            flat = windows[:, its].reshape(len(windows), inputs * math.prod(w.kernel), math.prod(w.out()))
             y[:, mine] = (kernel[mine].reshape(outputs, -1) @ flat).reshape(len(y), outputs, *w.out())
         if p.bias_term:
             y += weights[1].reshape(-1, *(1,) * len(w.kernel))
         tops.append(y.reshape(*x.shape[: w.axis], *y.shape[1:]))
-    return tops
+    yield tops
 
 
 @rule("Im2col")
@@ -83,15 +96,17 @@ def im2col(layer: LayerParameter, weights: list[Array], *bottoms: Array) -> list
 
 
 @rule("Deconvolution")
-def deconvolution(layer: LayerParameter, weights: list[Array], *bottoms: Array) -> list[Array]:
+def deconvolution(layer: LayerParameter, weights: list[Array], *bottoms: Array) -> Iterator[list[Array]]:
     """Each value times the kernel, added at the place of its window; what lies in the padding is cut (deconv_layer.cpp).
 
-    Blobs: kernel (channels, num_output / group, kernel extents), bias (num_output).
+    Blobs: kernel (channels, num_output / group, kernel extents), bias (num_output). In place as Convolution.
     """
     p, kernel, tops = layer.convolution_param, weights[0], []
+    if Windows(p, bottoms[0]).plain():
+        yield [np.zeros(_product_shape(p, x)) for x in bottoms]
     for x in bottoms:
         w = Windows(p, x)
-        items = x.reshape(-1, *x.shape[w.axis :])
+        items = x.reshape(math.prod(x.shape[: w.axis]), *x.shape[w.axis :])
         inputs, outputs = items.shape[1] // p.group, p.num_output // p.group
         whole = [s * (n - 1) + r for s, n, r in zip(w.stride, w.extents, w.reach, strict=True)]
         y = np.zeros((len(items), p.num_output, *whole))
@@ -104,4 +119,4 @@ def deconvolution(layer: LayerParameter, weights: list[Array], *bottoms: Array) 
         if p.bias_term:
             y = y + weights[1].reshape(-1, *(1,) * len(w.kernel))
         tops.append(y.reshape(*x.shape[: w.axis], *y.shape[1:]))
-    return tops
+    yield tops

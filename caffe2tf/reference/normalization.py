@@ -6,7 +6,7 @@ import numpy as np
 
 from caffe2tf.caffe_pb2 import TRAIN, BNParameter, LayerParameter, LRNParameter
 from caffe2tf.reference.pooling import Places, ave_pool
-from caffe2tf.reference.table import Array, rule, spread
+from caffe2tf.reference.table import Array, matrix, rule, spread
 
 
 @rule("LRN")
@@ -72,11 +72,10 @@ def bn(layer: LayerParameter, weights: list[Array], x: Array) -> Array:
 def mvn(layer: LayerParameter, weights: list[Array], x: Array) -> Array:
     """(x - mean) / (sqrt(variance) + eps) of each channel, or of each item across channels (mvn_layer.cpp).
 
-    Axes that a bottom of fewer than four lacks count as extents of 1.
+    The top has four axes; those that the bottom lacks are extents of 1.
     """
-    p = layer.mvn_param
-    lead = (*x.shape[: 1 if p.across_channels else 2], 1)[: 1 if p.across_channels else 2]
-    rows = x.reshape(int(np.prod(lead)), -1)
+    p, x = layer.mvn_param, x.reshape(x.shape + (1,) * (4 - x.ndim))
+    rows = matrix(x, 1 if p.across_channels else 2)
     y = rows - rows.mean(axis=1, keepdims=True)
     if p.normalize_variance:
         y = y / (np.sqrt((y * y).mean(axis=1, keepdims=True)) + p.eps)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from caffe2tf.caffe_pb2 import LayerParameter, PoolingParameter
-from caffe2tf.reference.table import FLT_MAX, Array, rule
+from caffe2tf.reference.table import FLT_MAX, Array, matrix, rule
 
 
 class Places:
@@ -72,8 +72,11 @@ _POOLS = {"MAX": max_pool, "AVE": ave_pool, "STOCHASTIC": stochastic_pool}
 
 
 @rule("Pooling")
-def pooling(layer: LayerParameter, weights: list[Array], x: Array) -> list[Array]:
-    """MAX (with its mask as second top), AVE or STOCHASTIC over windows (pooling_layer.cpp)."""
+def pooling(layer: LayerParameter, weights: list[Array], x: Array) -> Iterator[list[Array]]:
+    """MAX (with its mask as second top), AVE or STOCHASTIC over windows (pooling_layer.cpp).
+
+    The tops are filled before the bottom is read: in place nothing of it is left.
+    """
     p = layer.pooling_param
 
     def pair(single: str, name: str) -> tuple[int, int]:
@@ -86,7 +89,10 @@ def pooling(layer: LayerParameter, weights: list[Array], x: Array) -> list[Array
     pads = pair("pad", "pad")
     each = zip(x.shape[2:], kernel, pair("stride", "stride"), pads, strict=True)
     rows, columns = (Places(n, k, s, pad, ceil, any(pads)) for n, k, s, pad in each)
-    return _POOLS[PoolingParameter.PoolMethod.Name(p.pool)](x, rows, columns)[: len(layer.top)]
+    method = PoolingParameter.PoolMethod.Name(p.pool)
+    shape = (*x.shape[:2], rows.count, columns.count)
+    yield [np.full(shape, start) for start in ([-FLT_MAX, -1.0] if method == "MAX" else [0.0])][: len(layer.top)]
+    yield _POOLS[method](x, rows, columns)[: len(layer.top)]
 
 
 @rule("SPP")
@@ -101,7 +107,7 @@ def spp(layer: LayerParameter, weights: list[Array], x: Array) -> Array:
         any_pad = any(pad for _, _, pad in each)
         rows, columns = (Places(n, kernel, kernel, pad, True, any_pad) for n, kernel, pad in each)
         pooled.append(_POOLS[PoolingParameter.PoolMethod.Name(p.pool)](x, rows, columns)[0])
-    return pooled[0] if len(pooled) == 1 else np.concatenate([y.reshape(len(x), -1) for y in pooled], axis=1)
+    return pooled[0] if len(pooled) == 1 else np.concatenate([matrix(y, 1) for y in pooled], axis=1)
 
 
 @rule("ROIPooling")

@@ -1,22 +1,26 @@
 """Layers that multiply by a matrix without windows."""
 
-import math
+from collections.abc import Iterator
+
+import numpy as np
 
 from caffe2tf.caffe_pb2 import LayerParameter
-from caffe2tf.reference.table import Array, fail, rule
+from caffe2tf.reference.table import Array, fail, matrix, rule
 
 
 @rule("InnerProduct")
-def inner_product(layer: LayerParameter, weights: list[Array], x: Array) -> Array:
+def inner_product(layer: LayerParameter, weights: list[Array], x: Array) -> Iterator[Array]:
     """y = W x + b over all axes from `axis` on (inner_product_layer.cpp).
 
-    Blobs: kernel (num_output, inputs), or (inputs, num_output) with `transpose`; bias (num_output).
+    Blobs: kernel (num_output, inputs), or (inputs, num_output) with `transpose`; bias (num_output). OpenBLAS sets the
+    product to 0 before it reads: in place, only the bias is left.
     """
     p = layer.inner_product_param
-    lead = x.shape[: p.axis % x.ndim]
-    rows = x.reshape(math.prod(lead), -1)
-    y = rows @ (weights[0] if p.transpose else weights[0].T)
-    return (y + weights[1] if p.bias_term else y).reshape(*lead, p.num_output)
+    first = p.axis % x.ndim
+    shape = (*x.shape[:first], p.num_output)
+    yield np.zeros(shape)
+    y = matrix(x, first) @ (weights[0] if p.transpose else weights[0].T)
+    yield (y + weights[1] if p.bias_term else y).reshape(shape)
 
 
 @rule("Embed")

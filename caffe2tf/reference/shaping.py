@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -81,12 +82,16 @@ def tile(layer: LayerParameter, weights: list[Array], x: Array) -> Array:
 
 
 @rule("BatchReindex")
-def batch_reindex(layer: LayerParameter, weights: list[Array], x: Array, items: Array) -> Array:
-    """The items of the first bottom that the second names, in its order (batch_reindex_layer.cpp)."""
+def batch_reindex(layer: LayerParameter, weights: list[Array], x: Array, items: Array) -> Iterator[Array]:
+    """The items of the first bottom that the second names, one after the other (batch_reindex_layer.cpp)."""
     chosen = items.astype(int)
     if chosen.size and not 0 <= chosen.min() <= chosen.max() < len(x):
         fail(layer, f"items {chosen.min()} to {chosen.max()} of a batch of {len(x)}; takes 0 to {len(x) - 1}")
-    return x[chosen]
+    top = x.copy() if len(chosen) == len(x) else np.zeros((len(chosen), *x.shape[1:]))
+    yield top
+    for place, item in enumerate(chosen):
+        top[place] = x[item]
+        yield top
 
 
 @rule("Filter")
@@ -97,10 +102,12 @@ def filtered(layer: LayerParameter, weights: list[Array], *bottoms: Array) -> li
 
 
 @rule("Permute")
-def permute(layer: LayerParameter, weights: list[Array], x: Array) -> Array:
-    """The axes in another order; axes that are not named follow (permute_layer.cpp of SSD)."""
+def permute(layer: LayerParameter, weights: list[Array], x: Array) -> Array | Shared:
+    """The axes in another order; axes that are not named follow. In the same order the bottom is shared
+    (permute_layer.cpp of SSD)."""
     order = list(layer.permute_param.order)
-    return x.transpose(order + [axis for axis in range(x.ndim) if axis not in order])
+    order += [axis for axis in range(x.ndim) if axis not in order]
+    return Shared(x.shape) if order == sorted(order) else x.transpose(order)
 
 
 @rule("ShuffleChannel")

@@ -1,5 +1,6 @@
 """The table of reference rules, and what a rule may answer."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
@@ -56,6 +57,11 @@ def larger(x: Array, y: float) -> Array:
 def smaller(x: Array, y: float) -> Array:
     """std::min(x, y): y only where y < x, so NaN stays."""
     return np.where(y < x, y, x)
+
+
+def matrix(x: Array, axis: int) -> Array:
+    """`x` with the axes before `axis` as rows and the others as columns; either may be 0 or none."""
+    return x.reshape(math.prod(x.shape[:axis]), math.prod(x.shape[axis:]))
 
 
 def spread(value: Array, x: Array, axis: int) -> Array:
