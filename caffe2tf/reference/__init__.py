@@ -10,7 +10,7 @@ Blobs are storages as in Caffe: Flatten, Reshape, Split, and Slice and Concat of
 so a layer in place changes what others read. The Split layers that Caffe inserts share as well and need no trace here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import GeneratorType
 from typing import TYPE_CHECKING
 
@@ -37,12 +37,45 @@ from caffe2tf.reference.table import TABLE, Shared, Tops, fail
 if TYPE_CHECKING:
     from caffe2tf.net import Net
 
+_ROUNDING = 2.0**-23
+
 
 def compute(net: "Net", inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """{blob: its last value, float64 in Caffe's axis order} of a run of `net` on `inputs` {input: array}.
 
     Inputs of other shapes than the network's are taken as `Net.reshape` takes them. Raises NetError, WeightMismatch.
     """
+    return _run(net, inputs, lambda value: value)
+
+
+def float32_cost(net: "Net", inputs: Mapping[str, np.ndarray], seed: int = 0) -> dict[str, float]:
+    """{blob: the L2 norm by which it changes when every value, as it is written, is off by up to 2^-23 of itself}.
+
+    That is the size of difference that a computation in float32 may have. Whole numbers, such as places and constants,
+    stay what they are. Infinite where a blob gets another shape, or other values that are not finite.
+    """
+    random = np.random.RandomState(seed)
+
+    def nudged(value: np.ndarray) -> np.ndarray:
+        share = random.uniform(-_ROUNDING, _ROUNDING, value.shape)
+        return np.where(value == np.round(value), value, value * (1 + share))
+
+    exact, off = compute(net, inputs), _run(net, inputs, nudged)
+    return {name: distance(exact[name], off[name]) for name in exact}
+
+
+def distance(x: np.ndarray, y: np.ndarray) -> float:
+    """The L2 norm of x - y, infinite where shapes or values that are not finite differ."""
+    finite = np.isfinite(x)
+    if x.shape != y.shape or not np.array_equal(np.where(finite, 0, x), np.where(np.isfinite(y), 0, y), equal_nan=True):
+        return float("inf")
+    return float(np.linalg.norm(x[finite].astype(np.float64) - y[finite]))
+
+
+def _run(
+    net: "Net", inputs: Mapping[str, np.ndarray], written: Callable[[np.ndarray], np.ndarray]
+) -> dict[str, np.ndarray]:
+    """As `compute`; `written` maps each value on its way into storage."""
     net = _fitted(net, inputs)
     if missing := [name for name in net.weight_shapes if name not in net.arrays]:
         raise WeightMismatch(f"layer '{missing[0]}': the network has no weights; give its .caffemodel")
@@ -59,7 +92,7 @@ def compute(net: "Net", inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
                 given = [bottom.value for bottom in bottoms]
             result = TABLE[layer.type](layer, weights, *given)
             for values in result if isinstance(result, GeneratorType) else [result]:
-                _write(layer, tops, bottoms, values)
+                _write(layer, tops, bottoms, values, written)
     return {name: blob.value.copy() for name, blob in blobs.items()}
 
 
@@ -71,7 +104,13 @@ def _fitted(net: "Net", inputs: Mapping[str, np.ndarray]) -> "Net":
     return net if shapes == net.inputs else net.reshape(shapes)
 
 
-def _write(layer: LayerParameter, tops: list[Blob], bottoms: list[Blob], values: Tops) -> None:
+def _write(
+    layer: LayerParameter,
+    tops: list[Blob],
+    bottoms: list[Blob],
+    values: Tops,
+    written: Callable[[np.ndarray], np.ndarray],
+) -> None:
     for top, value in zip(tops, values if isinstance(values, (list, tuple)) else [values], strict=True):
         if isinstance(value, Shared):
             top.share(bottoms[0], value.shape)
@@ -79,4 +118,4 @@ def _write(layer: LayerParameter, tops: list[Blob], bottoms: list[Blob], values:
         # Caffe reshapes the bottom with the top before it computes; only Filter makes sense of that.
         if top in bottoms and value.size != top.value.size and layer.type != "Filter":
             fail(layer, f"works in place, but makes {value.shape} of its bottom {top.value.shape}")
-        top.write(value)
+        top.write(written(value))
