@@ -10,8 +10,7 @@ Blobs are storages as in Caffe: Flatten, Reshape, Split, and Slice and Concat of
 so a layer in place changes what others read. The Split layers that Caffe inserts share as well and need no trace here.
 """
 
-from collections.abc import Callable, Mapping
-from types import GeneratorType
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,7 +51,8 @@ def float32_cost(net: "Net", inputs: Mapping[str, np.ndarray], seed: int = 0) ->
     """{blob: the L2 norm by which it changes when every value, as it is written, is off by up to 2^-23 of itself}.
 
     That is the size of difference that a computation in float32 may have. Whole numbers, such as places and constants,
-    stay what they are. Infinite where a blob gets another shape, or other values that are not finite.
+    stay what they are; what rounding inside one layer costs comes on top. Infinite where a blob gets another shape, or
+    other values that are not finite.
     """
     random = np.random.RandomState(seed)
 
@@ -91,7 +91,7 @@ def _run(
             else:
                 given = [bottom.value for bottom in bottoms]
             result = TABLE[layer.type](layer, weights, *given)
-            for values in result if isinstance(result, GeneratorType) else [result]:
+            for values in result if isinstance(result, Iterator) else [result]:
                 _write(layer, tops, bottoms, values, written)
     return {name: blob.value.copy() for name, blob in blobs.items()}
 

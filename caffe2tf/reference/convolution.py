@@ -115,7 +115,7 @@ def deconvolution(layer: LayerParameter, weights: list[Array], *bottoms: Array) 
             for place in np.ndindex(*w.extents):
                 values = items[(slice(None), its, *place)]
                 y[(slice(None), mine, *w.at(place))] += np.tensordot(values, kernel[its], axes=1)
-        y = y[(..., *(slice(p, n - p) for p, n in zip(w.pad, whole, strict=True)))]
+        y = y[(slice(None), slice(None), *(slice(p, n - p) for p, n in zip(w.pad, whole, strict=True)))]
         if p.bias_term:
             y = y + weights[1].reshape(-1, *(1,) * len(w.kernel))
         tops.append(y.reshape(*x.shape[: w.axis], *y.shape[1:]))

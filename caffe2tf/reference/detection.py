@@ -31,7 +31,7 @@ def prior_box(layer: LayerParameter, weights: list[Array], features: Array, imag
         for w in range(columns):
             x, y = (w + p.offset) * step_w, (h + p.offset) * step_h
             for index, size in enumerate(map(int, p.min_size)):
-                sizes = [(size, size)]
+                sizes: list[tuple[float, float]] = [(size, size)]
                 if p.max_size:
                     sizes.append((math.sqrt(size * int(p.max_size[index])),) * 2)
                 sizes += [(size * math.sqrt(r), size / math.sqrt(r)) for r in ratios if abs(r - 1) >= 1e-6]

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 import numpy as np
+from numpy.typing import NDArray
 
 from caffe2tf.caffe_pb2 import LayerParameter
 from caffe2tf.errors import NetError
 
-Array = np.ndarray
+Array = NDArray[np.float64]
 
 FLT_MAX = float(np.finfo(np.float32).max)
 
