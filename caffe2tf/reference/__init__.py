@@ -4,7 +4,8 @@ Nothing here knows `caffe2tf.layers` or Keras: a rule reads the layer's protobuf
 values, and finds shapes by itself. It is slow and meant for small networks.
 
 Caffe computes in float32, this in float64. Where a layer decides (ArgMax, masks of pooling, Threshold, Filter,
-non-maximum suppression), values that lie closer together than float32 tells apart can be decided otherwise than in Caffe.
+non-maximum suppression), values that lie closer together than float32 tells apart can be decided otherwise than in
+Caffe.
 
 Blobs are storages as in Caffe: Flatten, Reshape, Split, and Slice and Concat of one blob share theirs with the bottom,
 so a layer in place changes what others read. The Split layers that Caffe inserts share as well and need no trace here.

@@ -12,8 +12,8 @@ from caffe2tf.reference.table import FLT_MAX, Array, matrix, rule
 def eltwise(layer: LayerParameter, weights: list[Array], *bottoms: Array) -> Iterator[Array]:
     """The product, the sum (each times its coeff) or the maximum, bottom by bottom into the top (eltwise_layer.cpp).
 
-    SUM sets its top to 0 before it reads, MAX to -FLT_MAX: in place, the first bottom is gone by then. MAX takes the later bottom
-    unless the earlier is greater, and from the third on the later only if it is greater.
+    SUM sets its top to 0 before it reads, MAX to -FLT_MAX: in place, the first bottom is gone by then. MAX takes the
+    later bottom unless the earlier is greater, and from the third on the later only if it is greater.
     """
     p = layer.eltwise_param
     if p.operation == EltwiseParameter.SUM:

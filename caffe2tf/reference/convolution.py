@@ -61,7 +61,7 @@ def _unfolded(x: Array, w: Windows) -> Array:
 
 @rule("Convolution", "ConvolutionDepthwise", "DepthwiseConvolution")
 def convolution(layer: LayerParameter, weights: list[Array], *bottoms: Array) -> Iterator[list[Array]]:
-    """For each group, output and place the sum over channels and window of kernel times value, plus bias (conv_layer.cpp).
+    """For each group, output and place the sum of kernel times value over the window, plus bias (conv_layer.cpp).
 
     Blobs: kernel (num_output, channels / group, kernel extents), bias (num_output). One top for each bottom. In place
     a 1x1 kernel leaves only the bias, as InnerProduct does.
@@ -97,7 +97,7 @@ def im2col(layer: LayerParameter, weights: list[Array], *bottoms: Array) -> list
 
 @rule("Deconvolution")
 def deconvolution(layer: LayerParameter, weights: list[Array], *bottoms: Array) -> Iterator[list[Array]]:
-    """Each value times the kernel, added at the place of its window; what lies in the padding is cut (deconv_layer.cpp).
+    """Each value times the kernel, added where its window lies; what lies in the padding is cut (deconv_layer.cpp).
 
     Blobs: kernel (channels, num_output / group, kernel extents), bias (num_output). In place as Convolution.
     """

@@ -10,10 +10,10 @@ from caffe2tf.reference.table import FLT_MAX, Array, rule
 
 @rule("PriorBox")
 def prior_box(layer: LayerParameter, weights: list[Array], features: Array, image: Array) -> Array:
-    """Top (1, 2, places * priors * 4): boxes around each place as parts of the image, then variances (prior_box_layer.cpp).
+    """Top (1, 2, places * priors * 4): boxes around each place in parts of the image, then variances.
 
     Each min_size gives a square, with its max_size the square of the geometric mean, and one box for each aspect ratio
-    other than 1. Sizes are cut to whole pixels.
+    other than 1. Sizes are cut to whole pixels (prior_box_layer.cpp).
     """
     p, (rows, columns) = layer.prior_box_param, features.shape[2:]
     image_h, image_w = p.img_h or p.img_size, p.img_w or p.img_size
@@ -79,9 +79,10 @@ def _best(p: DetectionOutputParameter, boxes: list[tuple[float, ...]], scores: A
 
 @rule("DetectionOutput")
 def detection_output(layer: LayerParameter, weights: list[Array], loc: Array, conf: Array, prior: Array) -> Array:
-    """Rows (image, class, score, x1, y1, x2, y2), image by image, class by class, best first (detection_output_layer.cpp).
+    """Rows (image, class, score, x1, y1, x2, y2), image by image, class by class, best first.
 
-    Of each image the keep_top_k best of all classes stay. Where no image has any, one row (image, -1, ...) for each.
+    Of each image the keep_top_k best of all classes stay. Where no image has any, one row (image, -1, ...) for each
+    (detection_output_layer.cpp).
     """
     p, rows = layer.detection_output_param, []
     priors, variances = prior.reshape(2, -1, 4)

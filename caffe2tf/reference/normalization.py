@@ -59,7 +59,7 @@ def _trains(layer: LayerParameter) -> bool:
 
 @rule("BN")
 def bn(layer: LayerParameter, weights: list[Array], x: Array) -> Array:
-    """gamma (x - mean) / sqrt(variance + eps) + beta; bn_mode INFERENCE gamma x + beta (bn_layer.cpp, SegNet, PSPNet)."""
+    """gamma (x - mean) / sqrt(variance + eps) + beta; bn_mode INFERENCE gamma x + beta (bn_layer.cpp of SegNet)."""
     p = layer.bn_param
     gamma, beta, *statistics = (weight.reshape(1, -1, 1, 1) for weight in weights)
     if p.bn_mode == BNParameter.INFERENCE:

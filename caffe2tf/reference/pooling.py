@@ -33,8 +33,11 @@ class Places:
 
 
 def max_pool(x: Array, rows: Places, columns: Places) -> list[Array]:
-    """[maximum, its place in the (H, W) plane]. A value counts if it is greater than what came before, at first -FLT_MAX
-    with place -1: so nothing, NaN and minus infinity give these."""
+    """[maximum, its place in the (H, W) plane].
+
+    A value counts if it is greater than what came before, at first -FLT_MAX with place -1: so nothing, NaN and minus
+    infinity give these.
+    """
     top = np.full((*x.shape[:2], rows.count, columns.count), -FLT_MAX)
     mask = np.full(top.shape, -1.0)
     for i, (top_row, last_row) in enumerate(rows.inside()):

@@ -8,7 +8,7 @@ from caffe2tf.reference.table import Array, rule
 
 
 def _lstm_step(c: Array, gates: Array, cont: Array) -> tuple[Array, Array]:
-    """(c, h) of one step; gates i, f, o, g along the last axis; the forget gate is 0 where cont is (lstm_unit_layer.cpp)."""
+    """(c, h) of one step; gates i, f, o, g along the last axis; f is 0 where cont is (lstm_unit_layer.cpp)."""
     i, f, o, g = np.split(gates, 4, axis=-1)
     forget = np.where(cont == 0, 0.0, cont * sigmoid(f))
     c = forget * c + sigmoid(i) * np.tanh(g)

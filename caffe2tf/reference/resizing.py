@@ -8,7 +8,7 @@ from caffe2tf.reference.table import Array, fail, rule
 
 @rule("Interp")
 def interp(layer: LayerParameter, weights: list[Array], x: Array) -> Array:
-    """Bilinear with the corners aligned, of the bottom without the borders that negative pads cut (interp_layer.cpp)."""
+    """Bilinear with the corners aligned, without the borders that negative pads cut (interp_layer.cpp)."""
     p = layer.interp_param
     h, w = (n + p.pad_beg + p.pad_end for n in x.shape[2:])
     x = x[:, :, -p.pad_beg : -p.pad_beg + h, -p.pad_beg : -p.pad_beg + w]

@@ -18,7 +18,7 @@ def split(layer: LayerParameter, weights: list[Array], x: Array) -> list[Shared]
 
 @rule("Flatten")
 def flatten(layer: LayerParameter, weights: list[Array], x: Array) -> Shared:
-    """The axes from `axis` to `end_axis` as one; where end_axis lies just before axis, a new axis of 1 (flatten_layer.cpp)."""
+    """The axes from `axis` to `end_axis` as one; none, where end_axis is before axis, as 1 (flatten_layer.cpp)."""
     first, last = (axis % x.ndim for axis in (layer.flatten_param.axis, layer.flatten_param.end_axis))
     return Shared((*x.shape[:first], math.prod(x.shape[first : last + 1]), *x.shape[last + 1 :]))
 
@@ -62,7 +62,7 @@ def parted(layer: LayerParameter, weights: list[Array], x: Array) -> list[Array 
 
 @rule("Crop")
 def crop(layer: LayerParameter, weights: list[Array], x: Array, like: Array) -> Array:
-    """From `axis` on the extents of the second bottom, starting at the offset of the axis, or the only one (crop_layer.cpp)."""
+    """From `axis` on the extents of the second bottom, from the offset of the axis or the only one (crop_layer.cpp)."""
     p = layer.crop_param
     first = p.axis % x.ndim
     offsets = list(p.offset) or [0]

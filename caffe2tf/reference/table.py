@@ -30,7 +30,7 @@ TABLE: dict[str, Rule] = {}  # Caffe type -> its rule
 
 
 def rule(*types: str) -> Callable[[Rule], Rule]:
-    """Registers a function as the rule of `types`: `function(layer, weights, *bottoms)` gives the top, or a list of tops.
+    """Registers a function as the rule of `types`: `function(layer, weights, *bottoms)` gives the top or all tops.
 
     `layer` is the LayerParameter, `weights` Caffe's blobs of the layer, `bottoms` the bottoms' values; all arrays are
     float64 in Caffe's axis order. The bottoms are views of storage, so a rule must not write into them. A rule whose
