@@ -32,7 +32,7 @@ wiring
 net
 imaging
 preprocess fillers
-golden comparison folding
+golden comparison folding reference
 model device
 formats verification
 sample inspection terminal report download graph
