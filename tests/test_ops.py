@@ -1,8 +1,7 @@
-"""Faults of TensorFlow's kernels that layers go round."""
+"""Faults of TensorFlow's kernels and of Keras that layers go round, and random calls that find others."""
 
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +10,10 @@ import pytest
 from caffe2tf import formats
 from tests.conftest import inputs, layer, make
 
+keras = pytest.importorskip("keras")
 tf = pytest.importorskip("tensorflow")
 from caffe2tf import model  # noqa: E402
-
-GARBAGE = 1e30  # no sum of a test comes near it
+from tests.bench import ops, plain  # noqa: E402
 
 # Of plain convolutions: batch, extents, channels, kernel, strides. All have an output of width 1.
 UNWRITTEN = [
@@ -23,25 +22,6 @@ UNWRITTEN = [
     ((3, 7, 3, 1), (5, 2, 1, 3), (1, 3)),
     ((2, 9, 5, 4, 1), (4, 3, 3, 1, 16), (2, 1, 3)),
 ]
-
-
-def dirty(count: int) -> None:
-    """Leaves `count` values that no sum gives in the memory that TensorFlow hands out next."""
-    for size in (count, count, count + 1, 2 * count):
-        tf.fill([size], GARBAGE)
-
-
-def windows(x: np.ndarray, kernel: Sequence[int], stride: Sequence[int]) -> np.ndarray:
-    """Every window of `x` (items, spatial, channels): (items, spatial, channels, kernel extents)."""
-    spatial = tuple(range(1, len(kernel) + 1))
-    every = np.lib.stride_tricks.sliding_window_view(x, kernel, spatial)
-    return every[(slice(None), *(slice(None, None, step) for step in stride))]
-
-
-def convolution(x: np.ndarray, kernel: np.ndarray, stride: Sequence[int]) -> np.ndarray:
-    rank = len(stride)
-    found = windows(x.astype(np.float64), kernel.shape[:rank], stride)
-    return np.tensordot(found, kernel.astype(np.float64), [[*range(-rank, 0), rank + 1], [*range(rank + 1)]])
 
 
 def runs_on_avx512() -> bool:
@@ -56,13 +36,13 @@ def runs_on_avx512() -> bool:
 def test_the_library_leaves_a_narrow_convolution_unwritten(extents, kernel, stride):
     random = np.random.RandomState(0)
     x, kernel = random.randn(*extents).astype(np.float32), random.randn(*kernel).astype(np.float32)
-    expected = convolution(x, kernel, stride)
-    plain = {2: tf.nn.conv2d, 3: tf.nn.conv3d}[len(stride)]
+    expected = plain.convolution(x, kernel, stride)
+    theirs = {2: tf.nn.conv2d, 3: tf.nn.conv3d}[len(stride)]
     worst = 0
     with tf.device("CPU"):
         for _ in range(10):
-            dirty(expected.size)
-            worst = max(worst, abs(plain(x, kernel, (1, *stride, 1), "VALID").numpy() - expected).max())
+            ops.dirty(expected.size)
+            worst = max(worst, abs(theirs(x, kernel, (1, *stride, 1), "VALID").numpy() - expected).max())
     assert worst > 1, (
         f"TensorFlow {tf.__version__} computes it right: once setup.cfg asks for that version, "
         "`convolved` in caffe2tf/layers/convolution.py can go, and this test"
@@ -91,7 +71,7 @@ def test_ours_is_right_where_the_library_is_not(tmp_path, shape, params, stride)
     last = np.pad(last, [(0, 0)] * (last.ndim - 2) + [(pad, pad), (0, 0)])
     per_group = 4 // shape[1]
     parts = [
-        convolution(
+        plain.convolution(
             last[..., g : g + 1], np.moveaxis(kernel[g * per_group : (g + 1) * per_group], (0, 1), (-1, -2)), stride
         )
         for g in range(shape[1])
@@ -103,5 +83,27 @@ def test_ours_is_right_where_the_library_is_not(tmp_path, shape, params, stride)
             lambda: run({"data": x})["top"],
             lambda: np.moveaxis(np.asarray(made(np.moveaxis(x, 1, -1))), -1, 1),
         ):
-            dirty(expected.size)
+            ops.dirty(expected.size)
             np.testing.assert_allclose(find(), expected, rtol=1e-5, atol=1e-5)
+
+
+ZEROS = np.array([[-0.0, 0.0, -1, -0.0], [0.0, -0.0, 0.0, -2]], np.float32)
+
+
+def test_the_library_takes_negative_zero_for_less_than_zero():
+    assert int(keras.ops.argmax(ZEROS[0, :2])) == 1, (
+        f"Keras {keras.__version__} takes them for equal: once setup.cfg asks for that version, `first_largest` in "
+        "caffe2tf/layers/pooling.py can go, and this test"
+    )
+
+
+def test_a_mask_takes_negative_zero_for_zero(tmp_path):
+    kernel = "pooling_param { pool: MAX kernel_size: 2 stride: 2 }"
+    text = inputs(data=(1, 1, 2, 4)) + "\n" + layer("Pooling", kernel, tops=("top", "mask"))
+    found = model.forward(formats.load(*make(tmp_path, text)), {"data": ZEROS[None, None]})
+    assert found["mask"].ravel().tolist() == [0, 3]  # Caffe 1.0's
+
+
+def test_random_calls_of_what_layers_use():
+    count = 500 // len(ops.OPERATIONS) + 1
+    assert ops.examine(ops.OPERATIONS, count, seed=0) == 0

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -79,6 +80,15 @@ def ave_pool(keras, x, windows, name):
             share = np.prod(kernel) / np.multiply.outer(*counts).astype(np.float32)
             y = y * share[None, :, :, None].astype(np.float32)
     return y
+
+
+def first_largest(keras: Any, x: Any) -> Any:
+    """The place of the first largest value along the last axis.
+
+    Keras 3.15's argmax takes -0.0 for less than 0.0, Caffe's comparison for equal: so every zero is made positive, in a
+    form that no optimiser removes. `tests/test_ops.py` tells when Keras takes them for equal.
+    """
+    return keras.ops.argmax(keras.ops.where(keras.ops.equal(x, 0.0), 0.0, x), axis=-1)
 
 
 def stochastic_pool(keras, x, windows, name):
@@ -182,7 +192,7 @@ class Pooling(
                     ]
                 )
                 places.append((rows + i) * w + columns + j)
-        best = keras.ops.argmax(keras.ops.stack(values, axis=-1), axis=-1)
+        best = first_largest(keras, keras.ops.stack(values, axis=-1))
         hot = keras.ops.one_hot(best, len(places))
         return keras.ops.sum(hot * np.stack(places, -1).astype(np.float32)[None, :, :, None], axis=-1)
 
