@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +87,52 @@ def test_ours_is_right_where_the_library_is_not(tmp_path, shape, params, stride)
         ):
             ops.dirty(expected.size)
             np.testing.assert_allclose(find(), expected, rtol=1e-5, atol=1e-5)
+
+
+# Exit by a signal, or of its own accord: 500 gradients of the kernel of a 1 x 1 convolution with stride 2.
+GRADIENTS = """
+import resource
+import tensorflow as tf
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+with tf.device("CPU"):
+    for channels in (1, 3, 5, 12) * 125:
+        x, y = tf.ones((1, 18, 18, channels)), tf.ones((1, 9, 9, 4))
+        tf.raw_ops.Conv2DBackpropFilter(
+            input=x, filter_sizes=(1, 1, channels, 4), out_backprop=y, strides=(1, 2, 2, 1), padding="VALID"
+        )
+"""
+
+
+@pytest.mark.skipif(not runs_on_avx512(), reason="oneDNN does not run on AVX-512 here, and computes it right")
+def test_the_library_writes_past_its_memory_in_a_gradient():
+    ended = subprocess.run([sys.executable, "-c", GRADIENTS], capture_output=True)
+    assert ended.returncode < 0, (
+        f"TensorFlow {tf.__version__} comes to its end: once setup.cfg asks for that version, `picks_first` in "
+        "caffe2tf/layers/convolution.py can go, and this test"
+    )
+
+
+@pytest.mark.parametrize("group", [1, 3])
+def test_ours_trains_where_the_library_writes_past_its_memory(tmp_path, group):
+    params = f"convolution_param {{ num_output: 6 kernel_size: 1 stride: 2 group: {group} }}"
+    text = inputs(data=(1, 3, 18, 18)) + "\n" + layer("Convolution", params)
+    made = model.to_keras(formats.load(*make(tmp_path, text, {"x": [(6, 3 // group, 1, 1), (6,)]})))
+    x = np.random.RandomState(0).randn(1, 18, 18, 3).astype(np.float32)
+    kernel = made.trainable_variables[0]
+    for _ in range(100):
+        with tf.GradientTape() as tape:
+            total = tf.reduce_sum(made(x) ** 2)
+        found = tape.gradient(total, kernel)
+    top = made(x).numpy()
+    if group == 1:
+        expected = plain.kernel_gradient(x, 2 * top, kernel.shape, (2, 2))
+    else:  # of each channel, its own two
+        parts = [
+            plain.kernel_gradient(x[..., c : c + 1], 2 * top[..., 2 * c : 2 * c + 2], (1, 1, 1, 2), (2, 2))
+            for c in range(3)
+        ]
+        expected = np.concatenate(parts, -2)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
 
 
 ZEROS = np.array([[-0.0, 0.0, -1, -0.0], [0.0, -0.0, 0.0, -2]], np.float32)

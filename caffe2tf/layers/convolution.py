@@ -83,6 +83,16 @@ def convolved(
     return convolve(wider)[(*[slice(None)] * len(kernel), slice(None, -1))]
 
 
+def picks_first(inputs: int, kernel: Sequence[int], stride: Sequence[int]) -> bool:
+    """Whether a convolution is said as every `stride`-th place and then a convolution without stride.
+
+    TensorFlow 2.21 writes past its memory in the gradient of the kernel where oneDNN runs on AVX-512, the kernel is
+    1 x 1, the stride is above 1, both extents are its multiples, and there are fewer than 16 input channels: training
+    ends in a crash, or goes on with other numbers. `tests/test_ops.py` tells when the library is mended.
+    """
+    return max(kernel) == 1 and max(stride) > 1 and inputs < 16
+
+
 class Convolving(Windowed, type=""):
     def __init__(self, proto, bottoms):
         super().__init__(proto, bottoms)
@@ -188,8 +198,12 @@ class Convolution(
         dilated, strided = max(self.dilation) > 1, max(self.stride) > 1
         # Keras refuses stride with dilation: every value is computed and every stride-th one taken.
         thin = self.stride if dilated and strided else None
+        inputs = self.channels // self.group
+        every = tuple(slice(None, None, s) for s in self.stride)
+        pick = not thin and picks_first(inputs, self.kernel, self.stride)
+        stride = (1,) * len(self.kernel) if thin or pick else self.stride
         options = {
-            "strides": 1 if thin else self.stride,
+            "strides": stride,
             "dilation_rate": self.dilation,
             "data_format": "channels_last",
             "use_bias": self.p.bias_term,
@@ -205,11 +219,11 @@ class Convolution(
             )
         convolve = self._split(keras, conv, options) if self.group > 1 else self._one(keras, conv, options)
 
-        inputs, stride = self.channels // self.group, (1,) * len(self.kernel) if thin else self.stride
-
         def run(x):
-            y = convolved(keras, pad(x) if pad else x, convolve, inputs, self.kernel, stride)
-            return y[(slice(None), *(slice(None, None, s) for s in thin))] if thin else y
+            x = pad(x) if pad else x
+            x = x[(slice(None), *every)] if pick else x
+            y = convolved(keras, x, convolve, inputs, self.kernel, stride)
+            return y[(slice(None), *every)] if thin else y
 
         return run
 
@@ -222,9 +236,8 @@ class Convolution(
 
     def _split(self, keras, conv, options):
         depthwise = getattr(keras.layers, f"DepthwiseConv{len(self.kernel)}D", None)
-        if self.channels == self.group and depthwise and len(set(self.stride)) == 1 and options["strides"] != 1:
-            options = {**options, "strides": self.stride[0]}
-        if self.channels == self.group and depthwise and len(set(self.stride)) == 1:
+        if self.channels == self.group and depthwise and len(set(options["strides"])) == 1:
+            options = {**options, "strides": options["strides"][0]}
             multiplier = self.outputs // self.group
             layer = depthwise(
                 self.kernel, depth_multiplier=multiplier, depthwise_initializer="zeros", name=self.keras_name, **options
