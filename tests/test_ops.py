@@ -135,6 +135,20 @@ def test_ours_trains_where_the_library_writes_past_its_memory(tmp_path, group):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
 
 
+def test_our_transpose_trains_where_the_library_writes_past_its_memory(tmp_path):
+    params = "convolution_param { num_output: 4 kernel_size: 1 stride: 2 }"
+    text = inputs(data=(1, 3, 9, 9)) + "\n" + layer("Deconvolution", params)
+    made = model.to_keras(formats.load(*make(tmp_path, text, {"x": [(3, 4, 1, 1), (4,)]})))
+    x = np.random.RandomState(0).randn(1, 9, 9, 3).astype(np.float32)
+    kernel = made.trainable_variables[0]
+    for _ in range(100):
+        with tf.GradientTape() as tape:
+            total = tf.reduce_sum(made(x) ** 2)
+        found = tape.gradient(total, kernel)
+    expected = plain.kernel_gradient(x, 2 * made(x).numpy()[:, ::2, ::2], kernel.shape, (1, 1))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
+
+
 ZEROS = np.array([[-0.0, 0.0, -1, -0.0], [0.0, -0.0, 0.0, -2]], np.float32)
 
 

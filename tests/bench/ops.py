@@ -22,7 +22,7 @@ import tensorflow as tf
 from tests.bench import moves, points, windows  # noqa: F401 (each registers its operations)
 from tests.bench.calls import OPERATIONS, Call
 
-FUNCTION_SHARE = 0.1  # of the calls that also run inside tf.function, which costs ten times as much
+FUNCTION_SHARE = 0.02  # of the calls also run inside tf.function, which costs fifty times as much
 
 # Faults of TensorFlow 2.21 and Keras 3.15: {operation: (when, in which layer it is gone round)}. `when` takes a Call.
 KNOWN: dict[str, tuple[Callable[[Call], bool], str]] = {
