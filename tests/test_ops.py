@@ -94,6 +94,7 @@ GRADIENTS = """
 import resource
 import tensorflow as tf
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+tf.config.threading.set_intra_op_parallelism_threads(4)
 with tf.device("CPU"):
     for channels in (1, 3, 5, 12) * 125:
         x, y = tf.ones((1, 18, 18, channels)), tf.ones((1, 9, 9, 4))

@@ -86,9 +86,9 @@ def convolved(
 def picks_first(inputs: int, kernel: Sequence[int], stride: Sequence[int]) -> bool:
     """Whether a convolution is said as every `stride`-th place and then a convolution without stride.
 
-    TensorFlow 2.21 writes past its memory in the gradient of the kernel where oneDNN runs on AVX-512, the kernel is
-    1 x 1, the stride is above 1, both extents are its multiples, and there are fewer than 16 input channels: training
-    ends in a crash, or goes on with other numbers. `tests/test_ops.py` tells when the library is mended.
+    TensorFlow 2.21 writes past its memory in the gradient of the kernel where oneDNN runs on AVX-512, on threads that do
+    not share the items evenly, and the kernel is 1 x 1, the stride is above 1, the extents are its multiples, and there
+    are fewer than 16 input channels: training crashes. `tests/test_ops.py` tells when the library is mended.
     """
     return max(kernel) == 1 and max(stride) > 1 and inputs < 16
 
