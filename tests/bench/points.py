@@ -199,7 +199,9 @@ def activation_layer(random: Random) -> Call:
         layer.set_weights([alpha])
         below = x.astype(DOUBLE) * alpha
     expected = np.clip(x.astype(DOUBLE), 0, 6) if kind == "relu6" else np.where(x > 0, x, below)
-    return Call(layer, [x], expected, abs(x) + abs(below), {"layer": kind, "slope": slope})
+    # ELU is said as e^x - 1, which cancels near 0, in Caffe as well.
+    scale = abs(x) + abs(below) + (slope if kind == "elu" else 0)
+    return Call(layer, [x], expected, scale, {"layer": kind, "slope": slope})
 
 
 @operation
