@@ -43,6 +43,10 @@ class Context:
         """Whether `x` depends on an input; a constant is a tensor of the backend."""
         return isinstance(x, self.keras.KerasTensor)
 
+    def whole(self, x):
+        """`x` in float32 where it is of half precision."""
+        return self.ops.cast(x, "float32") if x.dtype in ("float16", "bfloat16") else x
+
     def part(self, *words):
         """A name for a Keras layer before the last: `conv2_1`, free in the whole model."""
         return free("_".join([self.name, *map(str, words)]), self._taken)

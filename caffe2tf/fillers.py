@@ -23,10 +23,10 @@ def left_alone(row, weight):
     filler = getattr(row.p, weight.filler) if weight.filler and row.p.HasField(weight.filler) else None
     if filler is None:
         return np.full(weight.shape, weight.start or 0.0 if weight.unset is None else weight.unset, np.float32)
-    if filler.type not in _WITHOUT_CHANCE:
+    if filler.type not in ("constant", "bilinear"):
         return None
     try:
-        return _WITHOUT_CHANCE[filler.type](weight.shape, filler, None).astype(np.float32)
+        return FILLERS[filler.type](weight.shape, filler, None).astype(np.float32)
     except ValueError as error:
         row.fail(f"{weight.filler} {filler.type}: {error}")
 
@@ -99,12 +99,12 @@ def _bilinear(shape, filler, random):
     return np.broadcast_to(line[:, None] * line, shape)
 
 
-_WITHOUT_CHANCE = {"constant": _constant, "bilinear": _bilinear}
 FILLERS = {
-    **_WITHOUT_CHANCE,
+    "constant": _constant,
     "uniform": _uniform,
     "gaussian": _gaussian,
     "positive_unitball": _positive_unitball,
     "xavier": _xavier,
     "msra": _msra,
+    "bilinear": _bilinear,
 }

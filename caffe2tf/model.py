@@ -27,7 +27,14 @@ def to_keras(net, outputs=None):
     several. The batch is free unless a layer uses axis 0; height and width are free where every layer takes any. Raises NetError
     where the files do not tell an extent that is needed.
     """
-    return Build(net).model(net.outputs if outputs is None else outputs)
+    return build(net, outputs)[0]
+
+
+def build(net, outputs=None):
+    """(`to_keras(net, outputs)`, {Caffe layer: the Keras layers that hold its weights})."""
+    made = Build(net)
+    parts = {name: [binding.layer for binding in bindings] for name, bindings in made.bindings.items()}
+    return made.model(net.outputs if outputs is None else outputs), parts
 
 
 def from_keras(model, net):

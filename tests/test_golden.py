@@ -161,10 +161,13 @@ def test_pooling_of_any_size_is_pooling_of_that_size(pool, kernel, stride, pad, 
 
     params = f"pooling_param {{ pool: {pool} kernel_size: {kernel} stride: {stride} pad: {pad} }}"
     net = formats.load(make(tmp_path, inputs(data=(1, 2, 9, 9)) + layer("Pooling", params))[0])
+    outside = pool == "AVE" and stride > kernel and not pad  # windows may lie outside altogether: one size at a time
     made, random = model.to_keras(net), np.random.RandomState(0)
-    assert made.inputs[0].shape[1:3] == (None, None)
+    assert made.inputs[0].shape[1:3] == ((9, 9) if outside else (None, None))
     for h in range(5, 13):
         x = random.randn(1, 2, h, h + 1).astype(np.float32)
+        if outside:
+            made = model.to_keras(net.reshape({"data": x.shape}))
         free = np.moveaxis(np.asarray(made(np.moveaxis(x, 1, -1))), -1, 1)
         np.testing.assert_allclose(free, reference_pool(x, pool, kernel, stride, pad), rtol=1e-5, atol=1e-6)
 

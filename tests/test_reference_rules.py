@@ -171,15 +171,16 @@ def test_a_product_in_place_leaves_the_bias(kind, params, shape, tmp_path):
     np.testing.assert_array_equal(found, np.broadcast_to(bias.reshape(1, 2, *[1] * (len(shape) - 2)), shape))
 
 
-def test_batch_reindex_in_place_reads_what_it_wrote(tmp_path):
-    text = layer("BatchReindex", bottoms=["data", "i"], tops=["data"])
-    np.testing.assert_array_equal(many(tmp_path, text, data=[[1], [2]], i=[1, 0])["data"], [[2], [2]])
+def test_batch_reindex_in_place_is_refused(tmp_path):
+    """Caffe reads what it has just written."""
+    with pytest.raises(NetError, match="cannot change its bottom in place"):
+        many(tmp_path, layer("BatchReindex", bottoms=["data", "i"], tops=["data"]), data=[[1], [2]], i=[1, 0])
 
 
 def test_a_layer_in_place_that_changes_the_size_is_refused(tmp_path):
     text = layer("Tile", "tile_param { tiles: 2 }", tops=["data"])
     with pytest.raises(
-        NetError, match=r"layer 'x' \(Tile\): works in place, but makes \(1, 4\) of its bottom \(1, 2\)"
+        NetError, match=r"layer 'x' \(Tile\): changes the size of 'data' in place; give it a top of its own"
     ):
         many(tmp_path, text, data=A)
 

@@ -82,14 +82,14 @@ class Trainer:
         keras.utils.set_random_seed(seed)
         self.half = keras.config.dtype_policy().compute_dtype == "float16"
         with placement.strategy.scope():
-            self.model = models.to_keras(plan.top, [plan.logits])
-            names = models.keras_names(plan.top)
+            self.model, parts = models.build(plan.top, [plan.logits])
+            trained = {id(layer) for name in plan.trained for layer in parts.get(name, ())}
             for layer in self.model.layers:
                 if isinstance(layer, keras.layers.Dropout):
                     _drop_here(layer)
-                layer.trainable = layer.name in {names[name] for name in plan.trained}
+                layer.trainable = id(layer) in trained
             self.variables = self.model.trainable_variables
-            head = {id(v) for v in self.model.get_layer(names[plan.head]).trainable_variables}
+            head = {id(v) for layer in parts[plan.head] for v in layer.trainable_variables}
             parts = (
                 ([v for v in self.variables if id(v) in head], stage.head_lr),
                 (

@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 from caffe2tf.layers.base import Layer, Weight
 from caffe2tf.layout import is_spatial, to_keras
 
@@ -132,8 +134,10 @@ class Power(_Pointwise, type="Power", param="power_param", fields="power scale s
     """(shift + scale * x) ^ power; power 0 gives 1 (power_layer.cpp)."""
 
     def build(self, ctx, x):
-        if self.p.power == 0:
-            return ctx.ops.ones_like(x)
+        if self.p.power * self.p.scale == 0:  # a constant, of NaN too
+            return ctx.ops.full_like(
+                x, float(np.power(np.float32(self.p.shift), self.p.power)) if self.p.power else 1.0
+            )
         y = x * self.p.scale + self.p.shift
         if self.p.power == 2:
             return y * y  # exact for negative values too
@@ -190,6 +194,6 @@ class Softmax(Layer, type="Softmax", param="softmax_param", fields="axis"):
 
     def build(self, ctx, x):
         axis = to_keras(self.axis(self.p.axis), len(x.shape))
-        x = ctx.ops.cast(x, "float32")  # sums of many exponentials lose too much in half precision
+        x = ctx.whole(x)  # sums of many exponentials lose too much in half precision
         y = ctx.ops.exp(x - ctx.ops.max(x, axis=axis, keepdims=True))
         return y / ctx.ops.sum(y, axis=axis, keepdims=True)

@@ -1,6 +1,8 @@
 """Convolution, and its unfolding."""
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -62,6 +64,35 @@ class Windowed(Layer, type=""):
         return [(p, p + max(0, r - n - 2 * p)) for n, r, p in zip(self.extents, self.reach(), self.pad, strict=True)]
 
 
+def convolved(
+    ctx: Any, x: Any, convolve: Callable[[Any], Any], inputs: int, kernel: Sequence[int], stride: Sequence[int]
+) -> Any:
+    """`convolve(x)`, for a convolution of `x` (items, spatial, channels) with `inputs` channels per group and no padding.
+
+    TensorFlow 2.21 leaves most of the output unwritten, so that it holds what the memory held before, where oneDNN
+    runs on AVX-512, there is one input channel per group, the stride is above 1 along the width and 1 along the height,
+    the kernel is wider than 1 and the output is not. Such a bottom, and one whose width is not known, gets zeros for
+    one more column of the output, which is dropped. `tests/test_ops.py` tells when the library computes it right.
+    """
+    width = x.shape[-2]
+    if inputs > 1 or len(kernel) < 2 or kernel[-1] == 1 or stride[-2] > 1 or stride[-1] == 1:
+        return convolve(x)
+    if width is not None and width - kernel[-1] >= stride[-1]:
+        return convolve(x)
+    wider = ctx.ops.pad(x, [*[(0, 0)] * len(kernel), (0, stride[-1]), (0, 0)])
+    return convolve(wider)[(*[slice(None)] * len(kernel), slice(None, -1))]
+
+
+def picks_first(inputs: int, kernel: Sequence[int], stride: Sequence[int]) -> bool:
+    """Whether a convolution is said as every `stride`-th place and then a convolution without stride.
+
+    TensorFlow 2.21 writes past its memory in the gradient of the kernel where oneDNN runs on AVX-512, on threads that do
+    not share the items evenly, and the kernel is 1 x 1, the stride is above 1, the extents are its multiples, and there
+    are fewer than 16 input channels: training crashes. `tests/test_ops.py` tells when the library is mended.
+    """
+    return max(kernel) == 1 and max(stride) > 1 and inputs < 16
+
+
 class Convolving(Windowed, type=""):
     def __init__(self, proto, bottoms):
         super().__init__(proto, bottoms)
@@ -83,10 +114,6 @@ class Convolving(Windowed, type=""):
         bias = Weight("bias", (self.outputs,), filler="bias_filler", start=0.0)
         return [kernel, bias] if self.p.bias_term else [kernel]
 
-    def check_in_place(self):
-        if all(n == 1 for n in (*self.kernel, *self.stride)) and not any(self.pad):
-            self.no_in_place()  # of 1 x 1 Caffe takes no copy before it writes
-
     def any_size(self):
         return self.channel_axis == 1 and len(self.kernel) in (1, 2, 3)
 
@@ -96,6 +123,9 @@ class Convolving(Windowed, type=""):
     def build(self, ctx, *xs):
         """Blobs travel through the runner as (items, spatial, channels)."""
         count, rank = len(self.kernel), len(self.bottoms[0])
+        if self.aliased and all(n == 1 for n in (*self.kernel, *self.stride)) and not any(self.pad):
+            # Of 1 x 1 Caffe makes no copy: the product has cleared its top, and with it the bottom, before it reads.
+            xs = [ctx.ops.zeros_like(x) for x in xs]
         if 1 <= count <= 3:
             run = self.runner(ctx, getattr(ctx.layers, f"Conv{count}D{self.suffix}"))
         else:
@@ -214,8 +244,12 @@ class Convolution(
         dilated, strided = max(self.dilation) > 1, max(self.stride) > 1
         # Keras refuses stride with dilation: every value is computed and every stride-th one taken.
         thin = self.stride if dilated and strided else None
+        inputs = self.channels // self.group
+        every = tuple(slice(None, None, s) for s in self.stride)
+        pick = not thin and picks_first(inputs, self.kernel, self.stride)
+        stride = (1,) * len(self.kernel) if thin or pick else self.stride
         options = {
-            "strides": 1 if thin else self.stride,
+            "strides": stride,
             "dilation_rate": self.dilation,
             "data_format": "channels_last",
             "use_bias": self.p.bias_term,
@@ -231,8 +265,10 @@ class Convolution(
         convolve = self._split(ctx, conv, options) if self.group > 1 else self._one(ctx, conv, options)
 
         def run(x):
-            y = convolve(pad(x) if pad else x)
-            return y[(slice(None), *(slice(None, None, s) for s in thin))] if thin else y
+            x = pad(x) if pad else x
+            x = x[(slice(None), *every)] if pick else x
+            y = convolved(ctx, x, convolve, inputs, self.kernel, stride)
+            return y[(slice(None), *every)] if thin else y
 
         return run
 
@@ -245,9 +281,8 @@ class Convolution(
 
     def _split(self, ctx, conv, options):
         depthwise = getattr(ctx.layers, f"DepthwiseConv{len(self.kernel)}D", None)
-        if self.channels == self.group and depthwise and len(set(self.stride)) == 1 and options["strides"] != 1:
-            options = {**options, "strides": self.stride[0]}
-        if self.channels == self.group and depthwise and len(set(self.stride)) == 1:
+        if self.channels == self.group and depthwise and len(set(options["strides"])) == 1:
+            options = {**options, "strides": options["strides"][0]}
             multiplier = self.outputs // self.group
             layer = depthwise(
                 self.kernel, depth_multiplier=multiplier, depthwise_initializer="zeros", name=ctx.name, **options

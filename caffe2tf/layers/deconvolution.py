@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from caffe2tf.layers.convolution import FIELDS, Convolving
+from caffe2tf.layers.convolution import FIELDS, Convolving, picks_first
 
 
 class Deconvolution(
@@ -44,16 +44,21 @@ class Deconvolution(
         return len(self.bottoms) * math.prod(self.bottoms[0][1:]) * math.prod(self.kernel) * self.outputs // self.group
 
     def runner(self, ctx, conv):
-        if max(self.dilation) > 1:
-            return self._dilated(ctx)
+        if self._spreads():
+            return self._spread(ctx)
         options = {"strides": self.stride, "data_format": "channels_last", "padding": "valid"}
         options |= {"use_bias": self.p.bias_term, "kernel_initializer": "zeros"}
         # Keras's extent is stride * n where the kernel is shorter than the stride.
         crops = [(p, p + max(0, s - k)) for p, s, k in zip(self.pad, self.stride, self.kernel, strict=True)]
         return self._grouped(ctx, conv, options, crops, None)
 
-    def _dilated(self, ctx):
-        """Zeros between the values, then a convolution with the turned kernel: Keras has no dilated transpose."""
+    def _spreads(self) -> bool:
+        """Whether zeros go between the values: Keras has no dilated transpose, and the gradient of the kernel of a strided
+        1 x 1 one is the call that `picks_first` avoids."""
+        return max(self.dilation) > 1 or picks_first(self.outputs // self.group, self.kernel, self.stride)
+
+    def _spread(self, ctx):
+        """Zeros between the values, then a convolution with the turned kernel."""
         conv = getattr(ctx.layers, f"Conv{len(self.kernel)}D")
         options = {"dilation_rate": self.dilation, "data_format": "channels_last", "padding": "valid"}
         options |= {"use_bias": self.p.bias_term, "kernel_initializer": "zeros"}
@@ -83,7 +88,7 @@ class Deconvolution(
         return ctx.bind(layer, part=(outputs,), **({"bias": "bias"} if self.p.bias_term else {}))
 
     def any_size(self):
-        return super().any_size() and max(self.dilation) == 1
+        return super().any_size() and not self._spreads()
 
     def _grouped(self, ctx, conv, options, crops, turn):
         bias = {"bias": "bias"} if self.p.bias_term else {}

@@ -20,7 +20,8 @@ class PriorBox(
 ):
     """Boxes (x1, y1, x2, y2) in 0..1 around each place of the first bottom, from the extents of both bottoms alone.
 
-    Top (1, 2, places * priors * 4): boxes, then variances (prior_box_layer.cpp).
+    Sizes are whole pixels: what is behind the point is cut. Top (1, 2, places * priors * 4): boxes, then variances
+    (prior_box_layer.cpp).
     """
 
     def _ratios(self):
@@ -34,12 +35,12 @@ class PriorBox(
 
     def _sizes(self):
         """(width, height) of each prior in pixels."""
-        sizes, large = [], list(self.p.max_size)
+        sizes, large = [], [int(size) for size in self.p.max_size]
         if not self.p.min_size or (large and len(large) != len(self.p.min_size)):
             self.fail(
                 f"{len(self.p.min_size)} min_size and {len(large)} max_size; takes at least one min_size, and no or as many max_size"
             )
-        for index, small in enumerate(self.p.min_size):
+        for index, small in enumerate(map(int, self.p.min_size)):
             sizes.append((small, small))
             if large:
                 if large[index] <= small:

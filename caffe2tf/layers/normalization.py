@@ -42,7 +42,7 @@ class LRN(Layer, type="LRN", param="lrn_param", fields="local_size alpha beta k 
 
     def build(self, ctx, x):
         # Squares overflow in half precision.
-        given, x = x, x if x.dtype == "float32" else ctx.ops.cast(x, "float32")
+        given, x = x, ctx.whole(x)
         y = self._normalized(ctx, x)
         return y if given is x else ctx.ops.cast(y, given.dtype)
 

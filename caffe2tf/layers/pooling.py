@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -72,17 +73,26 @@ def ave_pool(ctx, x, windows, name):
             pads = [(w.pad, min(w.pad, w.far())) for w in windows]
             inside = ctx.ops.pad(inside, [(0, 0), *pads, (0, 0)], constant_values=1.0)
             inside = ctx.ops.pad(inside, [(0, 0), *((0, o) for o in overhang), (0, 0)])
-            share = ctx.ops.average_pool(inside, kernel, stride, "valid", data_format="channels_last")
-            y = y / ctx.ops.maximum(share, 1 / math.prod(kernel))
+            y = y / ctx.ops.average_pool(inside, kernel, stride, "valid", data_format="channels_last")
         else:
             counts = []
             for w, n in zip(windows, extents, strict=True):
                 starts = np.arange(w.out(n)) * w.stride - w.pad
-                counts.append(np.maximum(np.minimum(starts + w.kernel, n + w.pad) - starts, 1))
-            # A window that lies outside altogether sums to 0, by whatever it is divided.
-            share = np.prod(kernel) / np.multiply.outer(*counts).astype(np.float32)
+                counts.append(np.minimum(starts + w.kernel, n + w.pad) - starts)
+            # Outside altogether the sum is 0 and the count below 0, or 0 just at the end: there Caffe divides 0 by 0.
+            counts = np.multiply.outer(*counts)
+            share = np.where(counts == 0, np.nan, np.prod(kernel) / np.where(counts == 0, 1, counts))
             y = y * share[None, :, :, None].astype(np.float32)
     return y
+
+
+def first_largest(ctx: Any, x: Any) -> Any:
+    """The place of the first largest value along the last axis.
+
+    Keras 3.15's argmax takes -0.0 for less than 0.0, Caffe's comparison for equal: so every zero is made positive, in a
+    form that no optimiser removes. `tests/test_ops.py` tells when Keras takes them for equal.
+    """
+    return ctx.ops.argmax(ctx.ops.where(ctx.ops.equal(x, 0.0), 0.0, x), axis=-1)
 
 
 def stochastic_pool(ctx, x, windows, name):
@@ -109,7 +119,7 @@ class Pooling(
     """MAX, AVE or STOCHASTIC over windows; extents round up unless round_mode says FLOOR (pooling_layer.cpp).
 
     A second top of MAX is the mask: the place of each maximum in its (H, W) plane, counted row by row, -1 for a window
-    that lies outside altogether. There MAX gives -FLT_MAX and AVE 0.
+    that lies outside altogether. There MAX gives -FLT_MAX and AVE 0, or NaN where it starts just at the end.
     """
 
     def __init__(self, proto, bottoms):
@@ -152,9 +162,6 @@ class Pooling(
             return None
         return getattr(self.p, single)
 
-    def check_in_place(self):
-        self.no_in_place()
-
     def tops(self):
         n, c, h, w = self.bottoms[0]
         return [(n, c, self.windows[0].out(h), self.windows[1].out(w))] * len(self.proto.top)
@@ -163,7 +170,9 @@ class Pooling(
         return None if self.p.global_pooling else self.windowed(fields, [(w.kernel, w.stride) for w in self.windows])
 
     def any_size(self):
-        return len(self.proto.top) == 1
+        # Windows that may lie outside altogether are counted for one size.
+        outside = self.method == "AVE" and any(w.ceil and not w.padded and w.stride > w.kernel for w in self.windows)
+        return len(self.proto.top) == 1 and not outside
 
     def mistakes(self):
         def round_up(proto, weights):
@@ -172,6 +181,8 @@ class Pooling(
         return [("equal when extents round up (ceil pooling)", round_up)]
 
     def build(self, ctx, x):
+        if self.aliased:  # Caffe fills the top before it reads the bottom
+            x = ctx.ops.full_like(x, _LOWEST if self.method == "MAX" else 0.0)
         if self.p.global_pooling and self.method in ("MAX", "AVE"):
             pool = {"MAX": ctx.layers.GlobalMaxPooling2D, "AVE": ctx.layers.GlobalAveragePooling2D}[self.method]
             y = pool(data_format="channels_last", keepdims=True, name=ctx.name)(x)
@@ -196,7 +207,7 @@ class Pooling(
                 )
                 places.append((rows + i) * w + columns + j)
         values = ctx.ops.stack(values, axis=-1)
-        hot = ctx.ops.one_hot(ctx.ops.argmax(values, axis=-1), len(places))
+        hot = ctx.ops.one_hot(first_largest(ctx, values), len(places))
         mask = ctx.ops.sum(hot * np.stack(places, -1).astype(np.float32)[None, :, :, None], axis=-1)
         return ctx.ops.where(ctx.ops.max(values, axis=-1) > _LOWEST, mask, -1.0)
 

@@ -13,7 +13,8 @@ class InnerProduct(
     """y = W x + b over all axes from `axis` on, taken in the order C, H, W (inner_product_layer.cpp).
 
     Blobs: kernel (num_output, inputs), or (inputs, num_output) with `transpose`; bias (num_output). In Keras's layout
-    (inputs, num_output), rows in the order H, W, C after a spatial bottom.
+    (inputs, num_output), rows in the order H, W, C after a spatial bottom. In place the product has cleared its top, and
+    with it the bottom, before it reads: the bias is left.
     """
 
     def __init__(self, proto, bottoms):
@@ -38,9 +39,6 @@ class InnerProduct(
                 "file does not tell its input size; give it with --input-shape"
             )
         return (bottom[0], bottom[1], side, side)
-
-    def check_in_place(self):
-        self.no_in_place()
 
     def tops(self):
         return [(*self.bottoms[0][: self.first], self.outputs)]
@@ -78,6 +76,7 @@ class InnerProduct(
         bias = {"bias": "bias"} if self.p.bias_term else {}
         dense = ctx.layers.Dense(self.outputs, use_bias=self.p.bias_term, kernel_initializer="zeros", name=ctx.name)
         dense = ctx.bind(dense, kernel="kernel", **bias)
+        x = ctx.ops.zeros_like(x) if self.aliased else x
         if self._reordered():
             # Dense on (N, H * W * C): the kernel's rows are in that order, so nothing is moved at run time.
             return dense(ctx.layers.Flatten(data_format="channels_last", name=ctx.part("flatten"))(x))

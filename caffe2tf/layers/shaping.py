@@ -257,6 +257,9 @@ class BatchReindex(Layer, type="BatchReindex", bottoms=2):
     def fixes_batch(self):
         return True
 
+    def check_in_place(self):
+        self.no_in_place()
+
     def check(self, x, items):
         if items is not None and items.size and not 0 <= items.min() <= items.max() < self.bottoms[0][0]:
             self.fail(
