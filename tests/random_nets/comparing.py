@@ -1,0 +1,100 @@
+"""When two results of one net are the same: what float32 must keep, and what it may lose.
+
+A blob is right within a relative L2 error of 1e-5. Where values cancel, or a choice falls between values that are equal
+but for rounding (ArgMax, a mask, Threshold), no float32 arithmetic keeps that. Such a blob is told apart by the net
+itself: what every computing layer makes is changed by about one unit in the last place of float32 (`shaken`), and the
+net runs again, in float64 where the reference is there. An error is rounding where it is at most MARGIN times what that
+changed; a wrong formula moves a blob by far more.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from caffe2tf.caffe_pb2 import LayerParameter, NetParameter
+from tests.random_nets.sample import Sample
+
+TOLERANCE = 1e-5
+MARGIN = 30
+UNIT = 2e-7
+# Their tops are values of their bottoms, or small whole numbers: float32 changes nothing there.
+EXACT = frozenset(
+    "Input DummyData Parameter ArgMax Threshold BatchReindex Filter Silence Split Concat Slice Crop Flatten Reshape Tile "
+    "Dropout Permute ShuffleChannel Im2col".split()
+)
+Blobs = Mapping[str, np.ndarray]
+
+
+def distance(wanted: np.ndarray, found: np.ndarray) -> float:
+    """The relative L2 error of `found`; inf for another shape, or where values that are not finite differ."""
+    if wanted.shape != found.shape:
+        return math.inf
+    wanted, found = wanted.astype(np.float64), found.astype(np.float64)
+    finite = np.isfinite(wanted)
+    if not np.array_equal(wanted[~finite], found[~finite], equal_nan=True) or not np.isfinite(found[finite]).all():
+        return math.inf
+    gap, norm = np.linalg.norm(found[finite] - wanted[finite]), np.linalg.norm(wanted[finite])
+    return float(gap / norm) if norm > 1e-30 else float(gap)
+
+
+def shaken(sample: Sample, seed: int) -> Sample:
+    """`sample` with the tops of its computing layers multiplied by 1 + UNIT * u, u even in -1..1, value by value."""
+    random, weights = np.random.RandomState(seed), dict(sample.weights)
+    net = NetParameter.FromString(sample.net.SerializeToString())
+    layers = [LayerParameter.FromString(layer.SerializeToString()) for layer in net.layer]
+    del net.layer[:]
+    dropped = set()
+    shapes = _shapes(sample)
+    for index, layer in enumerate(layers):
+        if index in sample.dropped:
+            dropped.add(len(net.layer))
+        net.layer.add().CopyFrom(layer)
+        if layer.type in EXACT or index in sample.dropped:
+            continue
+        # A mask of MAX pooling is a place, not a value.
+        tops = layer.top[:1] if layer.type == "Pooling" else layer.top
+        for top in tops:
+            name = f"shaken {len(net.layer)}"
+            one = net.layer.add(name=name, bottom=[top], top=[top])
+            if top in shapes and shapes[top] and shapes[top][0]:
+                one.type = "Scale"
+                one.scale_param.axis, one.scale_param.num_axes = 0, -1
+                weights[name] = [(1 + UNIT * random.uniform(-1, 1, shapes[top])).astype(np.float32)]
+            else:
+                one.type, one.power_param.scale = "Power", 1 + UNIT * random.choice([-1, 1])
+    return replace(sample, net=net, weights=weights, dropped=frozenset(dropped))
+
+
+def _shapes(sample: Sample) -> dict[str, tuple[int, ...]]:
+    """{blob: shape at run time}, as long as no later version of the blob has another."""
+    from tests.random_nets.legal import Illegal
+    from tests.random_nets.sample import replay
+
+    selected = {name: int(np.count_nonzero(array)) for name, array in sample.inputs.items()}
+    try:
+        shapes, _ = replay(sample.net, sample.kept, {name: a.shape for name, a in sample.inputs.items()}, selected)
+    except Illegal:
+        return {}
+    return shapes
+
+
+def differing(sample: Sample, wanted: Blobs, found: Blobs, run: Callable[[Sample], Blobs]) -> dict[str, float]:
+    """{blob: error} of the blobs of `wanted` that `found` lacks or has wrong; `run` computes a Sample's blobs."""
+    errors = {name: distance(array, found[name]) if name in found else math.inf for name, array in wanted.items()}
+    wrong = {name: error for name, error in errors.items() if not error <= TOLERANCE}
+    if not wrong:
+        return {}
+    moved = dict.fromkeys(wrong, 0.0)
+    try:
+        still = run(sample)
+        for seed in range(3):
+            other: Any = run(shaken(sample, seed))
+            for name in wrong:
+                if name in still and name in other:
+                    moved[name] = max(moved[name], distance(still[name], other[name]))
+    except Exception:  # what cannot be shaken is judged as it is
+        return wrong
+    return {name: error for name, error in wrong.items() if not error <= MARGIN * moved[name]}

@@ -1,0 +1,20 @@
+"""Caffe's rules for the extents of tops and weights, written once more and apart from the package: what is legal.
+
+Sources: `LayerSetUp` and `Reshape` of each layer's file in Caffe 1.0 (`src/caffe/layers/TYPE_layer.cpp`); for the types
+of forks, the fork's.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tests.random_nets import computing, moving
+from tests.random_nets.legal import Shape, need
+
+RULES = {**computing.RULES, **moving.RULES}
+
+
+def infer(layer: Any, bottoms: Sequence[Shape]) -> tuple[list[Shape], list[Shape]]:
+    """(tops, weights) of a LayerParameter on bottoms of these shapes in Caffe's order. Raises Illegal."""
+    tops, weights = RULES.get(layer.type, computing.same)(layer, bottoms, len(layer.top))
+    need(all(n >= 1 for shape in [*tops, *weights] for n in shape), "an extent below 1")
+    return tops, weights
