@@ -10,7 +10,6 @@ changed; a wrong formula moves a blob by far more.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -36,8 +35,8 @@ def distance(wanted: np.ndarray, found: np.ndarray) -> float:
     finite = np.isfinite(wanted)
     if not np.array_equal(wanted[~finite], found[~finite], equal_nan=True) or not np.isfinite(found[finite]).all():
         return math.inf
-    gap, norm = np.linalg.norm(found[finite] - wanted[finite]), np.linalg.norm(wanted[finite])
-    return float(gap / norm) if norm > 1e-30 else float(gap)
+    apart, norm = np.linalg.norm(found[finite] - wanted[finite]), np.linalg.norm(wanted[finite])
+    return float(apart / max(norm, 1e-30))
 
 
 def shaken(sample: Sample, seed: int) -> Sample:
@@ -81,6 +80,11 @@ def _shapes(sample: Sample) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def gap(wanted: np.ndarray, found: np.ndarray) -> float:
+    """The L2 norm of the difference; inf as in `distance`."""
+    return distance(wanted, found) * max(float(np.linalg.norm(wanted[np.isfinite(wanted)].astype(np.float64))), 1e-30)
+
+
 def differing(sample: Sample, wanted: Blobs, found: Blobs, run: Callable[[Sample], Blobs]) -> dict[str, float]:
     """{blob: error} of the blobs of `wanted` that `found` lacks or has wrong; `run` computes a Sample's blobs."""
     errors = {name: distance(array, found[name]) if name in found else math.inf for name, array in wanted.items()}
@@ -91,10 +95,14 @@ def differing(sample: Sample, wanted: Blobs, found: Blobs, run: Callable[[Sample
     try:
         still = run(sample)
         for seed in range(3):
-            other: Any = run(shaken(sample, seed))
+            other = run(shaken(sample, seed))
             for name in wrong:
                 if name in still and name in other:
-                    moved[name] = max(moved[name], distance(still[name], other[name]))
+                    moved[name] = max(moved[name], gap(still[name], other[name]))
     except Exception:  # what cannot be shaken is judged as it is
         return wrong
-    return {name: error for name, error in wrong.items() if not error <= MARGIN * moved[name]}
+    return {
+        name: error
+        for name, error in wrong.items()
+        if error == math.inf or gap(wanted[name], found[name]) > MARGIN * moved[name]
+    }
