@@ -4,7 +4,8 @@ A blob is right within a relative L2 error of 1e-5. Where values cancel, or a ch
 but for rounding (ArgMax, a mask, Threshold), no float32 arithmetic keeps that. Such a blob is told apart by the net
 itself: what every computing layer makes is changed by about one unit in the last place of float32 (`shaken`), and the
 net runs again, in float64 where the reference is there. An error is rounding where it is at most MARGIN times what that
-changed; a wrong formula moves a blob by far more.
+changed; a wrong formula moves a blob by far more. What lies below FLOOR is nothing: Caffe's own Sigmoid and LSTM go
+through a sum with 1.
 """
 
 import math
@@ -19,6 +20,7 @@ from tests.random_nets.sample import Sample
 TOLERANCE = 1e-5
 MARGIN = 30
 UNIT = 2e-7
+FLOOR = 1e-7
 # Their tops are values of their bottoms, or small whole numbers: float32 changes nothing there.
 EXACT = frozenset(
     "Input DummyData Parameter ArgMax Threshold BatchReindex Filter Silence Split Concat Slice Crop Flatten Reshape Tile "
@@ -39,14 +41,19 @@ def distance(wanted: np.ndarray, found: np.ndarray) -> float:
     return float(apart / max(norm, 1e-30))
 
 
-def shaken(sample: Sample, seed: int) -> Sample:
-    """`sample` with the tops of its computing layers multiplied by 1 + UNIT * u, u even in -1..1, value by value."""
+def shaken(sample: Sample, seed: int, blobs: Blobs) -> Sample:
+    """`sample` with the tops of its computing layers multiplied by 1 + UNIT * u, u even in -1..1 for each value.
+
+    Values that are equal in `blobs`, what the net gives, get the same u: a tie stays a tie.
+    """
     random, weights = np.random.RandomState(seed), dict(sample.weights)
     net = NetParameter.FromString(sample.net.SerializeToString())
     layers = [LayerParameter.FromString(layer.SerializeToString()) for layer in net.layer]
     del net.layer[:]
     dropped = set()
-    shapes = _shapes(sample)
+    later: dict[str, int] = {}
+    for index, layer in enumerate(layers):
+        later.update({top: index for top in layer.top if index not in sample.dropped})
     for index, layer in enumerate(layers):
         if index in sample.dropped:
             dropped.add(len(net.layer))
@@ -58,26 +65,14 @@ def shaken(sample: Sample, seed: int) -> Sample:
         for top in tops:
             name = f"shaken {len(net.layer)}"
             one = net.layer.add(name=name, bottom=[top], top=[top])
-            if top in shapes and shapes[top] and shapes[top][0]:
-                one.type = "Scale"
-                one.scale_param.axis, one.scale_param.num_axes = 0, -1
-                weights[name] = [(1 + UNIT * random.uniform(-1, 1, shapes[top])).astype(np.float32)]
+            if later[top] == index and top in blobs and blobs[top].ndim:
+                kinds, place = np.unique(blobs[top], return_inverse=True)
+                one.type, one.scale_param.axis, one.scale_param.num_axes = "Scale", 0, -1
+                moved = 1 + UNIT * random.uniform(-1, 1, kinds.shape)
+                weights[name] = [moved[place].reshape(blobs[top].shape).astype(np.float32)]
             else:
                 one.type, one.power_param.scale = "Power", 1 + UNIT * random.choice([-1, 1])
     return replace(sample, net=net, weights=weights, dropped=frozenset(dropped))
-
-
-def _shapes(sample: Sample) -> dict[str, tuple[int, ...]]:
-    """{blob: shape at run time}, as long as no later version of the blob has another."""
-    from tests.random_nets.legal import Illegal
-    from tests.random_nets.sample import replay
-
-    selected = {name: int(np.count_nonzero(array)) for name, array in sample.inputs.items()}
-    try:
-        shapes, _ = replay(sample.net, sample.kept, {name: a.shape for name, a in sample.inputs.items()}, selected)
-    except Illegal:
-        return {}
-    return shapes
 
 
 def gap(wanted: np.ndarray, found: np.ndarray) -> float:
@@ -95,7 +90,7 @@ def differing(sample: Sample, wanted: Blobs, found: Blobs, run: Callable[[Sample
     try:
         still = run(sample)
         for seed in range(3):
-            other = run(shaken(sample, seed))
+            other = run(shaken(sample, seed, still))
             for name in wrong:
                 if name in still and name in other:
                     moved[name] = max(moved[name], gap(still[name], other[name]))
@@ -104,5 +99,5 @@ def differing(sample: Sample, wanted: Blobs, found: Blobs, run: Callable[[Sample
     return {
         name: error
         for name, error in wrong.items()
-        if error == math.inf or gap(wanted[name], found[name]) > MARGIN * moved[name]
+        if not gap(wanted[name], found[name]) <= MARGIN * moved[name] + FLOOR * math.sqrt(wanted[name].size)
     }
