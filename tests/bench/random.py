@@ -64,10 +64,16 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--without", default="", metavar="NAME,...", help=f"features to leave out: {' '.join(sorted(FEATURES))}")
-    parser.add_argument("--caffe", type=Path, metavar="FOLDER", help="compare with real Caffe: the folder that holds pycaffe")
+    parser.add_argument(
+        "--without", default="", metavar="NAME,...", help=f"features to leave out: {' '.join(sorted(FEATURES))}"
+    )
+    parser.add_argument(
+        "--caffe", type=Path, metavar="FOLDER", help="compare with real Caffe: the folder that holds pycaffe"
+    )
     parser.add_argument("--python", default="/usr/bin/python3", help="the Python that pycaffe is built for")
-    parser.add_argument("--shrink", type=int, default=5, metavar="N", help="nets with other numbers that are shrunk, of each check")
+    parser.add_argument(
+        "--shrink", type=int, default=5, metavar="N", help="nets with other numbers that are shrunk, of each check"
+    )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="keeps the smallest nets here")
     return parser.parse_args(arguments)
 
@@ -97,10 +103,7 @@ def _smallest(sample: Sample, problem: Problem, caffe: Blobs | str | None, pycaf
     ask = pycaffe if problem.check in ("real Caffe", "forward") else None
 
     def fails(other: Sample) -> bool:
-        answer = _ask(other, ask)
-        if isinstance(answer, str):
-            return problem.check == "caffe refuses"
-        return any((p.check, p.kind) == (problem.check, problem.kind) for p in check(other, answer))
+        return problem.also(other, _ask(other, ask))
 
     return shrink(sample, fails, caffe if isinstance(caffe, dict) else {}, 150 if ask else 300)
 

@@ -15,12 +15,12 @@ from tests.random_nets.making import Maker, attempt
 from tests.random_nets.sample import Sample
 
 # What a net may have beyond the plain. All of it is legal Caffe; a test that cannot follow leaves a name out and says why.
-FEATURES = frozenset(
-    (
-        "alias conv_no_spatial constant_weights crop_ranks dummy_uneven eltwise_scalars flatten_before filter forks im2col_any "
-        "kernel_overhang level max_coeff missing_weights mvn_rank names no_axes pool_edges relu_slope softmax_rank6"
-    ).split()
+_NAMES = (
+    "alias conv_no_spatial conv_thin constant_weights crop_ranks dummy_uneven eltwise_scalars filter flatten_before forks "
+    "im2col_any kernel_overhang level max_coeff mvn_rank names nan no_axes norm_of_im2col pool_edges relu_slope shared_statistics "
+    "softmax_rank6 stages"
 )
+FEATURES = frozenset(_NAMES.split())
 
 _CHANCES = {
     proposals.pointwise: 20,

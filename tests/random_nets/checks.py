@@ -27,6 +27,10 @@ class Problem:
     kind: str
     words: str
 
+    def also(self, sample: Sample, caffe: Blobs | str | None = None) -> bool:
+        """Whether another net has a problem that looks like this one."""
+        return any((other.check, other.kind) == (self.check, self.kind) for other in check(sample, caffe))
+
 
 class Different(Exception):
     """Two results of one net that must be the same are not."""
@@ -61,7 +65,6 @@ def check(sample: Sample, caffe: Blobs | str | None = None) -> list[Problem]:
     """The problems of one net; `caffe`: what real Caffe gives, its blobs or its refusal, where it was asked."""
     if isinstance(caffe, str):
         return [Problem("caffe refuses", caffe, caffe)]
-    found: list[Problem] = []
     with tempfile.TemporaryDirectory() as folder:
         try:
             net = load(sample, Path(folder))
@@ -69,12 +72,15 @@ def check(sample: Sample, caffe: Blobs | str | None = None) -> list[Problem]:
         except Exception as error:
             return [_problem("forward", error)]
         one = _One(sample, net, blobs, Path(folder), caffe)
-        for name, work in one.checks():
-            try:
-                work()
-            except Exception as error:
-                found.append(_problem(name, error))
-    return found
+        return [problem for name, work in one.checks() for problem in _problems(name, work)]
+
+
+def _problems(name: str, work: Callable[[], None]) -> list[Problem]:
+    try:
+        work()
+    except Exception as error:
+        return [_problem(name, error)]
+    return []
 
 
 def _problem(name: str, error: Exception) -> Problem:
@@ -183,7 +189,9 @@ class _One:
         except caffe2tf.Caffe2TFError:
             return
         rows = caffe2tf.forward(net, inputs)
-        both = [n for n, a in self.blobs.items() if a.shape[:1] == (count,) and a.ndim == rows[n].ndim and len(rows[n]) == 1]
+        both = [
+            n for n, a in self.blobs.items() if a.shape[:1] == (count,) and a.ndim == rows[n].ndim and len(rows[n]) == 1
+        ]
         whole = {name: np.concatenate([self.blobs[name][:-1], rows[name]]) for name in both}
         self.same({name: self.blobs[name] for name in both}, whole)
 

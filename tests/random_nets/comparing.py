@@ -22,10 +22,11 @@ MARGIN = 30
 UNIT = 2e-7
 FLOOR = 1e-7
 # Their tops are values of their bottoms, or small whole numbers: float32 changes nothing there.
-EXACT = frozenset(
+_EXACT = (
     "Input DummyData Parameter ArgMax Threshold BatchReindex Filter Silence Split Concat Slice Crop Flatten Reshape Tile "
-    "Dropout Permute ShuffleChannel Im2col".split()
+    "Dropout Permute ShuffleChannel Im2col"
 )
+EXACT = frozenset(_EXACT.split())
 Blobs = Mapping[str, np.ndarray]
 
 

@@ -6,9 +6,8 @@ from typing import Any
 
 from tests.random_nets.legal import Rule, Shape, canonical, need
 
-POINTWISE = frozenset(
-    "ReLU ReLU6 ELU Sigmoid TanH Swish BNLL AbsVal Clip Threshold Dropout Power Exp Log ShuffleChannel".split()
-)
+_POINTWISE = "ReLU ReLU6 ELU Sigmoid TanH Swish BNLL AbsVal Clip Threshold Dropout Power Exp Log ShuffleChannel"
+POINTWISE = frozenset(_POINTWISE.split())
 
 
 def same(layer: Any, bottoms: Sequence[Shape], count: int) -> tuple[list[Shape], list[Shape]]:
@@ -27,7 +26,9 @@ def _dummy(layer: Any, bottoms: Sequence[Shape], count: int) -> tuple[list[Shape
     if p.shape:
         shapes = [tuple(shape.dim) for shape in p.shape]
         return shapes * count if len(shapes) == 1 else shapes, []
-    fields = [[values[min(i, len(values) - 1)] for i in range(count)] for values in (p.num, p.channels, p.height, p.width)]
+    fields = [
+        [values[min(i, len(values) - 1)] for i in range(count)] for values in (p.num, p.channels, p.height, p.width)
+    ]
     return list(zip(*fields, strict=True)), []
 
 
@@ -48,7 +49,7 @@ def _softmax(layer: Any, bottoms: Sequence[Shape], count: int) -> tuple[list[Sha
 
 def _batch_norm(layer: Any, bottoms: Sequence[Shape], count: int) -> tuple[list[Shape], list[Shape]]:
     need(len(bottoms[0]) >= 2, "rank of BatchNorm")
-    return [bottoms[0]], [(bottoms[0][1],)] * 2 + [(1,)]
+    return [bottoms[0]], [(bottoms[0][1],), (bottoms[0][1],), (1,)]
 
 
 def _bn(layer: Any, bottoms: Sequence[Shape], count: int) -> tuple[list[Shape], list[Shape]]:
@@ -145,8 +146,7 @@ def _im2col(layer: Any, bottoms: Sequence[Shape], count: int) -> tuple[list[Shap
 def pooled(n: int, kernel: int, stride: int, pad: int, ceil: bool) -> int:
     """The extent that pooling leaves of `n`."""
     steps = (n + 2 * pad - kernel) / stride
-    out = (math.ceil(steps) if ceil else math.floor(steps)) + 1
-    return out
+    return (math.ceil(steps) if ceil else math.floor(steps)) + 1
 
 
 def _pooling(layer: Any, bottoms: Sequence[Shape], count: int) -> tuple[list[Shape], list[Shape]]:

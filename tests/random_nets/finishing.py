@@ -47,7 +47,9 @@ def _reshaped(m: Maker, shapes: dict[str, Shape]) -> dict[str, Shape]:
         together = m.chance(0.6)
         for one in free:
             shape = shapes[one]
-            if one == name or (together and len(shape) > axis and shape[axis] == old and (axis == 0 or len(shape) == rank)):
+            if one == name or (
+                together and len(shape) > axis and shape[axis] == old and (axis == 0 or len(shape) == rank)
+            ):
                 other[one] = (*shape[:axis], new, *shape[axis + 1 :])
         try:
             found, same = replay(m.net, m.net.layer, other, selected)
@@ -99,7 +101,7 @@ def _phases(m: Maker) -> frozenset[int]:
     """Rules that keep layers and, between them, layers that rules drop; the places of these."""
     net, dropped = NetParameter.FromString(m.net.SerializeToString()), []
     del net.layer[:]
-    if m.chance(0.5):
+    if "stages" in m.features and m.chance(0.5):
         net.state.stage.append("deploy")
     if "level" in m.features and m.chance(0.3):
         net.state.level = 2

@@ -106,7 +106,9 @@ class Maker:
         self.fixed[blob.name], blob.whole = array, whole
         return blob
 
-    def _made(self, name: str, shape: Shape, real: Shape, bound: float, low: float | None, storage: int | None = None) -> Blob:
+    def _made(
+        self, name: str, shape: Shape, real: Shape, bound: float, low: float | None, storage: int | None = None
+    ) -> Blob:
         self.count += 1
         blob = Blob(name, shape, real, bound, low, self.count if storage is None else storage)
         self.blobs = [other for other in self.blobs if other.name != name] + [blob]
@@ -180,7 +182,8 @@ class Maker:
         for owner in self.net.layer:
             stored = self.weights.get(owner.name, [])
             if stored and owner.type == layer.type and [array.shape for array in stored] == list(shapes):
-                if not self.chance(share * 3):
+                other = owner.batch_norm_param.use_global_stats != layer.batch_norm_param.use_global_stats
+                if not self.chance(share * 3) or (other and "shared_statistics" not in self.features):
                     break
                 for index in range(len(shapes)):
                     while len(owner.param) <= index:

@@ -1,5 +1,6 @@
 """Caffe's rules for layers that join, part, move or reduce values; `shapes.infer` finds them here."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -58,7 +59,7 @@ def _slice(layer: Any, bottoms: Sequence[Shape], count: int) -> tuple[list[Shape
         need(shape[axis] % count == 0, "even slices")
         points = [shape[axis] // count * i for i in range(1, count)]
     edges = [0, *points, shape[axis]]
-    return [(*shape[:axis], b - a, *shape[axis + 1 :]) for a, b in zip(edges, edges[1:], strict=False)], []
+    return [(*shape[:axis], b - a, *shape[axis + 1 :]) for a, b in itertools.pairwise(edges)], []
 
 
 def _crop(layer: Any, bottoms: Sequence[Shape], count: int) -> tuple[list[Shape], list[Shape]]:

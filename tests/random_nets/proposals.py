@@ -7,6 +7,8 @@ from caffe2tf.caffe_pb2 import EltwiseParameter, LRNParameter, PoolingParameter
 from tests.random_nets.legal import need
 from tests.random_nets.making import Blob, Maker
 
+POINTWISE = "ReLU PReLU ELU Sigmoid TanH Swish BNLL AbsVal Clip Threshold Dropout Power Exp Log Log Power"
+
 
 def _four(blob: Blob) -> bool:
     return len(blob.shape) == 4
@@ -18,8 +20,7 @@ def _ranked(blob: Blob) -> bool:
 
 def pointwise(m: Maker) -> None:
     x = m.pick()
-    kinds = "ReLU PReLU ELU Sigmoid TanH Swish BNLL AbsVal Clip Threshold Dropout Power Exp Log".split()
-    kind = m.one(*kinds, "ReLU", *(["ReLU6"] if "forks" in m.features else []))
+    kind = m.one(*POINTWISE.split(), "ReLU", *(["ReLU6"] if "forks" in m.features else []))
     params: dict[str, Any] = {}
     low, bound = (0.0 if x.low is not None else None), x.bound
     if kind == "ReLU" and m.chance(0.5):
@@ -41,7 +42,9 @@ def pointwise(m: Maker) -> None:
         params = {"dropout_ratio": 0.3} if m.chance(0.5) else {}
     elif kind in ("Power", "Exp", "Log"):
         params, low, bound = _curve(m, kind, x)
-    name = {"AbsVal": None, "BNLL": None, "ReLU6": None, "Sigmoid": None, "TanH": None}.get(kind, f"{kind.lower()}_param")
+    name = {"AbsVal": None, "BNLL": None, "ReLU6": None, "Sigmoid": None, "TanH": None}.get(
+        kind, f"{kind.lower()}_param"
+    )
     given = {name: params} if name and params else {}
     in_place = m.chance(0.4) and kind not in ("AbsVal", "ReLU6") and kind != "Clip"
     m.add(kind, [x], in_place=in_place, low=low, bound=bound, **given)
@@ -87,12 +90,14 @@ def batch_norm(m: Maker) -> None:
     if m.chance(0.3):
         count = x.shape[0] * math.prod(x.shape[2:])
         params["use_global_stats"] = m.chance(0.5) or count < 3
-    if "batch_norm_1" not in m.features:
-        need(len(x.shape) > 1, "axes")
+    maker = next((layer.type for layer in reversed(m.net.layer) if x.name in layer.top), "")
+    need(maker != "Im2col" or "norm_of_im2col" in m.features, "BatchNorm on Im2col")
     given = {"batch_norm_param": params} if params else {}
     m.add("BatchNorm", [x], in_place=m.chance(0.4), bound=3 * x.bound, **given)
     if m.chance(0.5):
-        m.add("Scale", [m.blobs[-1]], in_place=m.chance(0.5), bound=6 * x.bound, scale_param={"bias_term": m.chance(0.8)})
+        m.add(
+            "Scale", [m.blobs[-1]], in_place=m.chance(0.5), bound=6 * x.bound, scale_param={"bias_term": m.chance(0.8)}
+        )
 
 
 def normalization(m: Maker) -> None:
@@ -170,6 +175,9 @@ def convolution(m: Maker) -> None:
         return
     channels = x.shape[axis]
     group = channels if kind.endswith(("wise", "DepthwiseConvolution")) else m.one(*_divisors(channels))
+    stride = params.get("stride", [params.get("stride_h", 1), params.get("stride_w", 1)])
+    thin = channels == group and stride[0] == 1 and max(stride) > 1
+    need("conv_thin" in m.features or not thin, "one channel, strides that differ")
     params.update(group=group, num_output=group * m.some(1, max(1, 6 // group)))
     if group == 1 and m.chance(0.5):
         del params["group"]

@@ -23,7 +23,12 @@ def reduction(m: Maker) -> None:
     if m.chance(0.4):
         params["coeff"] = m.number(-2, 2)
     square = params["operation"] == kind.SUMSQ
-    m.add("Reduction", [x], bound=2 * x.bound ** (2 if square else 1) * math.sqrt(math.prod(x.shape)), reduction_param=params)
+    m.add(
+        "Reduction",
+        [x],
+        bound=2 * x.bound ** (2 if square else 1) * math.sqrt(math.prod(x.shape)),
+        reduction_param=params,
+    )
 
 
 def arg_max(m: Maker) -> None:
@@ -88,7 +93,12 @@ def crop(m: Maker) -> None:
     if "crop_ranks" in m.features and m.chance(0.15):
         bigger.append(2)
     same = [b for b in m.blobs if b.shape == tuple(bigger) and b is not x]
-    m.add("Crop", [x, m.one(*same) if same else m.input(tuple(bigger))], low=x.low, **({"crop_param": params} if params else {}))
+    m.add(
+        "Crop",
+        [x, m.one(*same) if same else m.input(tuple(bigger))],
+        low=x.low,
+        **({"crop_param": params} if params else {}),
+    )
 
 
 def flatten(m: Maker) -> None:
@@ -161,7 +171,10 @@ def filter_items(m: Maker) -> None:
     selector = (m.random.random_sample(x.shape[0]) < 0.6) * m.one(1.0, 1.0, -0.5)
     selector[m.random.randint(x.shape[0])] = 1.0
     chosen = m.fixed_input(selector.reshape(m.one((-1,), (-1, 1), (-1, 1, 1, 1))).astype(np.float32))
-    bottoms = [x, *[b for b in m.blobs if b.shape[:1] == x.shape[:1] and b.real == b.shape and b is not x and b is not chosen]]
+    bottoms = [
+        x,
+        *[b for b in m.blobs if b.shape[:1] == x.shape[:1] and b.real == b.shape and b is not x and b is not chosen],
+    ]
     bottoms = bottoms[: m.some(1, 2)]
     tops = m.add("Filter", [*bottoms, chosen], len(bottoms))
     for top, bottom in zip(tops, bottoms, strict=True):

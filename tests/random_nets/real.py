@@ -36,7 +36,9 @@ def blobs_of(
         )
         finished = sum((place / "blobs.npz").exists() for place in left)
         if finished < len(left):
-            words = re.findall(r"(?:F\d{8} .*?\] |\[libprotobuf ERROR )(.*)", done.stderr) or done.stderr.splitlines()[-1:]
+            words = (
+                re.findall(r"(?:F\d{8} .*?\] |\[libprotobuf ERROR )(.*)", done.stderr) or done.stderr.splitlines()[-1:]
+            )
             refused[left[finished]] = " / ".join(words) or f"ended with {done.returncode}"
         left = left[finished + 1 :]
     for place in places:

@@ -12,9 +12,8 @@ from caffe2tf.caffe_pb2 import NetParameter
 from tests.random_nets.legal import Shape, need
 from tests.random_nets.shapes import infer
 
-FORKS = frozenset(
-    "ReLU6 Permute ShuffleChannel Interp Axpy Normalize BN ConvolutionDepthwise DepthwiseConvolution".split()
-)
+_FORKS = "ReLU6 Permute ShuffleChannel Interp Axpy Normalize BN ConvolutionDepthwise DepthwiseConvolution"
+FORKS = frozenset(_FORKS.split())
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,12 @@ class Sample:
 
     @property
     def text(self) -> str:
-        return text_format.MessageToString(self.net, use_short_repeated_primitives=False)
+        """The .prototxt, a line for each layer."""
+        head = NetParameter.FromString(self.net.SerializeToString())
+        del head.layer[:]
+        lines = [text_format.MessageToString(head, as_one_line=True)]
+        lines += [f"layer {{ {text_format.MessageToString(layer, as_one_line=True)} }}" for layer in self.net.layer]
+        return "\n".join(lines) + "\n"
 
     @property
     def kept(self) -> list[Any]:
@@ -80,5 +84,5 @@ def replay(
         tops, weights[layer.name] = infer(layer, [shapes[bottom] for bottom in layer.bottom])
         if layer.type == "Filter" and layer.bottom[-1] in selected:
             tops = [(selected[layer.bottom[-1]], *top[1:]) for top in tops]
-        shapes.update(zip(layer.top, tops, strict=layer.type != "Silence"))
+        shapes.update(zip(layer.top, tops, strict=True))
     return shapes, weights

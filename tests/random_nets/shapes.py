@@ -19,5 +19,6 @@ def infer(layer: Any, bottoms: Sequence[Shape]) -> tuple[list[Shape], list[Shape
         tops, weights = RULES.get(layer.type, computing.same)(layer, bottoms, len(layer.top))
     except (IndexError, ValueError) as error:  # fewer bottoms or axes than the rule speaks of
         raise Illegal(str(error)) from None
+    need(len(tops) == len(layer.top), "tops")
     need(all(n >= 1 for shape in [*tops, *weights] for n in shape), "an extent below 1")
     return tops, weights

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from caffe2tf.caffe_pb2 import LayerParameter, NetParameter
-from tests.random_nets.legal import Illegal
+from tests.random_nets.legal import Illegal, Shape
 from tests.random_nets.sample import Sample, replay
 
 Fails = Callable[[Sample], bool]
@@ -24,7 +24,7 @@ def shrink(sample: Sample, fails: Fails, blobs: Mapping[str, np.ndarray], most: 
     again = True
     while again and left > 0:
         again = False
-        for move in (_without_layers, _cut, _plainer, _smaller):
+        for move in (_ruleless, _without_layers, _cut, _plainer, _smaller):
             for other in move(small, blobs):
                 if left <= 0:
                     break
@@ -49,7 +49,7 @@ def _made(sample: Sample, layers: list[Any], inputs: Mapping[str, np.ndarray]) -
     made = {top for layer in layers for top in layer.top}
     read = {bottom for layer in layers for bottom in layer.bottom} - made
     read |= {bottom for layer in layers for bottom in layer.bottom if bottom in inputs}
-    net = NetParameter()
+    net = NetParameter(state=sample.net.state if sample.net.HasField("state") else None)
     used = {name: array for name, array in inputs.items() if name in read}
     for name, array in used.items():
         net.input.append(name)
@@ -60,11 +60,22 @@ def _made(sample: Sample, layers: list[Any], inputs: Mapping[str, np.ndarray]) -
 
 
 def _plain(sample: Sample) -> Sample:
-    """Without phases and Input layers, at the extents at which it runs."""
-    layers = [layer for layer in _copies(sample) if layer.type != "Input"]
-    for layer in layers:
-        del layer.include[:], layer.exclude[:]
-    return _made(sample, layers, sample.inputs)
+    """Without what phases drop and without Input layers, at the extents at which it runs."""
+    return _made(sample, [layer for layer in _copies(sample) if layer.type != "Input"], sample.inputs)
+
+
+def _ruleless(sample: Sample, blobs: Mapping[str, np.ndarray]) -> Iterator[Sample]:
+    """Without rules of phases, of all layers or of one, and without the net's state."""
+    ruled = [index for index, layer in enumerate(sample.kept) if layer.include or layer.exclude]
+    for chosen in [ruled, *([index] for index in ruled)] if ruled else []:
+        layers = _copies(sample)
+        for index in chosen:
+            del layers[index].include[:], layers[index].exclude[:]
+        yield _made(sample, layers, sample.inputs)
+    if sample.net.HasField("state") and not ruled:
+        net = NetParameter.FromString(sample.net.SerializeToString())
+        net.ClearField("state")
+        yield replace(sample, net=net)
 
 
 def _without_layers(sample: Sample, blobs: Mapping[str, np.ndarray]) -> Iterator[Sample]:
@@ -82,12 +93,13 @@ def _without_layers(sample: Sample, blobs: Mapping[str, np.ndarray]) -> Iterator
 
 
 def _cut(sample: Sample, blobs: Mapping[str, np.ndarray]) -> Iterator[Sample]:
-    """With the tops of one layer as inputs."""
-    layers = _copies(sample)
-    for index in range(len(layers) - 1):
-        layer = layers[index]
-        if layer.top and not set(layer.top) & set(layer.bottom) and all(top in blobs for top in layer.top):
-            inputs = {**sample.inputs, **{top: blobs[top] for top in layer.top}}
+    """With the tops of one layer as inputs, of their values in `blobs` where it has them."""
+    layers, shapes = _copies(sample), _replayed(sample)[0]
+    for index, layer in enumerate(layers[:-1]):
+        if layer.top and not set(layer.top) & set(layer.bottom):
+            values = {top: np.random.RandomState(0).standard_normal(shapes[top]) for top in layer.top}
+            values |= {top: blobs[top] for top in layer.top if top in blobs}
+            inputs = {**sample.inputs, **{top: np.asarray(value, np.float32) for top, value in values.items()}}
             yield _made(sample, layers[:index] + layers[index + 1 :], inputs)
 
 
@@ -131,11 +143,15 @@ def _smaller(sample: Sample, blobs: Mapping[str, np.ndarray]) -> Iterator[Sample
                     yield _made(sample, _copies(sample), together)
 
 
+def _replayed(sample: Sample) -> tuple[dict[str, Shape], dict[str, list[Shape]]]:
+    selected = {name: int(np.count_nonzero(array)) for name, array in sample.inputs.items()}
+    return replay(sample.net, sample.kept, {name: a.shape for name, a in sample.inputs.items()}, selected)
+
+
 def _legal(sample: Sample) -> Sample | None:
     """`sample` with its weights cut to the shapes that its layers take, None where Caffe would refuse it."""
-    selected = {n: int(np.count_nonzero(a)) for n, a in sample.inputs.items()}
     try:
-        _, shapes = replay(sample.net, sample.kept, {n: a.shape for n, a in sample.inputs.items()}, selected)
+        _, shapes = _replayed(sample)
     except Illegal:
         return None
     weights = {}
