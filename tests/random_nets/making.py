@@ -150,10 +150,13 @@ class Maker:
             blob.readers += 1
         if tops == 0:
             return []
-        return [
+        made = [
             self._made(name, shape, now, bound, low, storage)
             for name, shape, now in zip(layer.top, shapes, real, strict=True)
         ]
+        if kind == "LSTM" and len(made) > 1 and shapes[0][0] == 1:
+            made[1].storage = made[0].storage  # the output is a Concat of one hidden state
+        return made
 
     def _may_overwrite(self, blob: Blob) -> None:
         """Caffe refuses a second reader of a blob that is overwritten; blobs in one storage change together."""
@@ -179,6 +182,8 @@ class Maker:
     def _weigh(self, layer: Any, shapes: Sequence[Shape], share: float) -> None:
         """Random weights for the layer, or an earlier layer's by the name of the parameter."""
         batch_norm = layer.type == "BatchNorm"
+        # The tops of Parameter layers that share a blob are that blob.
+        share = 0 if layer.type == "Parameter" and "alias" not in self.features else share
         for owner in self.net.layer:
             stored = self.weights.get(owner.name, [])
             if stored and owner.type == layer.type and [array.shape for array in stored] == list(shapes):
