@@ -14,8 +14,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from caffe2tf.caffe_pb2 import LayerParameter, NetParameter
-from tests.random_nets.sample import Sample
+from caffe2tf.caffe_pb2 import LayerParameter
+from tests.random_nets.sample import Sample, at_size
 
 TOLERANCE = 1e-5
 MARGIN = 30
@@ -31,10 +31,14 @@ Blobs = Mapping[str, np.ndarray]
 
 
 def distance(wanted: np.ndarray, found: np.ndarray) -> float:
-    """The relative L2 error of `found`; inf for another shape, or where values that are not finite differ."""
+    """The relative L2 error of `found`; inf for another shape, or where values that are not finite differ.
+
+    What float32 cannot hold is infinite.
+    """
     if wanted.shape != found.shape:
         return math.inf
-    wanted, found = wanted.astype(np.float64), found.astype(np.float64)
+    with np.errstate(over="ignore"):
+        wanted, found = (np.asarray(array, np.float32).astype(np.float64) for array in (wanted, found))
     finite = np.isfinite(wanted)
     if not np.array_equal(wanted[~finite], found[~finite], equal_nan=True) or not np.isfinite(found[finite]).all():
         return math.inf
@@ -48,7 +52,7 @@ def shaken(sample: Sample, seed: int, blobs: Blobs) -> Sample:
     Values that are equal in `blobs`, what the net gives, get the same u: a tie stays a tie.
     """
     random, weights = np.random.RandomState(seed), dict(sample.weights)
-    net = NetParameter.FromString(sample.net.SerializeToString())
+    net = at_size(sample)
     layers = [LayerParameter.FromString(layer.SerializeToString()) for layer in net.layer]
     del net.layer[:]
     dropped = set()
@@ -78,7 +82,9 @@ def shaken(sample: Sample, seed: int, blobs: Blobs) -> Sample:
 
 def gap(wanted: np.ndarray, found: np.ndarray) -> float:
     """The L2 norm of the difference; inf as in `distance`."""
-    return distance(wanted, found) * max(float(np.linalg.norm(wanted[np.isfinite(wanted)].astype(np.float64))), 1e-30)
+    with np.errstate(over="ignore"):
+        single = np.asarray(wanted, np.float32).astype(np.float64)
+    return distance(wanted, found) * max(float(np.linalg.norm(single[np.isfinite(single)])), 1e-30)
 
 
 def differing(sample: Sample, wanted: Blobs, found: Blobs, run: Callable[[Sample], Blobs]) -> dict[str, float]:

@@ -69,6 +69,19 @@ class Sample:
         np.savez(folder / "inputs.npz", **self.inputs)
 
 
+def at_size(sample: Sample) -> Any:
+    """The net of `sample` with the input shapes at which it is run."""
+    net = NetParameter.FromString(sample.net.SerializeToString())
+    if net.input:
+        del net.input_dim[:], net.input_shape[:]
+        for name in net.input:
+            net.input_shape.add().dim.extend(sample.inputs[name].shape)
+    for layer in net.layer:
+        if layer.type == "Input":
+            layer.input_param.shape[0].dim[:] = sample.inputs[layer.top[0]].shape
+    return net
+
+
 def replay(
     net: Any, layers: Sequence[Any], inputs: Mapping[str, Shape], selected: Mapping[str, int]
 ) -> tuple[dict[str, Shape], dict[str, list[Shape]]]:
