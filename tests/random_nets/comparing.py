@@ -49,7 +49,8 @@ def distance(wanted: np.ndarray, found: np.ndarray) -> float:
 def shaken(sample: Sample, seed: int, blobs: Blobs) -> Sample:
     """`sample` with the tops of its computing layers multiplied by 1 + UNIT * u, u even in -1..1 for each value.
 
-    Values that are equal in `blobs`, what the net gives, get the same u: a tie stays a tie.
+    Values that are equal in `blobs`, what the net gives, get the same u: a tie stays a tie. But before a layer that takes
+    a mean away each value gets its own: what is left of equal values is rounding alone.
     """
     random, weights = np.random.RandomState(seed), dict(sample.weights)
     net = at_size(sample)
@@ -62,6 +63,13 @@ def shaken(sample: Sample, seed: int, blobs: Blobs) -> Sample:
     for index, layer in enumerate(layers):
         if index in sample.dropped:
             dropped.add(len(net.layer))
+        if index not in sample.dropped and _centres(layer) and layer.bottom[0] in blobs and blobs[layer.bottom[0]].ndim:
+            name, shape = f"shaken {len(net.layer)}", blobs[layer.bottom[0]].shape
+            top = layer.bottom[0] if layer.bottom[0] in layer.top else name
+            one = net.layer.add(name=name, type="Scale", bottom=[layer.bottom[0]], top=[top])
+            one.scale_param.axis, one.scale_param.num_axes = 0, -1
+            weights[name] = [(1 + UNIT * random.uniform(-1, 1, shape)).astype(np.float32)]
+            layer.bottom[0] = top
         net.layer.add().CopyFrom(layer)
         if layer.type in EXACT or index in sample.dropped:
             continue
@@ -78,6 +86,14 @@ def shaken(sample: Sample, seed: int, blobs: Blobs) -> Sample:
             else:
                 one.type, one.power_param.scale = "Power", 1 + UNIT * random.choice([-1, 1])
     return replace(sample, net=net, weights=weights, dropped=frozenset(dropped))
+
+
+def _centres(layer: LayerParameter) -> bool:
+    """Whether the layer takes away the mean of what it reads."""
+    p = layer.batch_norm_param
+    return layer.type == "MVN" or (
+        layer.type == "BatchNorm" and p.HasField("use_global_stats") and not p.use_global_stats
+    )
 
 
 def gap(wanted: np.ndarray, found: np.ndarray) -> float:

@@ -187,7 +187,8 @@ class Maker:
         for owner in self.net.layer:
             stored = self.weights.get(owner.name, [])
             if stored and owner.type == layer.type and [array.shape for array in stored] == list(shapes):
-                other = owner.batch_norm_param.use_global_stats != layer.batch_norm_param.use_global_stats
+                # Statistics of the batch are written into the blobs that hold the global ones.
+                other = batch_norm and any("use_global_stats: false" in str(one) for one in (owner, layer))
                 if not self.chance(share * 3) or (other and "shared_statistics" not in self.features):
                     break
                 for index in range(len(shapes)):
