@@ -70,7 +70,7 @@ def _other_steps(m: Maker, before: dict[str, Shape], after: dict[str, Shape]) ->
 
 def _older_inputs(m: Maker) -> None:
     """The first layers, if they are Inputs, as `input` with `input_shape` or `input_dim`."""
-    first = []
+    first: list[Any] = []
     while len(first) < len(m.net.layer) and m.net.layer[len(first)].type == "Input":
         first.append(m.net.layer[len(first)])
     if not first or any(layer.name != layer.top[0] for layer in first):

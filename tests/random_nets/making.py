@@ -67,7 +67,9 @@ class Maker:
         """One of the blobs, later ones more likely. Raises Illegal where none is good."""
         found = [blob for blob in self.blobs if good(blob)]
         need(bool(found), "no blob for it")
-        return self.one(*found) if self.chance(0.4) else self.one(*found[-2:])
+        if not self.chance(0.4):
+            found = found[-2:]
+        return found[self.random.randint(len(found))]
 
     def axis(self, rank: int, low: int = 0) -> int:
         """An axis from `low` on, counted from the front or the end."""

@@ -104,7 +104,9 @@ def normalization(m: Maker) -> None:
     kind = m.one("LRN", "LRN", "MVN")
     if kind == "MVN":
         x = m.pick(lambda blob: len(blob.shape) == 4 or ("mvn_rank" in m.features and 1 <= len(blob.shape) < 4))
-        params = {name: m.chance(0.5) for name in ("across_channels", "normalize_variance") if m.chance(0.6)}
+        params: dict[str, Any] = {
+            name: m.chance(0.5) for name in ("across_channels", "normalize_variance") if m.chance(0.6)
+        }
         if m.chance(0.6):
             params["eps"] = m.one(1e-9, 1e-3, 0.1)
         m.add("MVN", [x], bound=4.0, **({"mvn_param": params} if params else {}))

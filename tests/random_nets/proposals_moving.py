@@ -69,7 +69,8 @@ def concat(m: Maker) -> None:
 def slices(m: Maker) -> None:
     x = m.pick(_ranked)
     axis = m.axis(len(x.shape))
-    n, params = x.shape[axis], {}
+    n = x.shape[axis]
+    params: dict[str, Any] = {}
     count = m.some(1, min(3, n))
     if axis != 1 or m.chance(0.5):
         params["slice_dim" if axis >= 0 and m.chance(0.2) else "axis"] = axis

@@ -28,12 +28,12 @@ def shrink(sample: Sample, fails: Fails, blobs: Mapping[str, np.ndarray], most: 
             for other in move(small, blobs):
                 if left <= 0:
                     break
-                other = _legal(other)
-                if other is None:
+                legal = _legal(other)
+                if legal is None:
                     continue
                 left -= 1
-                if fails(other):
-                    small, again = other, True
+                if fails(legal):
+                    small, again = legal, True
                     break
             if again:
                 break
