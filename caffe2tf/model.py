@@ -210,10 +210,10 @@ class Build:
         return self.ops.convert_to_tensor(_to_last(self.values[bottom]))
 
     def _all_given(self, node):
-        """The bottoms' tensors. Where the layer has weights its constants join the graph: what a stock layer makes of a
-        plain tensor it makes at once, before it has its weights."""
+        """The bottoms' tensors. Constants among others join the graph: Keras's layers take no plain tensor beside a symbolic
+        one, and what they make of one they make at once, before they have their weights."""
         given = [self._given(bottom) for bottom in node.bottoms]
-        if node.row.blobs() and any(bottom not in self.tensors for bottom in node.bottoms):
+        if any(bottom not in self.tensors for bottom in node.bottoms):
             some = next(self.tensors[bottom] for bottom in node.bottoms if bottom in self.tensors)
             zero = self.ops.zeros_like(self.ops.reshape(some, (-1,))[(slice(0, 1),)])
             for index, bottom in enumerate(node.bottoms):

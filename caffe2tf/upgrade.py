@@ -77,7 +77,7 @@ def _meets(rule, state):
 
 
 def _filter_phase(net, state, notes):
-    state = NetState(phase=TEST, level=state.level, stage=state.stage)
+    state = NetState(phase=TEST, level=0, stage=state.stage)  # Caffe's own tools set the level, whatever the text says
     kept, dropped = [], []
     for layer in net.layer:
         if layer.include and layer.exclude:
@@ -95,6 +95,9 @@ def _filter_phase(net, state, notes):
     )
     keep = {id(layer) for layer in kept + rescued}
     _keep(net, [layer for layer in net.layer if id(layer) in keep])
+    for layer in net.layer:  # the rules have done their work: what is written out holds for every phase and stage
+        layer.ClearField("include")
+        layer.ClearField("exclude")
 
 
 def _remove_splits(net):
@@ -194,7 +197,12 @@ def _drop_unused(net, data_layers, blobs, notes):
         elif index in learned or not all(by <= dropped for by in used):
             continue
         dropped.add(index)
-        notes.append(f"layer '{layer.name}' ({layer.type}) has no part in inference: dropped")
+    for index in sorted(dropped):
+        # A blob that stays has the value that was written to it last, be it for Silence alone.
+        if set(net.layer[index].top) & set(net.layer[index].bottom) and dropped.isdisjoint(sources[index]):
+            dropped.remove(index)
+    for index in sorted(dropped, reverse=True):
+        notes.append(f"layer '{net.layer[index].name}' ({net.layer[index].type}) has no part in inference: dropped")
     _keep(net, [layer for index, layer in enumerate(net.layer) if index not in dropped])
 
 

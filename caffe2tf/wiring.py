@@ -43,9 +43,9 @@ class _Memory:
     def __init__(self):
         self._cells = {}  # blob -> the set of blobs in its memory
 
-    def make(self, top, bottom=None):
-        """A blob of its own, or in the memory of `bottom`."""
-        cell = self._cells[bottom] if bottom is not None else set()
+    def make(self, top, other=None):
+        """A blob of its own, or in the memory of `other`."""
+        cell = self._cells[other] if other is not None else set()
         cell.add(top)
         self._cells[top] = cell
 
@@ -99,12 +99,13 @@ def wire(param, blobs):
             if blob in version:
                 if any(math.prod(a) != math.prod(b) for a, b in zip(out, shapes[bottoms[index]], strict=True)):
                     raise NetError(f"{where}: changes the size of '{blob}' in place; give it a top of its own")
-                rows[0].check_in_place()
+                if not rows[0].works_in_place:
+                    rows[0].fail(f"cannot change '{blob}' in place; give it a top of its own")
                 beside = memory.beside(blob)
                 rows[0].aliased = tuple(i for i, b in enumerate(proto.bottom) if b == blob or b in beside)
                 echoes += ((index, other) for other in beside)
             else:
-                memory.make(blob, proto.bottom[0] if rows[0].shares_memory() else None)
+                memory.make(blob, rows[0].shares_memory().get(index))
             version[blob] = version.get(blob, -1) + 1
             tops.append((blob, version[blob]))
             shapes[tops[-1]] = out

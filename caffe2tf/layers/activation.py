@@ -11,6 +11,8 @@ from caffe2tf.layout import is_spatial, to_keras
 class _Pointwise(Layer, type=""):
     """Any shape, unchanged."""
 
+    works_in_place = True
+
     def receptive(self, fields):
         return self.widest(fields)
 
@@ -90,10 +92,9 @@ class BNLL(_Pointwise, type="BNLL"):
 
 
 class AbsVal(_Pointwise, type="AbsVal"):
-    """|x|."""
+    """|x| (absval_layer.cpp)."""
 
-    def check_in_place(self):
-        self.no_in_place()
+    works_in_place = False
 
     def build(self, ctx, x):
         return ctx.ops.absolute(x)
@@ -138,7 +139,8 @@ class Power(_Pointwise, type="Power", param="power_param", fields="power scale s
             return ctx.ops.full_like(
                 x, float(np.power(np.float32(self.p.shift), self.p.power)) if self.p.power else 1.0
             )
-        y = x * self.p.scale + self.p.shift
+        y = x if self.p.scale == 1 else x * self.p.scale
+        y = y + self.p.shift if self.p.shift else y  # 0 added to -0 would make it 0
         if self.p.power == 2:
             return y * y  # exact for negative values too
         return y if self.p.power == 1 else ctx.ops.power(y, self.p.power)
@@ -178,6 +180,8 @@ class Softmax(Layer, type="Softmax", param="softmax_param", fields="axis"):
     Said in four operations: TensorFlow's own softmax gives 0 beside a NaN where Caffe gives NaN, and takes five axes at
     most.
     """
+
+    works_in_place = True
 
     def tops(self):
         self.axis(self.p.axis)

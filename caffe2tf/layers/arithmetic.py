@@ -16,6 +16,8 @@ class Eltwise(Layer, type="Eltwise", param="eltwise_param", fields="operation co
     to -FLT_MAX before it compares it. MAX takes the first of two values where it is larger, else the second, so that a NaN counts only there.
     """
 
+    works_in_place = True
+
     def tops(self):
         self.need_equal()
         count = len(self.p.coeff)
@@ -34,7 +36,7 @@ class Eltwise(Layer, type="Eltwise", param="eltwise_param", fields="operation co
     def build(self, ctx, *xs):
         operation = EltwiseParameter.EltwiseOp.Name(self.p.operation)
         coeff = list(self.p.coeff) if operation == "SUM" and self.p.coeff else [1.0] * len(xs)
-        plain = all(c == 1 for c in coeff) and not self.aliased and self.bottoms[0] and all(map(ctx.is_symbolic, xs))
+        plain = all(c == 1 for c in coeff) and not self.aliased and self.bottoms[0]
         if plain and operation != "MAX":
             layer = {"PROD": ctx.layers.Multiply, "SUM": ctx.layers.Add}[operation]
             return layer(name=ctx.name)(list(xs))

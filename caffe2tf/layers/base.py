@@ -77,6 +77,9 @@ class Layer:
     types, param, fields = (), None, frozenset()
     bottom_count = top_count = (1, 1)
     rank = None
+    works_in_place = (
+        False  # whether its top may be its bottom: elsewhere Caffe refuses that, or overwrites what it reads
+    )
     aliased = ()  # the bottoms, by index, in the memory of a top: the wiring says so of a layer in place
 
     def __init_subclass__(cls, type, param=None, fields="", bottoms=1, tops=1, rank=None):
@@ -139,12 +142,8 @@ class Layer:
         return False
 
     def shares_memory(self):
-        """Whether its tops lie in the memory of its first bottom, as Caffe keeps them: a layer that changes one in place
-        then changes all."""
-        return False
-
-    def check_in_place(self):
-        """Raises NetError where its top may not be its bottom."""
+        """{index of a top: the blob in whose memory Caffe keeps it}: a layer that changes one in place changes both."""
+        return {}
 
     def value_bottoms(self):
         """The indices of the bottoms whose values it reads; of the others, their shape alone."""
@@ -160,9 +159,6 @@ class Layer:
     def in_training(self):
         """Whether the layer's own `phase` says TRAIN, which Caffe follows in a network for inference too (net.cpp)."""
         return self.proto.HasField("phase") and self.proto.phase == TRAIN
-
-    def no_in_place(self):
-        self.fail("cannot change its bottom in place; give it a top of its own")
 
     def fail(self, why):
         raise NetError(f"layer '{self.name}' ({self.type}): {why}")

@@ -94,6 +94,8 @@ def picks_first(inputs: int, kernel: Sequence[int], stride: Sequence[int]) -> bo
 
 
 class Convolving(Windowed, type=""):
+    works_in_place = True
+
     def __init__(self, proto, bottoms):
         super().__init__(proto, bottoms)
         self.outputs, self.group = self.p.num_output, self.p.group

@@ -111,10 +111,14 @@ class DetectionOutput(
         return [(1, 1, self.bottoms[0][0] * self.kept, 7)]
 
     def caffe_top(self, rows):
-        """The detections of all images in Caffe's shape from the Keras top (N, kept, 7); one row of -1 where none is."""
-        rows = rows.reshape(-1, 7)
-        found = rows[rows[:, 0] >= 0]
-        return found[None, None] if len(found) else np.full((1, 1, 1, 7), _GONE, np.float32)
+        """The detections of all images in Caffe's shape from the Keras top (N, kept, 7); where none is at all, one row of -1
+        behind the number of each image."""
+        found = rows.reshape(-1, 7)
+        found = found[found[:, 0] >= 0]
+        if not len(found):
+            found = np.full((len(rows), 7), _GONE, np.float32)
+            found[:, 0] = np.arange(len(rows))
+        return found[None, None]
 
     def _decode(self, ops, offsets, prior, variance):
         p = self.p

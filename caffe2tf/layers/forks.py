@@ -121,5 +121,7 @@ class Upsample(
         places = ops.reshape(self.to_caffe_order(ctx, mask[0]), (-1,))
         places = ops.cast(places, "int32") + planes.astype(np.int32)
         values = ops.reshape(self.to_caffe_order(ctx, x), (-1,))
-        y = ops.scatter(ops.expand_dims(places, -1), values, (n * c * oh * ow,))
+        # Of several values for one place the last stays (SegNet's upsample_layer.cpp).
+        last = ops.segment_max(ops.arange(len(planes), dtype="int32"), places, num_segments=n * c * oh * ow)
+        y = ops.where(last >= 0, ops.take(values, ops.maximum(last, 0), axis=0), 0.0)
         return self.to_keras_order(ctx, ops.reshape(y, (n, c, oh, ow)))

@@ -11,8 +11,12 @@ class LRN(Layer, type="LRN", param="lrn_param", fields="local_size alpha beta k 
     """x / (k + alpha / n * sum x^2) ^ beta over n = local_size channels (lrn_layer.cpp). In place, the factor that x is
     multiplied by has overwritten x before: the top is the factor squared.
 
+    On TensorFlow what is not finite reaches all channels of its place, not the window alone.
+
     WITHIN_CHANNEL: x / (1 + alpha / n^2 * sum x^2) ^ beta over an n x n window; k has no part in it.
     """
+
+    works_in_place = True
 
     def __init__(self, proto, bottoms):
         super().__init__(proto, bottoms)
@@ -81,6 +85,8 @@ class BatchNorm(Layer, type="BatchNorm", param="batch_norm_param", fields="use_g
     Blobs: mean (C), variance (C), and a factor (1) that both are divided by, 0 giving 0 (batch_norm_layer.cpp).
     """
 
+    works_in_place = True
+
     def __init__(self, proto, bottoms):
         super().__init__(proto, bottoms)
         if len(bottoms[0]) < 2:
@@ -142,6 +148,8 @@ class BN(Layer, type="BN", param="bn_param", fields="eps bn_mode", rank=4):
     gamma and beta alone.
     """
 
+    works_in_place = True
+
     def _merged(self):
         return self.p.bn_mode == BNParameter.INFERENCE
 
@@ -176,6 +184,8 @@ class MVN(Layer, type="MVN", param="mvn_param", fields="normalize_variance acros
     Where a bottom has no axes but those two, each value is its own mean. The top has four axes always.
     """
 
+    works_in_place = True
+
     def __init__(self, proto, bottoms):
         super().__init__(proto, bottoms)
         if len(bottoms[0]) > 4:
@@ -204,6 +214,8 @@ class Normalize(Layer, type="Normalize", param="norm_param", fields="across_spat
     Blob: gamma (C), or () where the channels share it (normalize_layer.cpp of SSD).
     """
 
+    works_in_place = True
+
     def blobs(self):
         shape = () if self.p.channel_shared else (self.bottoms[0][1],)
         return [Weight("gamma", shape, filler="scale_filler", start=1.0)]
@@ -222,6 +234,8 @@ class Normalize(Layer, type="Normalize", param="norm_param", fields="across_spat
 
 class _Broadcast(Layer, type=""):
     """A factor or a summand that covers some axes of the first bottom: learned, or the second bottom (scale_layer.cpp)."""
+
+    works_in_place = True
 
     def _span(self):
         """The axes of the first bottom that are covered."""

@@ -10,7 +10,6 @@ from caffe2tf.caffe_pb2 import PoolingParameter, SPPParameter
 from caffe2tf.layers.base import Layer
 
 _LOWEST = float(np.finfo(np.float32).min)  # Caffe's -FLT_MAX: what MAX gives for a window that lies outside altogether
-_TINY = float(np.finfo(np.float32).tiny)  # FLT_MIN
 
 
 @dataclass(frozen=True)
@@ -96,12 +95,14 @@ def first_largest(ctx: Any, x: Any) -> Any:
 
 
 def stochastic_pool(ctx, x, windows, name):
-    """What STOCHASTIC computes at test time, sum x^2 / sum x (pooling_layer.cu, StoPoolForwardTest)."""
+    """What STOCHASTIC computes at test time, sum x^2 / sum x where that is above 0, else 0 (pooling_layer.cu,
+    StoPoolForwardTest)."""
     kernel, stride = tuple(w.kernel for w in windows), tuple(w.stride for w in windows)
     size, extents = kernel[0] * kernel[1], x.shape[1:3]
     pool = ctx.layers.AveragePooling2D(kernel, stride, "valid", data_format="channels_last", name=name)
     x = _pad(ctx, x, windows, 0.0)
-    y = pool(x * x) * size / (pool(x) * size + _TINY)
+    total = pool(x) * size
+    y = ctx.ops.where(total > 0, pool(x * x) * size / ctx.ops.where(total > 0, total, 1.0), 0.0)
     return _trim(y, extents, windows)
 
 
@@ -121,6 +122,8 @@ class Pooling(
     A second top of MAX is the mask: the place of each maximum in its (H, W) plane, counted row by row, -1 for a window
     that lies outside altogether. There MAX gives -FLT_MAX and AVE 0, or NaN where it starts just at the end.
     """
+
+    works_in_place = True
 
     def __init__(self, proto, bottoms):
         super().__init__(proto, bottoms)
@@ -230,6 +233,8 @@ class SPP(Layer, type="SPP", param="spp_param", fields="pyramid_height pool", ra
                     )
                 windows.append(Window(kernel, kernel, pad))
             padded = any(window.pad for window in windows)
+            if padded and self.method == "STOCHASTIC":
+                self.fail(f"STOCHASTIC pooling of the extents {bottoms[0][2:]} would need a pad; Caffe takes none")
             self.levels.append([replace(window, padded=padded) for window in windows])
         if not self.levels:
             self.fail("pyramid_height must be at least 1")

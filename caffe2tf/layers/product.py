@@ -17,6 +17,8 @@ class InnerProduct(
     with it the bottom, before it reads: the bias is left.
     """
 
+    works_in_place = True
+
     def __init__(self, proto, bottoms):
         super().__init__(proto, bottoms)
         self.first = self.axis(self.p.axis)

@@ -70,6 +70,10 @@ class LSTM(
 
     states = ("h", "c")
 
+    def shares_memory(self):
+        # The output joins the hidden states of all steps, and Concat of one is that one (lstm_layer.cpp).
+        return {1: self.proto.top[0]} if self.steps == 1 and len(self.proto.top) > 1 else {}
+
     def _matrix(self, name, inputs):
         shape, split, merged = (4 * self.size, inputs), (4, self.size, inputs), (inputs, 4 * self.size)
         return Weight(name, shape, split, (2, 0, 1), merged, (0, 1, 3, 2), "weight_filler")

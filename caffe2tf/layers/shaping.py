@@ -11,10 +11,7 @@ class Split(Layer, type="Split", tops=(1, None)):
     """The bottom, once for each top."""
 
     def shares_memory(self):
-        return True
-
-    def check_in_place(self):
-        self.no_in_place()
+        return dict.fromkeys(range(len(self.proto.top)), self.proto.bottom[0])
 
     def receptive(self, fields):
         return self.widest(fields)
@@ -47,7 +44,7 @@ class Concat(Layer, type="Concat", param="concat_param", fields="axis concat_dim
         return [(*first[:axis], sum(b[axis] for b in self.bottoms), *first[axis + 1 :])]
 
     def shares_memory(self):
-        return len(self.bottoms) == 1
+        return {0: self.proto.bottom[0]} if len(self.bottoms) == 1 else {}
 
     def receptive(self, fields):
         return self.widest(fields) if self._axis() == 1 else None
@@ -62,8 +59,6 @@ class Concat(Layer, type="Concat", param="concat_param", fields="axis concat_dim
         if len(xs) == 1:
             return ctx.ops.copy(xs[0])
         axis = to_keras(self._axis(), len(xs[0].shape))
-        if not all(map(ctx.is_symbolic, xs)):  # Keras's layers take no constants
-            return ctx.ops.concatenate(list(xs), axis=axis)
         return ctx.layers.Concatenate(axis=axis, name=ctx.name)(list(xs))
 
 
@@ -92,7 +87,7 @@ class Slice(Layer, type="Slice", param="slice_param", fields="axis slice_dim sli
         return [(*shape[:axis], b - a, *shape[axis + 1 :]) for a, b in itertools.pairwise(edges)]
 
     def shares_memory(self):
-        return len(self.proto.top) == 1
+        return {0: self.proto.bottom[0]} if len(self.proto.top) == 1 else {}
 
     def receptive(self, fields):
         return self.widest(fields) if self._axis() == 1 else None
@@ -166,10 +161,7 @@ class Flatten(Layer, type="Flatten", param="flatten_param", fields="axis end_axi
         return [(*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :])]
 
     def shares_memory(self):
-        return True
-
-    def check_in_place(self):
-        self.no_in_place()
+        return dict.fromkeys(range(len(self.proto.top)), self.proto.bottom[0])
 
     def fixes_batch(self):
         return self._span()[0] == 0 and self._span()[1] != 0
@@ -211,10 +203,7 @@ class Reshape(Layer, type="Reshape", param="reshape_param", fields="shape axis n
         return [tuple(top)]
 
     def shares_memory(self):
-        return True
-
-    def check_in_place(self):
-        self.no_in_place()
+        return dict.fromkeys(range(len(self.proto.top)), self.proto.bottom[0])
 
     def fixes_batch(self):
         (first, last), dims = self._span(), list(self.p.shape.dim)
@@ -257,9 +246,6 @@ class BatchReindex(Layer, type="BatchReindex", bottoms=2):
     def fixes_batch(self):
         return True
 
-    def check_in_place(self):
-        self.no_in_place()
-
     def check(self, x, items):
         if items is not None and items.size and not 0 <= items.min() <= items.max() < self.bottoms[0][0]:
             self.fail(
@@ -278,6 +264,8 @@ class Filter(Layer, type="Filter", bottoms=(2, None), tops=(1, None)):
 
     How many there are is known only at run time; `tops` counts as if all were chosen.
     """
+
+    works_in_place = True
 
     def tops(self):
         selector = self.bottoms[-1]

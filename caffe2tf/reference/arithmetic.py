@@ -69,6 +69,10 @@ def argmax(layer: LayerParameter, weights: list[Array], x: Array) -> Array:
     places, values = np.zeros((2, *lists.shape[:-1], p.top_k))
     for index in np.ndindex(lists.shape[:-1]):
         best = sorted(((value, place) for place, value in enumerate(lists[index])), reverse=True)[: p.top_k]
+        if p.top_k == 1:
+            # What is kept gives way unless it is larger, and NaN never is: other than for whole orders where one is there.
+            for pair in enumerate(lists[index]):
+                best = best if pair[0] and best[0][0] > pair[1] else [pair[::-1]]
         values[index], places[index] = zip(*best, strict=True)
     if axis is not None:
         return np.moveaxis(values if p.out_max_val else places, -1, axis)
