@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from caffe2tf import prototxt
+from caffe2tf.arrays import float32
 from caffe2tf.caffe_pb2 import BlobProto, LayerParameter, NetParameter, V0LayerParameter, V1LayerParameter
 from caffe2tf.errors import ParseError
 from caffe2tf.wire import BYTES, FIXED32, FIXED64, Damaged, fields, fields_with_runs
@@ -36,7 +37,7 @@ class Blob:
 
     def array(self):
         """float32 of `shape`: a view of the file where it holds the values in one packed run, else a copy."""
-        parts = [np.asarray(part, np.float32) for part in self.parts]
+        parts = [float32(part, f"a blob of shape {self.shape}") for part in self.parts]
         return (parts[0] if len(parts) == 1 else np.concatenate(parts)).reshape(self.shape)
 
 

@@ -21,7 +21,7 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "caffe2t
 # Each module may import those on lines above its own; modules of one line do not know each other.
 ORDER = """
 errors names
-layout wire caffe_pb2
+arrays layout wire caffe_pb2
 prototxt
 read
 legacy datalayers

@@ -10,10 +10,11 @@ import difflib
 import importlib
 import os
 import pkgutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from caffe2tf import golden
 from caffe2tf import net as nets
+from caffe2tf.arrays import float32
 from caffe2tf.errors import Caffe2TFError, OutputError
 
 FOLDER = "savedmodel"  # chosen by a trailing slash
@@ -105,6 +106,12 @@ def save(net, path, to=None, force=True, progress=None, **options):
         raise OutputError(f"{path}: the network has no weights to write; give its .caffemodel")
     from caffe2tf.formats import _files
 
+    net = replace(
+        net,
+        arrays={
+            layer: tuple(float32(array, f"layer '{layer}'") for array in arrays) for layer, arrays in net.arrays.items()
+        },
+    )
     with _files.replacing(path, force) as temporary:
         return module(name).save(net, temporary, progress=progress, **options)
 
