@@ -9,7 +9,7 @@ from itertools import islice
 
 import numpy as np
 
-from caffe2tf import formats, imaging, preprocess
+from caffe2tf import files, formats, imaging, preprocess
 from caffe2tf import golden as goldens
 from caffe2tf.device import DeviceError
 from caffe2tf.errors import Caffe2TFError, ParseError
@@ -206,6 +206,6 @@ def draw(found, path, force):
     seen = [one for one in found if one.top]
     if not seen:
         return []
-    with formats.replacing(path, force) as temporary:
+    with files.replacing(path, force) as temporary:
         pictures.seen([(imaging.read_image(one.file), one) for one in seen[:_DRAWN]], temporary)
     return [f"{path} shows the first {_DRAWN} of {len(seen)} pictures"] if len(seen) > _DRAWN else []

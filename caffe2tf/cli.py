@@ -157,7 +157,7 @@ def convert(model, prototxt, outs, to, npy_layout, quantize, folding, input_shap
 
     The README's table of formats says what each holds and how it is read.
     """
-    from caffe2tf import formats, terminal
+    from caffe2tf import files, formats, terminal
 
     if not outs:
         stem = os.path.splitext(_name(model))[0]
@@ -167,7 +167,7 @@ def convert(model, prototxt, outs, to, npy_layout, quantize, folding, input_shap
         raise click.UsageError("--npy-layout is of a .npy, and no -o is one")
     if quantize and "tflite" not in kinds:
         raise click.UsageError("--quantize is of a .tflite, and no -o is one")
-    formats.check_targets(outs, force, sources=[path for path in (model, prototxt) if path])
+    formats.check_targets(outs, force, sources=[path for path in (model, prototxt) if path], kinds=kinds)
     net = formats.load(prototxt, model, input_shapes)
     _notes(net.notes, quiet)
     if folding:
@@ -198,7 +198,7 @@ def convert(model, prototxt, outs, to, npy_layout, quantize, folding, input_shap
     terminal.table(["layer", "type", "weight", "shape", ">bytes"], rows)
     for out, kind, difference in zip(outs, kinds, differences, strict=True):
         again = "" if difference is None else f"  read back, largest difference {difference:.3g}"
-        click.echo(f"{out}  {kind}  {terminal.size(formats.size_of(out))}{again}")
+        click.echo(f"{out}  {kind}  {terminal.size(files.size(out))}{again}")
 
 
 @main.command(short_help="Show layers, shapes, parameters and what is not supported.")
@@ -247,8 +247,9 @@ def inspect(files, prototxt, input_shapes, diff, page, as_json, force, quiet, ve
     found = [inspect_file(file, prototxt, input_shapes) for file in files]
     if page:
         from caffe2tf import pages
+        from caffe2tf.files import write_text
 
-        formats.write_text(page, pages.inspection(found), force)
+        write_text(page, pages.inspection(found), force)
     if as_json:
         click.echo(json.dumps({"files": found}, indent=1))
     for net in () if as_json else found:
@@ -347,14 +348,14 @@ def sample(file, force, quiet, verbose):
     Example:
       caffe2tf sample && caffe2tf convert bvlc_alexnet.caffemodel
     """
-    from caffe2tf import formats, terminal
+    from caffe2tf import files, formats, terminal
     from caffe2tf import sample as seeded
 
     formats.check_targets([file], force)
     with terminal.progress(os.path.basename(file), seeded.BYTES, quiet) as step:
         seeded.write(file, force, progress=step)
     if not quiet:
-        click.echo(f"{file}  AlexNet, seed {seeded.SEED}  {terminal.size(formats.size_of(file))}")
+        click.echo(f"{file}  AlexNet, seed {seeded.SEED}  {terminal.size(files.size(file))}")
 
 
 def _model_here(model):
@@ -404,7 +405,7 @@ def verify(model, prototxt, sets, images, device, precision, page, input_shapes,
       caffe2tf verify bvlc_alexnet.caffemodel
       caffe2tf verify net.npz -p deploy.prototxt --golden my_golden/ --report report.html
     """
-    from caffe2tf import formats, terminal
+    from caffe2tf import files, formats, terminal
 
     model = _model_here(model)
     if page:
@@ -417,7 +418,7 @@ def verify(model, prototxt, sets, images, device, precision, page, input_shapes,
 
         found = [run_verify(net, folder, images, device, precision) for folder in sets or (None,)]
     if page:
-        formats.write_text(page, reports.as_html(found), force)
+        files.write_text(page, reports.as_html(found), force)
     if as_json:
         click.echo(json.dumps(reports.as_data(found), indent=1))
     elif not quiet:
@@ -726,9 +727,9 @@ def _target(out, force, sources):
 
 
 def _write(out, data, force, quiet):
-    from caffe2tf import formats, terminal
+    from caffe2tf import files, terminal
 
-    formats.write_bytes(out, data, force)
+    files.write_bytes(out, data, force)
     if not quiet:
         click.echo(f"{out}  {terminal.size(len(data))}")
 

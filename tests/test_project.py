@@ -21,8 +21,8 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "caffe2t
 # Each module may import those on lines above its own; modules of one line do not know each other.
 ORDER = """
 errors names
-arrays layout wire caffe_pb2
-prototxt
+arrays renames layout wire caffe_pb2
+prototxt files
 read
 legacy datalayers
 upgrade

@@ -9,9 +9,11 @@ import tensorflow as tf
 
 from caffe2tf import preprocess
 from caffe2tf.errors import ParseError
-from caffe2tf.formats import Runner, _reload
+from caffe2tf.formats import Runner, _files, _reload
 from caffe2tf.model import to_keras
 from caffe2tf.names import input_names
+
+KIND = _files.SAVED_MODEL
 
 
 def serving(model, net):
