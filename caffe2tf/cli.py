@@ -7,7 +7,8 @@ import sys
 
 import click
 
-from caffe2tf import __version__
+from caffe2tf import __version__, stopping
+from caffe2tf.terminal import echo, plain
 
 # Commands that do not load TensorFlow use no linear algebra: NumPy's worker threads would only cost start-up time.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -18,19 +19,27 @@ class _Group(click.Group):
     def list_commands(self, ctx):
         return list(self.commands)  # as they stand below, in the order of use
 
+    def main(self, *args, **options):
+        with stopping.heeded():
+            return super().main(*args, **options)
+
     def invoke(self, ctx):
-        from caffe2tf import terminal
+        from caffe2tf import mapped, terminal
         from caffe2tf.errors import Caffe2TFError
 
         terminal.any_encoding()
         try:
-            return super().invoke(ctx)
+            with mapped.unchanged():
+                return super().invoke(ctx)
         except Caffe2TFError as error:
-            for line in str(error).splitlines():
-                click.echo(f"caffe2tf: {line}", err=True)
+            for line in str(error).split("\n"):
+                echo(f"caffe2tf: {line}", err=True)
             ctx.exit(1)
+        except KeyboardInterrupt as error:
+            echo("caffe2tf: stopped; nothing half-written is left", err=True)
+            ctx.exit(stopping.exit_code(error))
         except MemoryError:
-            click.echo("caffe2tf: not enough memory", err=True)
+            echo("caffe2tf: not enough memory", err=True)
             ctx.exit(1)
         finally:
             sys.stdout.flush()  # here click still ends silently when nobody reads on
@@ -109,7 +118,7 @@ def _name(path):
 
 def _notes(lines, quiet):
     for line in () if quiet else lines:
-        click.echo(f"note: {line}", err=True)
+        echo(f"note: {line}", err=True)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -198,7 +207,7 @@ def convert(model, prototxt, outs, to, npy_layout, quantize, folding, input_shap
     terminal.table(["layer", "type", "weight", "shape", ">bytes"], rows)
     for out, kind, difference in zip(outs, kinds, differences, strict=True):
         again = "" if difference is None else f"  read back, largest difference {difference:.3g}"
-        click.echo(f"{out}  {kind}  {terminal.size(files.size(out))}{again}")
+        echo(f"{out}  {kind}  {terminal.size(files.size(out))}{again}")
 
 
 @main.command(short_help="Show layers, shapes, parameters and what is not supported.")
@@ -238,7 +247,7 @@ def inspect(files, prototxt, input_shapes, diff, page, as_json, force, quiet, ve
         with terminal.progress("comparing", len(nets[0].nodes), quiet, count=True) as step:
             found = {"files": files, **differences.diff(*nets, step)}
         if as_json:
-            click.echo(json.dumps(found, indent=1))
+            echo(json.dumps(found, indent=1))
         elif not quiet:
             _print_diff(found)
         sys.exit(0 if found["same"] else 1)
@@ -251,7 +260,7 @@ def inspect(files, prototxt, input_shapes, diff, page, as_json, force, quiet, ve
 
         write_text(page, pages.inspection(found), force)
     if as_json:
-        click.echo(json.dumps({"files": found}, indent=1))
+        echo(json.dumps({"files": found}, indent=1))
     for net in () if as_json else found:
         _notes(net["notes"], quiet)
         _print_network(net, verbose)
@@ -288,11 +297,11 @@ def _print_network(net, verbose):
     title = f"{net['file']}: {net['name'] or 'no name'}, {net['encoding']}"
     terminal.table(columns, rows, title, spare=["weights", "share", "type"])
     if net["preprocessing"]:
-        click.echo(f"pictures become input as {net['preprocessing']['words']} ({net['preprocessing']['source']})")
+        echo(f"pictures become input as {net['preprocessing']['words']} ({net['preprocessing']['source']})")
     if net["fixed_batch"]:
-        click.echo(f"batch fixed by {', '.join(net['fixed_batch'])}, which use axis 0")
+        echo(f"batch fixed by {', '.join(net['fixed_batch'])}, which use axis 0")
     for line in net["unsupported"]:
-        click.echo(f"not supported: {line}")
+        echo(f"not supported: {line}")
 
 
 def _print_diff(found):
@@ -330,7 +339,7 @@ def _print_diff(found):
         else [],
         False,
     )
-    click.echo("same network" if found["same"] else "they differ")
+    echo("same network" if found["same"] else "they differ")
 
 
 @main.command(short_help="Write the full-size AlexNet with seeded weights.")
@@ -355,7 +364,7 @@ def sample(file, force, quiet, verbose):
     with terminal.progress(os.path.basename(file), seeded.BYTES, quiet) as step:
         seeded.write(file, force, progress=step)
     if not quiet:
-        click.echo(f"{file}  AlexNet, seed {seeded.SEED}  {terminal.size(files.size(file))}")
+        echo(f"{file}  AlexNet, seed {seeded.SEED}  {terminal.size(files.size(file))}")
 
 
 def _model_here(model):
@@ -420,7 +429,7 @@ def verify(model, prototxt, sets, images, device, precision, page, input_shapes,
     if page:
         files.write_text(page, reports.as_html(found), force)
     if as_json:
-        click.echo(json.dumps(reports.as_data(found), indent=1))
+        echo(json.dumps(reports.as_data(found), indent=1))
     elif not quiet:
         for one in found:
             _print_report(one, verbose)
@@ -458,9 +467,9 @@ def _print_report(report, verbose):
         both = f"{names[wanted].split(',')[0]} {known:.4f}", f"{names[guess].split(',')[0]} {sure:.4f}"
         rows.append([prediction.image, *both, {None: "-", True: "same", False: "other"}[prediction.same_set], verdict])
     if rows:
-        click.echo()
+        echo()
         terminal.table(["image", "expected", "found", "top-5 set", "verdict"], rows)
-    click.echo(("\n" if rows or report.layers else "") + reports.conclusion(report))
+    echo(("\n" if rows or report.layers else "") + reports.conclusion(report))
 
 
 @main.command(short_help="Say what is in pictures, and how often a model is right.")
@@ -545,7 +554,7 @@ def classify(model, images, prototxt, count, labels, truth, labels_from_names, a
             found.append(seen)
             score.add(seen)
             if as_csv:
-                rows.writerows(classifying.rows(seen, count))
+                rows.writerows([plain(str(cell)) for cell in row] for row in classifying.rows(seen, count))
             elif seen.top and not as_json:
                 verdict = "" if seen.right is None else "  ok" if seen.right else f"  WRONG, is {seen.truth[1]}"
                 terminal.bars(f"{seen.file}{verdict}", [(name, p) for _, name, p in seen.top[:count]])
@@ -557,20 +566,20 @@ def classify(model, images, prototxt, count, labels, truth, labels_from_names, a
     if confusion:
         score.write_confusion(confusion, force)
     if as_json:
-        click.echo(json.dumps(classifying.as_data(found, count, score), indent=1))
+        echo(json.dumps(classifying.as_data(found, count, score), indent=1))
     elif written and as_csv:
-        click.echo(score, err=True)
+        echo(score, err=True)
     elif written:
-        click.echo(f"\n{score}")
+        echo(f"\n{score}")
         if score.few:
-            click.echo()
+            echo()
             terminal.table(*score.confusion_table())
     unread = [seen.error for seen in found if seen.error]
     for line in unread:
-        click.echo(f"caffe2tf: {line}", err=True)
+        echo(f"caffe2tf: {line}", err=True)
     if unread:
         if len(found) > 1:
-            click.echo(f"caffe2tf: {len(unread)} of {len(found)} pictures cannot be read", err=True)
+            echo(f"caffe2tf: {len(unread)} of {len(found)} pictures cannot be read", err=True)
         sys.exit(1)
 
 
@@ -668,12 +677,12 @@ def finetune(ctx, model, prototxt, stages, file, resume, out, device, input_shap
         if resume:
             made = command.recall(out, made)
     if made is None:
-        click.echo(f"{out}: the run is finished, there is nothing to go on with", err=True)
+        echo(f"{out}: the run is finished, there is nothing to go on with", err=True)
         return
 
     def say(line):
         if not quiet:
-            click.echo(line, err=not line.startswith(("epoch", "test accuracy", "validation accuracy")))
+            echo(line, err=not line.startswith(("epoch", "test accuracy", "validation accuracy")))
 
     def bar(what, total):
         return terminal.progress(what, total, quiet, count=True)
@@ -688,8 +697,8 @@ def finetune(ctx, model, prototxt, stages, file, resume, out, device, input_shap
             run.train(out, place, force, resume)
     except (training.Stopped, KeyboardInterrupt) as stopped:
         told = str(stopped) or "stopped"
-        click.echo(f"caffe2tf: {told}; go on with: caffe2tf finetune --resume --out {out}", err=True)
-        sys.exit(130)
+        echo(f"caffe2tf: {told}; go on with: caffe2tf finetune --resume --out {out}", err=True)
+        sys.exit(stopping.exit_code(stopped))
 
 
 @main.group()
@@ -731,7 +740,7 @@ def _write(out, data, force, quiet):
 
     files.write_bytes(out, data, force)
     if not quiet:
-        click.echo(f"{out}  {terminal.size(len(data))}")
+        echo(f"{out}  {terminal.size(len(data))}")
 
 
 @visualize.command("filters")
@@ -880,10 +889,10 @@ def download(name, folder, listing, quiet):
             raise click.UsageError("name what to fetch, or --list")
         for known, entries in downloading.catalogue().items():
             for address, digest, _ in entries:
-                click.echo(f"{known}  {address}  {digest}")
+                echo(f"{known}  {address}  {digest}")
         return
     for path in downloading.fetch(name, folder, progress=sys.stderr.isatty() and not quiet):
-        click.echo(path)
+        echo(path)
 
 
 @main.command(short_help="Sample, convert and verify in a temporary folder.")
@@ -899,7 +908,7 @@ def demo(device, verbose):
     from caffe2tf import demonstration, terminal
 
     passed = demonstration.run(
-        click.echo, lambda report: _print_report(report, verbose), lambda: terminal.hushed(verbose), device
+        echo, lambda report: _print_report(report, verbose), lambda: terminal.hushed(verbose), device
     )
     if not passed:
         sys.exit(1)
@@ -919,4 +928,4 @@ def completion(shell):
     from click.shell_completion import get_completion_class
 
     # Of the command as it is installed, however this was started.
-    click.echo(get_completion_class(shell)(main, {}, "caffe2tf", "_CAFFE2TF_COMPLETE").source())
+    echo(get_completion_class(shell)(main, {}, "caffe2tf", "_CAFFE2TF_COMPLETE").source())

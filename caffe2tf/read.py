@@ -13,7 +13,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from caffe2tf import prototxt
+from caffe2tf import mapped, prototxt
 from caffe2tf.arrays import float32
 from caffe2tf.caffe_pb2 import BlobProto, LayerParameter, NetParameter, V0LayerParameter, V1LayerParameter
 from caffe2tf.errors import ParseError
@@ -136,13 +136,24 @@ def is_text(path):
 
 def release(array):
     """Gives the mapped pages behind `array` back to the system; they are read again when touched."""
+    base = _map_of(array)
+    if base is not None and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
+
+
+def check_unchanged(arrays):
+    """Raises ParseError where a file that one of `arrays` is a view of was cut or written to since it was read."""
+    mapped.check([base for base in map(_map_of, arrays) if base is not None])
+
+
+def _map_of(array):
+    """The map that `array` is a view of, or None."""
     base = array
     while isinstance(base, np.ndarray):
         base = base.base
     if isinstance(base, memoryview):
         base = base.obj
-    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        base.madvise(mmap.MADV_DONTNEED)
+    return base if isinstance(base, mmap.mmap) else None
 
 
 # ------------------------------------------------------------------------------------------------ what a file is
@@ -155,7 +166,7 @@ def _open(path):
     try:
         with open(path, "rb") as file:
             try:
-                return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+                return memoryview(mapped.opened(path, file.fileno()))
             except (ValueError, OSError):  # empty, or a pipe
                 data = file.read()
     except OSError as error:

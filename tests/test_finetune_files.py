@@ -74,6 +74,8 @@ def test_results_of_two_runs_never_stand_side_by_side(tmp_path):
     for step in range(60):
         folder = tmp_path / str(step)
         results.open_folder(folder)
+        (folder / "checkpoint").mkdir()
+        (folder / "checkpoint" / checkpoint.MARKER).touch()
         results.place(stage(folder, "old"), folder)
         (folder / "mine.txt").write_text("mine")
         stage(folder, "new")

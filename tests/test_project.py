@@ -20,8 +20,8 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "caffe2t
 
 # Each module may import those on lines above its own; modules of one line do not know each other.
 ORDER = """
-errors names
-arrays renames layout wire caffe_pb2
+errors names stopping terminal
+arrays renames mapped layout wire caffe_pb2
 prototxt files
 read
 legacy datalayers
@@ -35,7 +35,7 @@ preprocess fillers
 golden comparison folding
 model device
 formats verification
-sample inspection terminal report download graph
+sample inspection report download graph
 demonstration pictures differences drawings pages
 truth
 classify

@@ -12,7 +12,7 @@ import os
 import pkgutil
 from dataclasses import dataclass, field, replace
 
-from caffe2tf import files, golden
+from caffe2tf import files, golden, read
 from caffe2tf import net as nets
 from caffe2tf.arrays import float32
 from caffe2tf.errors import Caffe2TFError, OutputError
@@ -124,7 +124,9 @@ def save(net, path, to=None, force=True, progress=None, **options):
     if kind.parts:
         options["taken"] = files.shards(path)
     with files.replacing(path, force, kind) as temporary:
-        return module(name).save(net, temporary, progress=progress, **options)
+        difference = module(name).save(net, temporary, progress=progress, **options)
+        read.check_unchanged([array for arrays in net.arrays.values() for array in arrays])
+        return difference
 
 
 def check_targets(paths, force, sources=(), kinds=()):
