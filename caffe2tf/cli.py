@@ -492,12 +492,15 @@ def _print_report(report, verbose):
 @click.option(
     "--confusion", callback=_suffix(".png", ".csv"), metavar="FILE.png|.csv", help="Write the confusion matrix."
 )
+@click.option(
+    "--trust", is_flag=True, help="Run a SavedModel that caffe2tf did not write: it can read and write files."
+)
 @_device
 @_input_shape
 @_force
 @_quiet
 @_verbose
-def classify(model, images, prototxt, count, labels, truth, labels_from_names, as_csv, as_json, plot, confusion, device, input_shapes, force, quiet, verbose):  # fmt: skip
+def classify(model, images, prototxt, count, labels, truth, labels_from_names, as_csv, as_json, plot, confusion, trust, device, input_shapes, force, quiet, verbose):  # fmt: skip
     """Say what is in pictures: the most probable classes with names and probabilities.
 
     MODEL is a .caffemodel, weights that caffe2tf wrote, a .keras or .tflite file, a SavedModel folder or the folder of
@@ -539,7 +542,7 @@ def classify(model, images, prototxt, count, labels, truth, labels_from_names, a
 
             stack.enter_context(devices.running(device))
             many = len(paths) > classifying.MANY
-            classifier = classifying.load(model, prototxt, labels, input_shapes, many, device)
+            classifier = classifying.load(model, prototxt, labels, input_shapes, many, device, trust)
         numbers = truths.numbers(written, classifier.names, classifier.ids) if written else None
         score, found = truths.Score(classifier.names), []
         _notes([f"pictures become input as {classifier.preprocessing} ({classifier.source})"], quiet)

@@ -6,15 +6,14 @@ values stay views of the mapped file, so that reading costs neither time nor mem
 
 import mmap
 import os
-import string
 from dataclasses import dataclass, field
 
 import numpy as np
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from caffe2tf import mapped, prototxt
-from caffe2tf.arrays import float32
+from caffe2tf import mapped, messages, prototxt
+from caffe2tf.arrays import MAX_AXES, float32
 from caffe2tf.caffe_pb2 import BlobProto, LayerParameter, NetParameter, V0LayerParameter, V1LayerParameter
 from caffe2tf.errors import ParseError
 from caffe2tf.wire import BYTES, FIXED32, FIXED64, Damaged, fields, fields_with_runs
@@ -58,14 +57,15 @@ class Source:
 def read_prototxt(path):
     """A network text as a Source without blobs. Unknown fields become warnings that name field and line."""
     data = bytes(_open(path))
-    text = data.decode("utf-8", "replace")
-    if "\0" in text or text.count("�") > len(text) // 20:
+    text = data.decode("utf-8", "surrogateescape")
+    if not _is_text(data):
         raise ParseError(
             f"{path}: is binary, expected a network text (.prototxt); a .caffemodel goes first: MODEL -p TEXT"
         )
     _refuse_foreign(path, data)
     net = NetParameter()
     warnings = prototxt.parse(text.removeprefix("\ufeff"), net, str(path))
+    messages.check_axes(net, path)
     if not net.layer and not net.layers:
         solver = "base_lr" in text or "lr_policy" in text
         raise ParseError(
@@ -84,12 +84,13 @@ def read_caffemodel(path):
     buffer = _open(path)
     head = bytes(buffer[:4096])
     _refuse_foreign(path, head)
-    net, blobs, unknown = NetParameter(), {}, {}
+    net, blobs, unknown, encodings = NetParameter(), {}, {}, set()
     rest = bytearray()
     try:
         for number, wire, start, end, begin in fields(buffer, 0, len(buffer)):
             if number in (2, 100) and wire == BYTES:
                 layer, found = _layer(buffer, start, end, V1LayerParameter if number == 2 else LayerParameter)
+                messages.decode_names(layer, encodings)
                 (net.layers if number == 2 else net.layer).append(layer)
                 name = layer.layer.name if number == 2 and layer.HasField("layer") else layer.name
                 if found:
@@ -99,6 +100,8 @@ def read_caffemodel(path):
             else:
                 rest += buffer[begin:end]
         net.MergeFromString(bytes(rest))
+        messages.decode_names(net, encodings)
+        messages.check_axes(net, path)
     except (DecodeError, Damaged) as error:
         why = str(error)
         if _is_text(head):
@@ -111,7 +114,7 @@ def read_caffemodel(path):
     warnings = tuple(
         f"{path}: unknown field {number} of {len(names)} layers skipped (first: '{names[0]}')"
         for number, names in sorted(unknown.items())
-    )
+    ) + tuple(f"{path}: names that are not UTF-8 are read as {name}" for name in sorted(encodings - {"utf-8"}))
     return Source(net, blobs, _generation(net), warnings, str(path))
 
 
@@ -195,8 +198,11 @@ def _refuse_foreign(path, head):
 
 
 def _is_text(head):
-    printable = set(string.printable.encode())
-    return all(byte in printable for byte in head)
+    """Whether bytes are text in an encoding that has ASCII in it (UTF-8, Latin-1, GBK): without control characters."""
+    return not head.translate(None, _WRITTEN)
+
+
+_WRITTEN = bytes({*range(32, 256), *b"\t\n\v\f\r\x1a"} - {127})
 
 
 def _generation(net):
@@ -253,6 +259,8 @@ def _blob(buffer, start, end):
         shape = (message.num, message.channels, message.height, message.width)
     else:
         shape = tuple(message.shape.dim)
+    if len(shape) > MAX_AXES:
+        raise Damaged(f"damaged: the blob at byte {start} has {len(shape)} axes; Caffe takes {MAX_AXES} at most")
     parts = tuple(doubles or floats)
     count = sum(part.size for part in parts)
     wanted = 1
@@ -260,6 +268,10 @@ def _blob(buffer, start, end):
         if not 0 <= extent <= _MAX_EXTENT:
             raise Damaged(f"damaged: the blob at byte {start} has the extent {extent} in its shape {shape}")
         wanted *= extent
+    if wanted > _MAX_EXTENT:
+        raise Damaged(
+            f"damaged: the blob at byte {start} has shape {shape}, more values than Caffe takes ({_MAX_EXTENT})"
+        )
     if wanted != count:
         raise Damaged(f"damaged: the blob at byte {start} has shape {shape}, {wanted} values, but holds {count}")
     return Blob(shape, parts, legacy)

@@ -122,7 +122,9 @@ def numbers(labels, names, ids=()):
         known.setdefault(identity, set()).add(index)
     found = {}
     for label in set(labels):
-        places = known.get(label) or ({int(label)} if label.isdecimal() and int(label) < len(names) else set())
+        places = known.get(label) or (
+            {int(label)} if label.isdecimal() and len(label) <= 18 and int(label) < len(names) else set()
+        )
         if len(places) != 1:
             raise TruthError(_strange(label, places, known, len(names)))
         (found[label],) = places

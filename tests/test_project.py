@@ -22,7 +22,8 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "caffe2t
 ORDER = """
 errors names stopping terminal
 arrays renames mapped layout wire caffe_pb2
-prototxt files
+messages files
+prototxt
 read
 legacy datalayers
 upgrade
