@@ -54,8 +54,8 @@ def opened(file):
     for more than MOST_PIXELS."""
     from PIL import Image
 
-    # Pillow warns where this refuses, and refuses at twice that.
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    # Of what is odd in a file: what cannot be read is said here, and what has too many pixels is refused.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     image = Image.open(file, formats=FORMATS)
     width, height = image.size
     if width * height > MOST_PIXELS:

@@ -1,6 +1,7 @@
 """Results appear whole or not at all, whenever the process dies; what is the user's stays."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -260,3 +261,91 @@ def test_two_processes_that_write_one_name_both_end_well(tmp_path):
         assert [process.wait() for process in started] == [0, 0]
         assert got(path) in ("a", "b")
     assert not [entry for entry in os.listdir(tmp_path) if entry.startswith(".")]
+
+
+# ------------------------------------------------------------------------------------------------ stopped, and cut
+
+# The command line, with a format whose writing stops half-way and asks to be ended.
+HALF_WAY = """
+import os, signal, sys, time
+from caffe2tf import formats
+from caffe2tf.cli import main
+module, number = formats.module("npz"), int(sys.argv.pop())
+def half(net, path, progress=None):
+    with open(path, "wb") as file:
+        file.write(b"half")
+        file.flush()
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+module.save = half
+main(prog_name="caffe2tf")
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopped_is_one_line_and_leaves_nothing(number, code, tmp_path):
+    (tmp_path / "x.npz").write_text("old")
+    command = [
+        sys.executable,
+        "-c",
+        HALF_WAY,
+        *map(str, CONVERT),
+        "-o",
+        str(tmp_path / "x.npz"),
+        "-f",
+        str(int(number)),
+    ]
+    done = subprocess.run(command, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == code
+    assert done.stderr == "caffe2tf: stopped; nothing half-written is left\n"
+    assert os.listdir(tmp_path) == ["x.npz"]
+    assert got(str(tmp_path / "x.npz")) == "old"
+
+
+CUT = """
+import os, sys
+from caffe2tf import formats
+from caffe2tf.cli import main
+path, kind = sys.argv[2], sys.argv[-1].rpartition(".")[2]
+module, change = formats.module(kind), sys.argv.pop(1)
+known = module.save
+def save(net, out, progress=None, **options):
+    if change == "cut":
+        os.truncate(path, 4096)
+    elif change == "touched":
+        os.utime(path, (1, 1))
+    return known(net, out, progress, **options)
+module.save = save
+sys.argv[1:1] = ["convert"]
+main(prog_name="caffe2tf")
+"""
+
+
+@pytest.mark.parametrize("change", ["cut", "touched", "left alone"])
+@pytest.mark.parametrize("kind", ["npy", "npz", "h5", "safetensors", "caffemodel"])
+def test_a_file_that_is_cut_while_it_is_read_is_refused(kind, change, tmp_path):
+    from tests.conftest import inputs, layer, make
+
+    text = inputs(data=(1, 300)) + layer("InnerProduct", "inner_product_param { num_output: 400 }")
+    prototxt, model = make(tmp_path, text, {"x": [(400, 300), (400,)]})
+    out = str(tmp_path / f"out.{kind}")
+    command = [sys.executable, "-c", CUT, change, model, "-p", prototxt, "-q", "-o", out]
+    done = subprocess.run(command, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True)
+    if change == "left alone":
+        assert (done.returncode, done.stderr) == (0, "")
+        return
+    assert done.returncode == 1
+    assert done.stderr == f"caffe2tf: {model}: changed while it was read; run it again when the file is whole\n"
+    assert sorted(os.listdir(tmp_path)) == ["net.caffemodel", "net.prototxt"]
+
+
+def test_another_bus_error_ends_the_process_as_ever(tmp_path):
+    """Of a map that is not ours: the handler steps back."""
+    code = (
+        "import mmap, os, sys\nfrom caffe2tf import mapped\n"
+        "open('ours', 'wb').write(bytes(9000)); open('theirs', 'wb').write(bytes(9000))\n"
+        "file = open('ours', 'rb'); ours = mapped.opened('ours', file.fileno())\n"
+        "other = open('theirs', 'r+b'); theirs = mmap.mmap(other.fileno(), 0); os.truncate('theirs', 0)\nprint(theirs[8000])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, cwd=tmp_path, capture_output=True)
+    assert done.returncode == -signal.SIGBUS
