@@ -167,6 +167,8 @@ def replacing(path: str | os.PathLike, force: bool, kind: Kind = FILE) -> Iterat
                     _place(folder, name, part, aside, force, kind)
             except FileExistsError:
                 raise OutputError(f"{path}: exists already; -f/--force replaces it") from None
+            finally:
+                _restore(folder, name, aside)  # while no other run is between its own two steps
         renames.flush_folder(folder)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {renames.reason(error)}") from None
@@ -180,7 +182,6 @@ def replacing(path: str | os.PathLike, force: bool, kind: Kind = FILE) -> Iterat
             _active.difference_update((f"{mark}part{number}", aside))
         for entry in _starting(folder, part):
             renames.remove(os.path.join(folder, entry))
-        _restore(folder, name, aside)
 
 
 def _place(folder: str, name: str, part: str, aside: str, force: bool, kind: Kind) -> None:
