@@ -48,6 +48,8 @@ def float32(array: object, where: str) -> np.ndarray:
 
 def plain_dtype(text: str) -> np.dtype:
     """The dtype of plain numbers that `text` ("<f4", "u1") says. Raises ParseError for any other."""
+    if text.endswith("O"):
+        raise ParseError("Object arrays can hold anything; takes plain numbers")
     if not _PLAIN.fullmatch(text):
         raise ParseError(f"holds values of type '{text[:40]}'; takes plain numbers")
     try:
@@ -121,7 +123,7 @@ def read_npz(path: str | os.PathLike) -> Iterator[tuple[str, np.ndarray]]:
                     try:
                         yield key, read_npy(file, member.file_size)
                     except ParseError as error:
-                        raise ParseError(f"'{key}' {error}") from None
+                        raise ParseError(f"{error} ('{key}')") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, OverflowError) as error:
         raise ParseError(_reason(error)) from None
 
