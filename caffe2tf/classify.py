@@ -9,7 +9,7 @@ from itertools import islice
 
 import numpy as np
 
-from caffe2tf import formats, imaging, preprocess
+from caffe2tf import files, formats, imaging, preprocess
 from caffe2tf import golden as goldens
 from caffe2tf.device import DeviceError
 from caffe2tf.errors import Caffe2TFError, ParseError
@@ -95,12 +95,13 @@ class Classifier:
                 yield replace(seen, top=tuple((c, self.names[c], p) for c, p in best(next(rows), count)))
 
 
-def load(model, prototxt=None, labels=None, input_shape=None, many=False, device="auto"):
+def load(model, prototxt=None, labels=None, input_shape=None, many=False, device="auto", trust=False):
     """A Classifier of a .caffemodel, weights (.npy, .npz, .h5, .safetensors), a .keras or .tflite file, a SavedModel
     folder or a folder of finetune's results.
 
     `labels`: a file with one class name per line, ImageNet's where there are 1000 outputs. `many`: more than MANY
-    pictures are to come. `device` is only checked: the caller runs it there. Raises Caffe2TFError.
+    pictures are to come. `device` is only checked: the caller runs it there. `trust`: whether a SavedModel is run that caffe2tf
+    did not write. Raises Caffe2TFError.
     """
     names = _labels(labels) if labels else None
     settings = os.path.join(model, "settings.json")
@@ -117,7 +118,7 @@ def load(model, prototxt=None, labels=None, input_shape=None, many=False, device
     if kind in formats.names() and formats.runnable(kind):
         if prototxt:
             raise Caffe2TFError(f"{model}: holds the whole network; -p/--prototxt has no part in it")
-        runner = formats.module(kind).runner(model, many)
+        runner = formats.module(kind).runner(model, many, **({"trust": trust} if kind == formats.FOLDER else {}))
         if how is None:
             how, source = _habit(runner, input_shape)
     else:
@@ -206,6 +207,6 @@ def draw(found, path, force):
     seen = [one for one in found if one.top]
     if not seen:
         return []
-    with formats.replacing(path, force) as temporary:
+    with files.replacing(path, force) as temporary:
         pictures.seen([(imaging.read_image(one.file), one) for one in seen[:_DRAWN]], temporary)
     return [f"{path} shows the first {_DRAWN} of {len(seen)} pictures"] if len(seen) > _DRAWN else []

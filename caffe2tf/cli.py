@@ -7,7 +7,8 @@ import sys
 
 import click
 
-from caffe2tf import __version__
+from caffe2tf import __version__, stopping
+from caffe2tf.terminal import echo, plain
 
 # Commands that do not load TensorFlow use no linear algebra: NumPy's worker threads would only cost start-up time.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -18,19 +19,27 @@ class _Group(click.Group):
     def list_commands(self, ctx):
         return list(self.commands)  # as they stand below, in the order of use
 
+    def main(self, *args, **options):
+        with stopping.heeded():
+            return super().main(*args, **options)
+
     def invoke(self, ctx):
-        from caffe2tf import terminal
+        from caffe2tf import mapped, terminal
         from caffe2tf.errors import Caffe2TFError
 
         terminal.any_encoding()
         try:
-            return super().invoke(ctx)
+            with mapped.unchanged():
+                return super().invoke(ctx)
         except Caffe2TFError as error:
-            for line in str(error).splitlines():
-                click.echo(f"caffe2tf: {line}", err=True)
+            for line in str(error).split("\n"):
+                echo(f"caffe2tf: {line}", err=True)
             ctx.exit(1)
+        except KeyboardInterrupt as error:
+            echo("caffe2tf: stopped; nothing half-written is left", err=True)
+            ctx.exit(stopping.exit_code(error))
         except MemoryError:
-            click.echo("caffe2tf: not enough memory", err=True)
+            echo("caffe2tf: not enough memory", err=True)
             ctx.exit(1)
         finally:
             sys.stdout.flush()  # here click still ends silently when nobody reads on
@@ -109,7 +118,7 @@ def _name(path):
 
 def _notes(lines, quiet):
     for line in () if quiet else lines:
-        click.echo(f"note: {line}", err=True)
+        echo(f"note: {line}", err=True)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -157,7 +166,7 @@ def convert(model, prototxt, outs, to, npy_layout, quantize, folding, input_shap
 
     The README's table of formats says what each holds and how it is read.
     """
-    from caffe2tf import formats, terminal
+    from caffe2tf import files, formats, terminal
 
     if not outs:
         stem = os.path.splitext(_name(model))[0]
@@ -167,7 +176,7 @@ def convert(model, prototxt, outs, to, npy_layout, quantize, folding, input_shap
         raise click.UsageError("--npy-layout is of a .npy, and no -o is one")
     if quantize and "tflite" not in kinds:
         raise click.UsageError("--quantize is of a .tflite, and no -o is one")
-    formats.check_targets(outs, force, sources=[path for path in (model, prototxt) if path])
+    formats.check_targets(outs, force, sources=[path for path in (model, prototxt) if path], kinds=kinds)
     net = formats.load(prototxt, model, input_shapes)
     _notes(net.notes, quiet)
     if folding:
@@ -198,7 +207,7 @@ def convert(model, prototxt, outs, to, npy_layout, quantize, folding, input_shap
     terminal.table(["layer", "type", "weight", "shape", ">bytes"], rows)
     for out, kind, difference in zip(outs, kinds, differences, strict=True):
         again = "" if difference is None else f"  read back, largest difference {difference:.3g}"
-        click.echo(f"{out}  {kind}  {terminal.size(formats.size_of(out))}{again}")
+        echo(f"{out}  {kind}  {terminal.size(files.size(out))}{again}")
 
 
 @main.command(short_help="Show layers, shapes, parameters and what is not supported.")
@@ -238,7 +247,7 @@ def inspect(files, prototxt, input_shapes, diff, page, as_json, force, quiet, ve
         with terminal.progress("comparing", len(nets[0].nodes), quiet, count=True) as step:
             found = {"files": files, **differences.diff(*nets, step)}
         if as_json:
-            click.echo(json.dumps(found, indent=1))
+            echo(json.dumps(found, indent=1))
         elif not quiet:
             _print_diff(found)
         sys.exit(0 if found["same"] else 1)
@@ -247,10 +256,11 @@ def inspect(files, prototxt, input_shapes, diff, page, as_json, force, quiet, ve
     found = [inspect_file(file, prototxt, input_shapes) for file in files]
     if page:
         from caffe2tf import pages
+        from caffe2tf.files import write_text
 
-        formats.write_text(page, pages.inspection(found), force)
+        write_text(page, pages.inspection(found), force)
     if as_json:
-        click.echo(json.dumps({"files": found}, indent=1))
+        echo(json.dumps({"files": found}, indent=1))
     for net in () if as_json else found:
         _notes(net["notes"], quiet)
         _print_network(net, verbose)
@@ -287,11 +297,11 @@ def _print_network(net, verbose):
     title = f"{net['file']}: {net['name'] or 'no name'}, {net['encoding']}"
     terminal.table(columns, rows, title, spare=["weights", "share", "type"])
     if net["preprocessing"]:
-        click.echo(f"pictures become input as {net['preprocessing']['words']} ({net['preprocessing']['source']})")
+        echo(f"pictures become input as {net['preprocessing']['words']} ({net['preprocessing']['source']})")
     if net["fixed_batch"]:
-        click.echo(f"batch fixed by {', '.join(net['fixed_batch'])}, which use axis 0")
+        echo(f"batch fixed by {', '.join(net['fixed_batch'])}, which use axis 0")
     for line in net["unsupported"]:
-        click.echo(f"not supported: {line}")
+        echo(f"not supported: {line}")
 
 
 def _print_diff(found):
@@ -329,7 +339,7 @@ def _print_diff(found):
         else [],
         False,
     )
-    click.echo("same network" if found["same"] else "they differ")
+    echo("same network" if found["same"] else "they differ")
 
 
 @main.command(short_help="Write the full-size AlexNet with seeded weights.")
@@ -347,14 +357,14 @@ def sample(file, force, quiet, verbose):
     Example:
       caffe2tf sample && caffe2tf convert bvlc_alexnet.caffemodel
     """
-    from caffe2tf import formats, terminal
+    from caffe2tf import files, formats, terminal
     from caffe2tf import sample as seeded
 
     formats.check_targets([file], force)
     with terminal.progress(os.path.basename(file), seeded.BYTES, quiet) as step:
         seeded.write(file, force, progress=step)
     if not quiet:
-        click.echo(f"{file}  AlexNet, seed {seeded.SEED}  {terminal.size(formats.size_of(file))}")
+        echo(f"{file}  AlexNet, seed {seeded.SEED}  {terminal.size(files.size(file))}")
 
 
 def _model_here(model):
@@ -404,7 +414,7 @@ def verify(model, prototxt, sets, images, device, precision, page, input_shapes,
       caffe2tf verify bvlc_alexnet.caffemodel
       caffe2tf verify net.npz -p deploy.prototxt --golden my_golden/ --report report.html
     """
-    from caffe2tf import formats, terminal
+    from caffe2tf import files, formats, terminal
 
     model = _model_here(model)
     if page:
@@ -417,9 +427,9 @@ def verify(model, prototxt, sets, images, device, precision, page, input_shapes,
 
         found = [run_verify(net, folder, images, device, precision) for folder in sets or (None,)]
     if page:
-        formats.write_text(page, reports.as_html(found), force)
+        files.write_text(page, reports.as_html(found), force)
     if as_json:
-        click.echo(json.dumps(reports.as_data(found), indent=1))
+        echo(json.dumps(reports.as_data(found), indent=1))
     elif not quiet:
         for one in found:
             _print_report(one, verbose)
@@ -457,9 +467,9 @@ def _print_report(report, verbose):
         both = f"{names[wanted].split(',')[0]} {known:.4f}", f"{names[guess].split(',')[0]} {sure:.4f}"
         rows.append([prediction.image, *both, {None: "-", True: "same", False: "other"}[prediction.same_set], verdict])
     if rows:
-        click.echo()
+        echo()
         terminal.table(["image", "expected", "found", "top-5 set", "verdict"], rows)
-    click.echo(("\n" if rows or report.layers else "") + reports.conclusion(report))
+    echo(("\n" if rows or report.layers else "") + reports.conclusion(report))
 
 
 @main.command(short_help="Say what is in pictures, and how often a model is right.")
@@ -482,12 +492,15 @@ def _print_report(report, verbose):
 @click.option(
     "--confusion", callback=_suffix(".png", ".csv"), metavar="FILE.png|.csv", help="Write the confusion matrix."
 )
+@click.option(
+    "--trust", is_flag=True, help="Run a SavedModel that caffe2tf did not write: it can read and write files."
+)
 @_device
 @_input_shape
 @_force
 @_quiet
 @_verbose
-def classify(model, images, prototxt, count, labels, truth, labels_from_names, as_csv, as_json, plot, confusion, device, input_shapes, force, quiet, verbose):  # fmt: skip
+def classify(model, images, prototxt, count, labels, truth, labels_from_names, as_csv, as_json, plot, confusion, trust, device, input_shapes, force, quiet, verbose):  # fmt: skip
     """Say what is in pictures: the most probable classes with names and probabilities.
 
     MODEL is a .caffemodel, weights that caffe2tf wrote, a .keras or .tflite file, a SavedModel folder or the folder of
@@ -529,7 +542,7 @@ def classify(model, images, prototxt, count, labels, truth, labels_from_names, a
 
             stack.enter_context(devices.running(device))
             many = len(paths) > classifying.MANY
-            classifier = classifying.load(model, prototxt, labels, input_shapes, many, device)
+            classifier = classifying.load(model, prototxt, labels, input_shapes, many, device, trust)
         numbers = truths.numbers(written, classifier.names, classifier.ids) if written else None
         score, found = truths.Score(classifier.names), []
         _notes([f"pictures become input as {classifier.preprocessing} ({classifier.source})"], quiet)
@@ -544,7 +557,7 @@ def classify(model, images, prototxt, count, labels, truth, labels_from_names, a
             found.append(seen)
             score.add(seen)
             if as_csv:
-                rows.writerows(classifying.rows(seen, count))
+                rows.writerows([plain(str(cell)) for cell in row] for row in classifying.rows(seen, count))
             elif seen.top and not as_json:
                 verdict = "" if seen.right is None else "  ok" if seen.right else f"  WRONG, is {seen.truth[1]}"
                 terminal.bars(f"{seen.file}{verdict}", [(name, p) for _, name, p in seen.top[:count]])
@@ -556,20 +569,20 @@ def classify(model, images, prototxt, count, labels, truth, labels_from_names, a
     if confusion:
         score.write_confusion(confusion, force)
     if as_json:
-        click.echo(json.dumps(classifying.as_data(found, count, score), indent=1))
+        echo(json.dumps(classifying.as_data(found, count, score), indent=1))
     elif written and as_csv:
-        click.echo(score, err=True)
+        echo(score, err=True)
     elif written:
-        click.echo(f"\n{score}")
+        echo(f"\n{score}")
         if score.few:
-            click.echo()
+            echo()
             terminal.table(*score.confusion_table())
     unread = [seen.error for seen in found if seen.error]
     for line in unread:
-        click.echo(f"caffe2tf: {line}", err=True)
+        echo(f"caffe2tf: {line}", err=True)
     if unread:
         if len(found) > 1:
-            click.echo(f"caffe2tf: {len(unread)} of {len(found)} pictures cannot be read", err=True)
+            echo(f"caffe2tf: {len(unread)} of {len(found)} pictures cannot be read", err=True)
         sys.exit(1)
 
 
@@ -667,12 +680,12 @@ def finetune(ctx, model, prototxt, stages, file, resume, out, device, input_shap
         if resume:
             made = command.recall(out, made)
     if made is None:
-        click.echo(f"{out}: the run is finished, there is nothing to go on with", err=True)
+        echo(f"{out}: the run is finished, there is nothing to go on with", err=True)
         return
 
     def say(line):
         if not quiet:
-            click.echo(line, err=not line.startswith(("epoch", "test accuracy", "validation accuracy")))
+            echo(line, err=not line.startswith(("epoch", "test accuracy", "validation accuracy")))
 
     def bar(what, total):
         return terminal.progress(what, total, quiet, count=True)
@@ -687,8 +700,8 @@ def finetune(ctx, model, prototxt, stages, file, resume, out, device, input_shap
             run.train(out, place, force, resume)
     except (training.Stopped, KeyboardInterrupt) as stopped:
         told = str(stopped) or "stopped"
-        click.echo(f"caffe2tf: {told}; go on with: caffe2tf finetune --resume --out {out}", err=True)
-        sys.exit(130)
+        echo(f"caffe2tf: {told}; go on with: caffe2tf finetune --resume --out {out}", err=True)
+        sys.exit(stopping.exit_code(stopped))
 
 
 @main.group()
@@ -726,11 +739,11 @@ def _target(out, force, sources):
 
 
 def _write(out, data, force, quiet):
-    from caffe2tf import formats, terminal
+    from caffe2tf import files, terminal
 
-    formats.write_bytes(out, data, force)
+    files.write_bytes(out, data, force)
     if not quiet:
-        click.echo(f"{out}  {terminal.size(len(data))}")
+        echo(f"{out}  {terminal.size(len(data))}")
 
 
 @visualize.command("filters")
@@ -879,10 +892,10 @@ def download(name, folder, listing, quiet):
             raise click.UsageError("name what to fetch, or --list")
         for known, entries in downloading.catalogue().items():
             for address, digest, _ in entries:
-                click.echo(f"{known}  {address}  {digest}")
+                echo(f"{known}  {address}  {digest}")
         return
     for path in downloading.fetch(name, folder, progress=sys.stderr.isatty() and not quiet):
-        click.echo(path)
+        echo(path)
 
 
 @main.command(short_help="Sample, convert and verify in a temporary folder.")
@@ -898,7 +911,7 @@ def demo(device, verbose):
     from caffe2tf import demonstration, terminal
 
     passed = demonstration.run(
-        click.echo, lambda report: _print_report(report, verbose), lambda: terminal.hushed(verbose), device
+        echo, lambda report: _print_report(report, verbose), lambda: terminal.hushed(verbose), device
     )
     if not passed:
         sys.exit(1)
@@ -918,4 +931,4 @@ def completion(shell):
     from click.shell_completion import get_completion_class
 
     # Of the command as it is installed, however this was started.
-    click.echo(get_completion_class(shell)(main, {}, "caffe2tf", "_CAFFE2TF_COMPLETE").source())
+    echo(get_completion_class(shell)(main, {}, "caffe2tf", "_CAFFE2TF_COMPLETE").source())

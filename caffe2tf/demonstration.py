@@ -4,7 +4,7 @@ import os
 import tempfile
 import time
 
-from caffe2tf import formats, golden, sample
+from caffe2tf import files, formats, golden, sample
 
 
 def run(say, show, hushed, device="auto"):
@@ -19,13 +19,13 @@ def run(say, show, hushed, device="auto"):
         model, weights = (os.path.join(folder, name) for name in ("bvlc_alexnet.caffemodel", "bvlc_alexnet.npz"))
         step("writing the full-size AlexNet with seeded weights, encoded as in 2013: V1 layers, a training snapshot")
         sample.write(model)
-        step(f"  {formats.size_of(model) / 1e6:.1f} MB; reading it, without Caffe and without its network text")
+        step(f"  {files.size(model) / 1e6:.1f} MB; reading it, without Caffe and without its network text")
         net = formats.load(None, model)
         parameters = sum(array.size for arrays in net.arrays.values() for array in arrays)
         step(f"  {len(net.nodes)} layers, {parameters:,} parameters; converting to Keras's layout as .npz")
         formats.save(net, weights)
         step(
-            f"  {formats.size_of(weights) / 1e6:.1f} MB; running it in Keras on six images for which Caffe 1.0's own results are known"
+            f"  {files.size(weights) / 1e6:.1f} MB; running it in Keras on six images for which Caffe 1.0's own results are known"
         )
         converted = formats.load(golden.alexnet_text(), weights)
         with hushed():

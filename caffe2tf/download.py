@@ -1,7 +1,9 @@
 """Published models and their golden photographs, fetched once, checked by digest, and kept."""
 
+import contextlib
 import os
 
+from caffe2tf import files
 from caffe2tf import golden as goldens
 from caffe2tf.errors import Caffe2TFError
 
@@ -43,7 +45,6 @@ def fetch(name, folder=".", progress=False, entries=None):
     Raises DownloadError with the address and the digest, so that the file can be brought another way.
     """
     import pooch
-    import requests
 
     if entries is None:
         known = catalogue()
@@ -58,19 +59,32 @@ def fetch(name, folder=".", progress=False, entries=None):
             raise DownloadError(
                 f"{path}: is there already and is not the published file ({digest}); move it away first"
             )
-        try:
-            fetcher = pooch.HTTPDownloader(progressbar=progress, timeout=30)
-            paths.append(pooch.retrieve(address, digest, file, folder, downloader=fetcher))
-        except ValueError:
-            raise DownloadError(
-                f"{address}: what came is not the published file ({digest}); nothing was kept"
-            ) from None
-        except (requests.exceptions.RequestException, OSError) as error:
-            raise DownloadError(
-                f"{address}: cannot be fetched ({_reason(error)}); bring it another way and put it at {path}, "
-                f"its digest is {digest}"
-            ) from None
+        paths.append(path)
+        if os.path.exists(path):
+            continue
+        with contextlib.suppress(OSError):  # what cannot be made is said below
+            os.makedirs(folder, exist_ok=True)
+        with files.replacing(path, False) as temporary:
+            _retrieve(address, digest, temporary, path, progress)
     return paths
+
+
+def _retrieve(address, digest, temporary, path, progress):
+    """Fetches into the file `temporary`, which becomes `path`."""
+    import pooch
+    import requests
+
+    folder, name = os.path.split(temporary)
+    try:
+        fetcher = pooch.HTTPDownloader(progressbar=progress, timeout=30)
+        pooch.retrieve(address, digest, name, folder, downloader=fetcher)
+    except ValueError:
+        raise DownloadError(f"{address}: what came is not the published file ({digest}); nothing was kept") from None
+    except (requests.exceptions.RequestException, OSError) as error:
+        raise DownloadError(
+            f"{address}: cannot be fetched ({_reason(error)}); bring it another way and put it at {path}, "
+            f"its digest is {digest}"
+        ) from None
 
 
 def _reason(error):

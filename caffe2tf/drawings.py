@@ -1,5 +1,6 @@
 """Pictures of networks: the graph, filters as tiles, feature maps as tiles. Each function gives the bytes of a file."""
 
+import functools
 import io
 import itertools
 import math
@@ -9,9 +10,10 @@ from matplotlib import colormaps, rc_context
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.patches import FancyBboxPatch, Patch, PathPatch, Polygon
 from matplotlib.path import Path
-from matplotlib.textpath import TextPath
+from matplotlib.textpath import text_to_path
 
 from caffe2tf.graph import arrange
 
@@ -100,9 +102,11 @@ def graph(title, boxes, kind):
     return _saved(figure, kind, min(_DPI, 60000 / max(width, height)))
 
 
+@functools.cache
 def _wide(line, size):
     """Inches of a line of text, bold, with a little room for another font."""
-    return TextPath((0, 0), line, size=size, prop={"weight": "bold"}).get_extents().width / 72 * 1.04 if line else 0.0
+    bold = FontProperties(weight="bold", size=size)
+    return text_to_path.get_text_width_height_descent(line, bold, False)[0] / 72 * 1.04 if line else 0.0
 
 
 def _edge(axis, box, below, top, high, shift):

@@ -8,11 +8,11 @@ predictions are `expected.json` alone, with photographs found by their digest. N
 import hashlib
 import json
 import os
-import zipfile
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from caffe2tf import arrays as numbers
 from caffe2tf import imaging, preprocess
 from caffe2tf.errors import Caffe2TFError, ParseError
 
@@ -164,10 +164,9 @@ def _json(path):
 
 def _npz(path):
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
-        raise GoldenError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from None
+        arrays = dict(numbers.read_npz(path))
+    except ParseError as error:
+        raise GoldenError(f"{path}: cannot be read: {error}") from None
     version = int(arrays.pop("version", 1))
     if version not in VERSIONS:
         raise GoldenError(f"{path}: version {version}; this caffe2tf reads {', '.join(map(str, VERSIONS))}")

@@ -51,6 +51,11 @@ def boxes(net, describe):
     return [places[id(nodes)] for nodes in found]
 
 
+def count_places(found):
+    """How many places Boxes take in rows, those where an edge passes included."""
+    return len(found) + sum(below.row - box.row - 1 for box in found for below in box.below)
+
+
 def arrange(found, gap):
     """Sets `x` of Boxes whose `width` is known; returns all rows, with a Box of no layers where an edge passes.
 
@@ -63,13 +68,14 @@ def arrange(found, gap):
         for below in list(box.below):
             if below.row > box.row + 1:
                 _pass(box, below, rows, gap)
+    places = {id(box): index for line in rows for index, box in enumerate(line)}
     for sweep in range(_SWEEPS):
         down = sweep % 2 == 0
         for row in rows[1:] if down else reversed(rows[:-1]):
-            places = {id(box): index for line in rows for index, box in enumerate(line)}
             middles = [_middle(box, down, lambda other, at=places: at[id(other)]) for box in row]
             keys = [index if middle is None else middle for index, middle in enumerate(middles)]
             row[:] = [row[index] for index in sorted(range(len(row)), key=keys.__getitem__)]
+            places.update((id(box), index) for index, box in enumerate(row))
     for row in rows:
         _place(row, [0.0] * len(row), gap)
     for sweep in range(_SWEEPS):

@@ -3,12 +3,15 @@
 import io
 import os
 import sys
+import warnings
 
 import numpy as np
 
 from caffe2tf.errors import ParseError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")  # an EPS in any of them would start Ghostscript
+MOST_PIXELS = 89_478_485  # of a picture: what Pillow warns of; 13 bytes a pixel are taken at most while it is decoded
 PIPED_LIMIT = 1 << 28  # bytes on standard input
 
 
@@ -20,13 +23,13 @@ def read_image(path, grey=False, note=lambda line: None):
     """The picture at `path` as OpenCV's imread gives it: uint8 (H, W, 3) BGR or (H, W, 1), turned as its EXIF says.
 
     Of an animated GIF the first frame, and `note` is called with a line that says so; transparency is dropped. Raises
-    ParseError, one line, for a file that is no picture, is truncated or has more pixels than Pillow's limit.
+    ParseError, one line, for a file that is no picture, is truncated or has more than MOST_PIXELS.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     name = getattr(path, "name", path)
     try:
-        with Image.open(io.BytesIO(path.data) if isinstance(path, Piped) else path) as image:
+        with opened(io.BytesIO(path.data) if isinstance(path, Piped) else path) as image:
             # MPO, a telephone's JPEG with a second view or a thumbnail, is no animation.
             if getattr(image, "is_animated", False) and image.format != "MPO":
                 note(f"{name}: has several frames; the first is used")
@@ -41,9 +44,24 @@ def read_image(path, grey=False, note=lambda line: None):
             return _grey(image) if grey else np.asarray(image.convert("RGB"))[:, :, ::-1]
     except UnidentifiedImageError:
         raise ParseError(f"{name}: is not a picture that can be read ({', '.join(SUFFIXES)})") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+    except Exception as error:  # a damaged picture makes Pillow raise whatever its format's code meets first
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise ParseError(f"{name}: cannot be read: {reason.splitlines()[0].lower()}") from None
+
+
+def opened(file):
+    """The picture in `file`, a path or a stream, not decoded yet: of FORMATS alone. Raises what Pillow raises, and ValueError
+    for more than MOST_PIXELS."""
+    from PIL import Image
+
+    # Of what is odd in a file: what cannot be read is said here, and what has too many pixels is refused.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    image = Image.open(file, formats=FORMATS)
+    width, height = image.size
+    if width * height > MOST_PIXELS:
+        image.close()
+        raise ValueError(f"it has {width} x {height} pixels; takes {MOST_PIXELS} at most")
+    return image
 
 
 def _grey(image):

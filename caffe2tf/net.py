@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from google.protobuf import text_format
 
+from caffe2tf.arrays import float32
 from caffe2tf.caffe_pb2 import NetParameter, ParamSpec
 from caffe2tf.errors import NetError, WeightMismatch
 from caffe2tf.fillers import left_alone
@@ -82,15 +83,20 @@ class Net:
     def with_weights(self, weights):
         """This network with other weights, {layer: {name: array in Keras's layout}}; every layer's, and no other.
 
-        Raises WeightMismatch naming layer, shape found, shape wanted.
+        Arrays of any real numbers become native float32. Raises WeightMismatch naming layer, shape found, shape wanted, and
+        ParseError for what is no real number or more than float32 takes.
         """
         rows = {node.row.name: node.row for node in self.nodes if node.row.blobs()}
         if list_missing := [name for name in rows if name not in weights]:
             raise WeightMismatch(f"no weights for layers {', '.join(list_missing)}")
         if extra := [name for name in weights if name not in rows]:
             raise WeightMismatch(f"weights for layers that the network does not have: {', '.join(extra)}")
+        weights = {
+            name: {key: float32(array, f"layer '{name}': {key}") for key, array in weights[name].items()}
+            for name in rows
+        }
         for name, row in rows.items():
-            found = {key: tuple(array.shape) for key, array in weights[name].items()}
+            found = {key: array.shape for key, array in weights[name].items()}
             if found != row.weight_shapes():
                 raise WeightMismatch(
                     f"layer '{name}' ({row.type}): weights {found}, the layer wants {row.weight_shapes()}"

@@ -4,11 +4,13 @@ import functools
 import json
 import os
 import zipfile
+import zlib
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from caffe2tf import imaging
+from caffe2tf.arrays import check_claim, float32, read_npy
 from caffe2tf.errors import ParseError
 from caffe2tf.read import read_mean
 
@@ -174,8 +176,9 @@ def _array(path):
         raise ParseError(f"{path}: no such file")
     if path.endswith(".npy"):
         try:
-            return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False), np.float32)
-        except (OSError, ValueError, EOFError) as error:
+            with open(path, "rb") as file:
+                return float32(read_npy(file, os.path.getsize(path)), "it")
+        except (OSError, ParseError) as error:
             raise ParseError(f"{path}: is no array of numbers ({str(error).splitlines()[0]})") from None
     return read_mean(path)[0]
 
@@ -195,12 +198,15 @@ def noted_in(path):
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                return json.loads(archive.read(FILE)) if FILE in archive.namelist() else {}
+                if FILE not in archive.namelist():
+                    return {}
+                check_claim(archive.getinfo(FILE).file_size, os.path.getsize(path))
+                return json.loads(archive.read(FILE))
         if os.path.basename(path) != FILE or not os.path.exists(path):
             return {}
         with open(path, encoding="utf-8") as file:
             return json.load(file)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, RecursionError, zipfile.BadZipFile, zlib.error, ParseError) as error:
         raise ParseError(f"{path}: its {FILE} cannot be read: {str(error).splitlines()[0]}") from None
 
 

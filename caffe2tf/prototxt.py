@@ -7,6 +7,7 @@ neither, so the format is read here: https://protobuf.dev/reference/protobuf/tex
 import re
 
 from caffe2tf.errors import ParseError
+from caffe2tf.messages import decoded
 
 _TOKEN = re.compile(
     r"""(?P<space>(?:[\s]|\#[^\n]*)+)
@@ -23,7 +24,8 @@ _MAX_DEPTH = 100
 
 
 def parse(text, message, source):
-    """Fills `message` from `text`; returns warnings, one line for each unknown field.
+    """Fills `message` from `text`; returns warnings, one line for each unknown field, and one on strings in another encoding
+    than UTF-8. Bytes that are no UTF-8 are surrogates in `text` (errors="surrogateescape").
 
     `source` names the text in messages (`deploy.prototxt`). Raises ParseError with line number for anything that
     is not valid text format: a wrong value, a field given twice, a brace that is not closed.
@@ -35,13 +37,14 @@ class _Parser:
     def __init__(self, text, source):
         self.text, self.source = text, source
         self.at, self.line = 0, 1
-        self.warnings = []
+        self.warnings, self.encodings = [], set()
         self.kind, self.value = None, None
         self.advance()
 
     def run(self, message):
         self.fields(message, closing=None, depth=0)
-        return self.warnings
+        other = sorted(self.encodings - {"utf-8"})
+        return [*self.warnings, *(f"{self.source}: names that are not UTF-8 are read as {name}" for name in other)]
 
     def fail(self, why):
         raise ParseError(f"{self.source}:{self.line}: {why}")
@@ -139,10 +142,11 @@ class _Parser:
         if self.kind == "string":
             parts = []
             while self.kind == "string":
-                parts.append(_ESCAPE.sub(_unescape, self.value[1:-1].encode()))
+                parts.append(_ESCAPE.sub(_unescape, self.value[1:-1].encode("utf-8", "surrogateescape")))
                 self.advance()
             joined = b"".join(parts)
-            text = joined.decode("utf-8", "replace")
+            text, encoding = decoded(joined)
+            self.encodings.add(encoding)
             if field is not None and field.cpp_type != field.CPPTYPE_STRING:
                 self.fail(f"field '{name}' takes a {_kind(field)}, found the string {text!r}")
             return joined if field is not None and field.type == field.TYPE_BYTES else text

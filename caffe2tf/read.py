@@ -6,14 +6,14 @@ values stay views of the mapped file, so that reading costs neither time nor mem
 
 import mmap
 import os
-import string
 from dataclasses import dataclass, field
 
 import numpy as np
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from caffe2tf import prototxt
+from caffe2tf import mapped, messages, prototxt
+from caffe2tf.arrays import MAX_AXES, float32
 from caffe2tf.caffe_pb2 import TRAIN, BlobProto, LayerParameter, NetParameter, V0LayerParameter, V1LayerParameter
 from caffe2tf.errors import ParseError
 from caffe2tf.wire import BYTES, FIXED32, FIXED64, Damaged, fields, fields_with_runs
@@ -36,7 +36,7 @@ class Blob:
 
     def array(self):
         """float32 of `shape`: a view of the file where it holds the values in one packed run, else a copy."""
-        parts = [np.asarray(part, np.float32) for part in self.parts]
+        parts = [float32(part, f"a blob of shape {self.shape}") for part in self.parts]
         return (parts[0] if len(parts) == 1 else np.concatenate(parts)).reshape(self.shape)
 
 
@@ -58,14 +58,15 @@ class Source:
 def read_prototxt(path):
     """A network text as a Source without blobs. Unknown fields become warnings that name field and line."""
     data = bytes(_open(path))
-    text = data.decode("utf-8", "replace")
-    if "\0" in text or text.count("�") > len(text) // 20:
+    text = data.decode("utf-8", "surrogateescape")
+    if not _is_text(data):
         raise ParseError(
             f"{path}: is binary, expected a network text (.prototxt); a .caffemodel goes first: MODEL -p TEXT"
         )
     _refuse_foreign(path, data)
     net = NetParameter()
     warnings = prototxt.parse(text.removeprefix("\ufeff"), net, str(path))
+    messages.check_axes(net, path)
     if not net.layer and not net.layers:
         solver = "base_lr" in text or "lr_policy" in text
         raise ParseError(
@@ -84,12 +85,13 @@ def read_caffemodel(path):
     buffer = _open(path)
     head = bytes(buffer[:4096])
     _refuse_foreign(path, head)
-    net, blobs, unknown = NetParameter(), {}, {}
+    net, blobs, unknown, encodings = NetParameter(), {}, {}, set()
     rest = bytearray()
     try:
         for number, wire, start, end, begin in fields(buffer, 0, len(buffer)):
             if number in (2, 100) and wire == BYTES:
                 layer, found = _layer(buffer, start, end, V1LayerParameter if number == 2 else LayerParameter)
+                messages.decode_names(layer, encodings)
                 (net.layers if number == 2 else net.layer).append(layer)
                 name = layer.layer.name if number == 2 and layer.HasField("layer") else layer.name
                 if found:
@@ -100,6 +102,8 @@ def read_caffemodel(path):
             else:
                 rest += buffer[begin:end]
         net.MergeFromString(bytes(rest))
+        messages.decode_names(net, encodings)
+        messages.check_axes(net, path)
         _forget_phase(net)
     except (DecodeError, Damaged) as error:
         why = str(error)
@@ -113,7 +117,7 @@ def read_caffemodel(path):
     warnings = tuple(
         f"{path}: unknown field {number} of {len(names)} layers skipped (first: '{names[0]}')"
         for number, names in sorted(unknown.items())
-    )
+    ) + tuple(f"{path}: names that are not UTF-8 are read as {name}" for name in sorted(encodings - {"utf-8"}))
     return Source(net, blobs, _generation(net), warnings, str(path))
 
 
@@ -138,13 +142,24 @@ def is_text(path):
 
 def release(array):
     """Gives the mapped pages behind `array` back to the system; they are read again when touched."""
+    base = _map_of(array)
+    if base is not None and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
+
+
+def check_unchanged(arrays):
+    """Raises ParseError where a file that one of `arrays` is a view of was cut or written to since it was read."""
+    mapped.check([base for base in map(_map_of, arrays) if base is not None])
+
+
+def _map_of(array):
+    """The map that `array` is a view of, or None."""
     base = array
     while isinstance(base, np.ndarray):
         base = base.base
     if isinstance(base, memoryview):
         base = base.obj
-    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        base.madvise(mmap.MADV_DONTNEED)
+    return base if isinstance(base, mmap.mmap) else None
 
 
 # ------------------------------------------------------------------------------------------------ what a file is
@@ -157,7 +172,7 @@ def _open(path):
     try:
         with open(path, "rb") as file:
             try:
-                return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+                return memoryview(mapped.opened(path, file.fileno()))
             except (ValueError, OSError):  # empty, or a pipe
                 data = file.read()
     except OSError as error:
@@ -186,8 +201,11 @@ def _refuse_foreign(path, head):
 
 
 def _is_text(head):
-    printable = set(string.printable.encode())
-    return all(byte in printable for byte in head)
+    """Whether bytes are text in an encoding that has ASCII in it (UTF-8, Latin-1, GBK): without control characters."""
+    return not head.translate(None, _WRITTEN)
+
+
+_WRITTEN = bytes({*range(32, 256), *b"\t\n\v\f\r\x1a"} - {127})
 
 
 def _generation(net):
@@ -252,6 +270,8 @@ def _blob(buffer, start, end):
         shape = (message.num, message.channels, message.height, message.width)
     else:
         shape = tuple(message.shape.dim)
+    if len(shape) > MAX_AXES:
+        raise Damaged(f"damaged: the blob at byte {start} has {len(shape)} axes; Caffe takes {MAX_AXES} at most")
     parts = tuple(doubles or floats)
     count = sum(part.size for part in parts)
     wanted = 1
@@ -259,6 +279,10 @@ def _blob(buffer, start, end):
         if not 0 <= extent <= _MAX_EXTENT:
             raise Damaged(f"damaged: the blob at byte {start} has the extent {extent} in its shape {shape}")
         wanted *= extent
+    if wanted > _MAX_EXTENT:
+        raise Damaged(
+            f"damaged: the blob at byte {start} has shape {shape}, more values than Caffe takes ({_MAX_EXTENT})"
+        )
     if wanted != count:
         raise Damaged(f"damaged: the blob at byte {start} has shape {shape}, {wanted} values, but holds {count}")
     return Blob(shape, parts, legacy)

@@ -6,7 +6,7 @@ import io
 import math
 import platform
 
-from caffe2tf import __version__
+from caffe2tf import __version__, imaging
 from caffe2tf import golden as goldens
 
 _LOWEST, _HIGHEST = -9, 0  # of the log scale of relative errors
@@ -241,9 +241,9 @@ def meters(top):
 
 
 def _thumbnail(path):
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
-    with Image.open(path) as image:
+    with imaging.opened(path) as image:
         small = ImageOps.exif_transpose(image).convert("RGB")
         small.thumbnail((192, 192))
         file = io.BytesIO()

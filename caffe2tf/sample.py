@@ -6,9 +6,8 @@ the training phase with its data and loss layers, so that everything can be trie
 
 import numpy as np
 
-from caffe2tf import golden, wire
+from caffe2tf import files, golden, wire
 from caffe2tf.caffe_pb2 import BlobProto, NetParameter, V1LayerParameter
-from caffe2tf.formats import _files
 from caffe2tf.net import from_files
 
 SEED = 2012
@@ -45,7 +44,7 @@ def write(path, force=True, progress=None):
     """Writes the seeded AlexNet as a V1 snapshot (244 MB)."""
     net = from_files(golden.alexnet_text())
     arrays = ((row.name, blobs) for row, blobs in weights(net))
-    with _files.replacing(path, force) as temporary, open(temporary, "wb") as file:
+    with files.replacing(path, force) as temporary, open(temporary, "wb") as file:
         file.write(NetParameter(name=net.name).SerializeToString())
         name, blobs = next(arrays)
         for layer in _train_layers(net):

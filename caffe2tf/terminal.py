@@ -5,7 +5,10 @@ Rich leaves colours out where NO_COLOR is set, and block characters where the te
 
 import contextlib
 import os
+import re
 import sys
+
+import click
 
 
 def _drawn():
@@ -20,12 +23,28 @@ def any_encoding():
             stream.reconfigure(errors="backslashreplace")
 
 
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def plain(text, keep=""):
+    """`text` with control characters as escapes, those of `keep` aside: a name in a file may hold what moves the cursor,
+    sets a terminal's title or turns the direction of writing."""
+    return _CONTROL.sub(lambda match: match[0] if match[0] in keep else ascii(match[0])[1:-1], text)
+
+
+def echo(text="", err=False):
+    """Prints lines to stdout, or stderr, control characters as escapes."""
+    click.echo(plain(str(text), "\n\t"), err=err)
+
+
 def table(columns, rows, title=None, spare=()):
     """Prints rows of strings to stdout. A column that starts with '>' is aligned right.
 
     A float is a share: a bar on a terminal, a percentage in a pipe. The columns `spare` are left out, one after the other,
     while a terminal is too narrow for all.
     """
+    rows = [[cell if isinstance(cell, float) else plain(cell) for cell in row] for row in rows]
+    title = title and plain(title)
     if _drawn():
         _draw(columns, rows, title, spare)
         return
@@ -74,13 +93,13 @@ def progress(what, total, quiet=False, count=False):
     from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn
 
     amount = [] if total is None else [MofNCompleteColumn() if count else DownloadColumn()]
-    columns = TextColumn("{task.description}"), BarColumn(), *amount
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), *amount
     # A stream of its own, which `hushed` does not silence.
     with (
         os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding, errors="replace") as stream,
         Progress(*columns, console=Console(file=stream, force_terminal=True), transient=True) as bars,
     ):
-        task = bars.add_task(what, total=total)
+        task = bars.add_task(plain(what), total=total)
         yield lambda done: bars.advance(task, done)
 
 
@@ -141,6 +160,7 @@ def size(count):
 
 def bars(title, values):
     """Prints (name, share) pairs below `title`, on a terminal with bars."""
+    title, values = plain(title), [(plain(name), share) for name, share in values]
     print(title)
     if not _drawn():
         for name, share in values:

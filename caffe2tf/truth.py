@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from caffe2tf import formats, imaging
+from caffe2tf import files, imaging
 from caffe2tf.errors import Caffe2TFError
 
 TOP = 5
@@ -122,7 +122,9 @@ def numbers(labels, names, ids=()):
         known.setdefault(identity, set()).add(index)
     found = {}
     for label in set(labels):
-        places = known.get(label) or ({int(label)} if label.isdecimal() and int(label) < len(names) else set())
+        places = known.get(label) or (
+            {int(label)} if label.isdecimal() and len(label) <= 18 and int(label) < len(names) else set()
+        )
         if len(places) != 1:
             raise TruthError(_strange(label, places, known, len(names)))
         (found[label],) = places
@@ -204,9 +206,9 @@ class Score:
             rows = csv.writer(text, lineterminator="\n")
             rows.writerow(["true \\ predicted", *classes])
             rows.writerows([name, *row] for name, row in zip(classes, matrix.tolist(), strict=True))
-            formats.write_text(path, text.getvalue(), force)
+            files.write_text(path, text.getvalue(), force)
             return
         from caffe2tf import pictures
 
-        with formats.replacing(path, force) as temporary:
+        with files.replacing(path, force) as temporary:
             pictures.confusion(matrix, [name.split(", ")[0] for name in classes], temporary)

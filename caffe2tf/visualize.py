@@ -11,6 +11,7 @@ from caffe2tf.errors import Caffe2TFError, NetError
 from caffe2tf.verification import best, probabilities
 
 _MOST = 4000  # pixels of a side of a table of filters: of larger ones, the first rows and columns are drawn
+_PLACES = 10_000  # of layers, and of edges that pass rows: what is drawn in about a minute
 
 
 class VisualizeError(Caffe2TFError):
@@ -40,7 +41,13 @@ def network(net, kind="svg"):
 
     if not net.nodes:
         raise VisualizeError(f"the network '{net.name}' has no layers to draw")
-    return drawings.graph(net.name or "network", graph.boxes(net, describe), kind)
+    boxes = graph.boxes(net, describe)
+    if (count := graph.count_places(boxes)) > _PLACES:
+        raise VisualizeError(
+            f"the network '{net.name}' has {len(net.nodes)} layers whose drawing takes {count} places for layers and edges; "
+            f"takes {_PLACES} at most"
+        )
+    return drawings.graph(net.name or "network", boxes, kind)
 
 
 # ------------------------------------------------------------------------------------------------ filters

@@ -263,7 +263,7 @@ def test_results_work_and_reload_to_the_same_accuracy(here):
     names = {path.name for path in (here / "finetuned").iterdir()}
     assert names == {
         "best.keras", "best_saved_model", "best.h5", "best.npz", "last.npz", "labels.txt", "settings.json", "recipe.toml", "deploy.prototxt",
-        "history.csv", "curves.png", "metrics.csv", "confusion.csv", "confusion.png", "examples.png", "report.html", "tensorboard",
+        "history.csv", "curves.png", "metrics.csv", "confusion.csv", "confusion.png", "examples.png", "report.html", "tensorboard", "caffe2tf.json",
     }  # fmt: skip
     with open("finetuned/history.csv") as file:
         rows = list(csv.DictReader(file))

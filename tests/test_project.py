@@ -20,8 +20,9 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "caffe2t
 
 # Each module may import those on lines above its own; modules of one line do not know each other.
 ORDER = """
-errors names
-layout wire caffe_pb2
+errors names stopping terminal
+arrays renames mapped layout wire caffe_pb2
+messages files
 prototxt
 read
 legacy datalayers
@@ -35,7 +36,7 @@ preprocess fillers
 golden comparison folding reference
 model device
 formats verification
-sample inspection terminal report download graph
+sample inspection report download graph
 demonstration pictures differences drawings pages
 truth
 classify

@@ -1,7 +1,8 @@
 """TensorBoard's log: the graph, scalars, histograms of weights and gradients, pictures."""
 
 import contextlib
-import shutil
+import glob
+import os
 
 import numpy as np
 
@@ -52,9 +53,9 @@ class Board:
 
 @contextlib.contextmanager
 def open(folder, epochs=0):
-    """A Board for the block; from epoch 0 on what an earlier run wrote goes."""
-    if folder and not epochs:
-        shutil.rmtree(folder, ignore_errors=True)
+    """A Board for the block; from epoch 0 on the logs that an earlier run wrote go."""
+    for path in glob.glob(os.path.join(glob.escape(folder), "events.out.tfevents.*")) if folder and not epochs else ():
+        os.remove(path)
     board = Board(folder, epochs)
     try:
         yield board

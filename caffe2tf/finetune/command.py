@@ -7,9 +7,21 @@ import time
 from dataclasses import asdict, replace
 
 from caffe2tf import device as devices
-from caffe2tf import formats, preprocess
+from caffe2tf import files, preprocess
 from caffe2tf import net as nets
-from caffe2tf.finetune import batches, board, data, inputs, placement, plan, recipe, results, trainer, training
+from caffe2tf.finetune import (
+    batches,
+    board,
+    checkpoint,
+    data,
+    inputs,
+    placement,
+    plan,
+    recipe,
+    results,
+    trainer,
+    training,
+)
 from caffe2tf.finetune.checkpoint import Checkpoint
 from caffe2tf.finetune.settings import RecipeError
 from caffe2tf.read import is_text
@@ -23,7 +35,7 @@ def recall(out, typed):
     Raises RecipeError."""
     if typed and placement.worker():
         return typed  # the chief alone knows where the run stands, and tells
-    unfinished = os.path.join(out, "checkpoint", recipe.FILE)
+    unfinished = os.path.join(out, checkpoint.FOLDER, recipe.FILE)
     path = unfinished if os.path.exists(unfinished) else os.path.join(out, recipe.FILE)
     if not os.path.exists(path):
         raise RecipeError(f"{out}: holds no {recipe.FILE}, so there is nothing to resume; leave --resume out to start")
@@ -147,10 +159,13 @@ class Run:
         note = json.loads(placed.spread_text(json.dumps(kept[1] if kept else None)))
         place = training.Place(**note["place"]) if note else None
         history = note["history"] if note else []
+        if place:
+            keep.need([f"stage-{number}" for number in range(1, place.stage)])
+            keep.need({f"best-{row['stage']}" for row in history if row["stage"] == place.stage})
         if resume:
             self.say(f"goes on in stage {place.stage}, epoch {place.epoch + 1}" if place else "goes on from the start")
         net, best, last, failed = self.net, None, None, None
-        log = os.path.join(out, "tensorboard") if placed.chief else None
+        log = os.path.join(out, results.BOARD) if placed.chief else None
         with board.open(log, len(history)) as watch:
             for number, stage in enumerate(self.recipe.stages, 1):
                 work = self._plan(net, stage)
@@ -235,12 +250,12 @@ class Run:
     # -------------------------------------------------------------- results
 
     def _write(self, out, best, last, history, placed, seconds):
-        row = training.best_of(history)
+        row, staged = training.best_of(history), results.staging(out)
         settings = asdict(self.recipe) | {"best_stage": row["stage"], "best_epoch": row["epoch"], "head": self.head}
         settings |= {"device": placed.name, "seconds": round(seconds, 1), "preprocessing": asdict(self.how)}
-        results.models(out, *(replace(net, preprocessing=self.how) for net in (best, last)), self.classes, settings)
-        formats.write_text(os.path.join(out, recipe.FILE), recipe.text(self.recipe, out), force=True)
-        results.history(out, history)
+        results.models(staged, *(replace(net, preprocessing=self.how) for net in (best, last)), self.classes, settings)
+        files.write_text(os.path.join(staged, recipe.FILE), recipe.text(self.recipe, out), force=True)
+        results.history(staged, history)
         images, labels = self.pictures[2] or self.pictures[1]
         judged = "test" if self.pictures[2] else "validation"
         with self.bar(f"the {judged} set", len(images)) as step:
@@ -249,9 +264,10 @@ class Run:
                 output = trainer.outputs(scores.top, scores.logits, self.cache[1][1])
             else:
                 output = trainer.features(scores.net, [scores.logits], images, self.how, step)[0]
-        found = results.evaluation(out, images, labels, probabilities(output.reshape(len(output), -1)), self.classes)
+        found = results.evaluation(staged, images, labels, probabilities(output.reshape(len(output), -1)), self.classes)
         title = f"{best.name or 'network'} on {len(self.classes)} classes, {judged} set"
-        results.page(out, title, recipe.text(self.recipe, out), history, found, row)
+        results.page(staged, title, recipe.text(self.recipe, out), history, found, row)
+        results.place(staged, out)
         where = f"epoch {row['epoch']}" + (f" of stage {row['stage']}" if len(self.recipe.stages) > 1 else "")
         self.say(f"{judged} accuracy {found['accuracy']:.4f} with the weights of {where}; results in {out}")
         return found["accuracy"]

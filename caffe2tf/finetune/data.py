@@ -1,5 +1,6 @@
 """People's pictures as they lie: list files, folders per class, names that carry the class, TFRecords."""
 
+import itertools
 import os
 import re
 import tempfile
@@ -88,19 +89,20 @@ def _labelled(path, pairs, classes, numbered):
     if not pairs:
         raise DataError(f"{path}: holds no pictures")
     names = [label for _, label in pairs]
-    numbers = numbered and all(re.fullmatch(r"-?[0-9]+", name) for name in names)
+    numbers = numbered and all(re.fullmatch(r"-?[0-9]{1,18}", name) for name in names)
     if classes is None:
         if numbers:
             found = sorted({int(name) for name in names})
-            if found != list(range(found[-1] + 1)):
-                lacking = sorted(set(range(max(0, found[-1]) + 1)) - set(found))[:5]
+            if found[0] != 0 or found[-1] != len(found) - 1:
+                there = set(found)  # the labels may claim any number of classes
+                lacking = list(itertools.islice((n for n in range(max(0, found[-1]) + 1) if n not in there), 5))
                 raise DataError(
                     f"{path}: labels go from {found[0]} to {found[-1]}, but lack {lacking}; they must be 0, 1, 2, ..."
                 )
             classes = tuple(map(str, found))
         else:
             classes = tuple(
-                sorted(set(names), key=lambda name: (not name.isdecimal(), name.isdecimal() and int(name), name))
+                sorted(set(names), key=lambda name: (not _is_number(name), _is_number(name) and int(name), name))
             )
     places = {name: index for index, name in enumerate(classes)}
     strange = sorted(set(names) - set(places))
@@ -112,6 +114,11 @@ def _labelled(path, pairs, classes, numbered):
         raise DataError(f"{path}: all pictures are of one class, '{classes[0]}'; takes at least two")
     labels = [places.get(name, int(name) if numbers else None) for name in names]
     return Pictures(tuple(source for source, _ in pairs), np.array(labels, np.int32), classes)
+
+
+def _is_number(name):
+    """Whether a name is a number that Python reads: it refuses those of thousands of digits."""
+    return name.isdecimal() and len(name) <= 18
 
 
 def split(pictures, fractions, seed):

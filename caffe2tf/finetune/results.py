@@ -4,30 +4,107 @@ import csv
 import io
 import json
 import os
+import shutil
 
 import numpy as np
 from sklearn import metrics
 
-from caffe2tf import formats, pages, pictures
+from caffe2tf import files, formats, pages, pictures, renames
 from caffe2tf.errors import OutputError
+from caffe2tf.finetune import checkpoint
 
 COLUMNS = ("stage", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lr")
+MARKER = checkpoint.MARKER  # {"written_by": "caffe2tf finetune", "entries": [...]}: what in a results folder is ours
+BOARD = "tensorboard"
+_LEFT = (
+    *("best.keras", "best_saved_model", "best.h5", "best.npz", "last.npz", "labels.txt", "deploy.prototxt"),
+    *("recipe.toml", "history.csv", "curves.png", "metrics.csv", "confusion.csv", "confusion.png", "examples.png"),
+    *("report.html", "settings.json"),
+)
 
 
 def check_folder(path, force, resume=False):
-    """Raises OutputError where `path` cannot be the results folder: a file, or in use without `force` or `resume`."""
-    if os.path.exists(path) and not os.path.isdir(path):
+    """Raises OutputError where `path` cannot be the results folder: a file, in use without `force` or `resume`, or with
+    something in it that has the name of a result and that no run of finetune wrote."""
+    if os.path.lexists(path) and not os.path.isdir(path):
         raise OutputError(f"{path}: is a file; --out names a folder")
-    if os.path.isdir(path) and os.listdir(path) and not (force or resume):
+    if not os.path.isdir(path) or not os.listdir(path):
+        return
+    if not (force or resume):
         raise OutputError(f"{path}: is in use; name another folder with --out, or -f/--force to write into it")
+    _check_entries(path)
+
+
+def _check_entries(path):
+    """Raises OutputError for what has the name of a result in the folder `path` and is not ours."""
+    ours = entries(path)
+    if checkpoint.ours(path):
+        ours.add(checkpoint.FOLDER)
+    for name in (*_LEFT, BOARD, checkpoint.FOLDER):
+        whole = os.path.join(path, name)
+        if os.path.lexists(whole) and (name not in ours or os.path.islink(whole)):
+            raise OutputError(
+                f"{whole}: no run of finetune wrote it (by {MARKER}); move it away, or name another folder with --out"
+            )
+        if name in _LEFT:
+            files.check(whole, True, formats.result(formats.FOLDER) if name == "best_saved_model" else files.FILE)
+
+
+def entries(path):
+    """What in the folder `path` runs of finetune wrote, as its marker says; nothing where there is none. Raises OutputError
+    for a marker that is damaged."""
+    try:
+        with open(os.path.join(path, MARKER), encoding="utf-8") as file:
+            data = json.load(file)
+        return {name for name in data["entries"] if name in (*_LEFT, BOARD)}
+    except FileNotFoundError:
+        return set()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OutputError(f"{os.path.join(path, MARKER)}: cannot be read ({error}); name another folder") from None
+
+
+def _note(path, names):
+    text = json.dumps({"written_by": "caffe2tf finetune", "entries": sorted(names)}, indent=1)
+    files.write_text(os.path.join(path, MARKER), text + "\n", force=True)
 
 
 def open_folder(path):
-    """Makes the results folder. Raises OutputError where that cannot be."""
+    """Makes the results folder, and notes in it that its log will be ours. Raises OutputError."""
     try:
         os.makedirs(path, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{path}: cannot be made: {error.strerror.lower()}") from None
+    if BOARD not in entries(path):
+        _note(path, entries(path) | {BOARD})
+
+
+def staging(path):
+    """An empty folder in `path` where results are written first: until all are there, those of an earlier run stay."""
+    made = os.path.join(path, checkpoint.FOLDER, checkpoint.RESULTS)
+    shutil.rmtree(made, ignore_errors=True)
+    os.makedirs(made)
+    return made
+
+
+def place(staged, path):
+    """Moves whole results from the folder `staged` into `path`, in place of those of an earlier run.
+
+    All of the old go before the first of the new comes, so that a run that is killed leaves one or the other, never new
+    weights beside old labels, and `settings.json`, by which the folder is known as a model, is the last; --resume writes
+    them again. Raises OutputError where something that is not ours came to be there meanwhile.
+    """
+    _check_entries(path)
+    new = sorted(os.listdir(staged), key=lambda name: name == "settings.json")
+    ours = entries(path) | set(new)
+    _note(path, ours)
+    for name in reversed(_LEFT):
+        if name in ours:
+            renames.remove(os.path.join(path, name))
+    renames.flush_folder(path)
+    for name in new:
+        os.replace(os.path.join(staged, name), os.path.join(path, name))
+    renames.flush_folder(path)
+    _note(path, {*new, BOARD})
 
 
 def _table(folder, name, rows):
@@ -98,4 +175,4 @@ def page(folder, title, recipe, rows, found, best):
 
 
 def _text(folder, name, text):
-    formats.write_text(os.path.join(folder, name), text, force=True)
+    files.write_text(os.path.join(folder, name), text, force=True)

@@ -17,7 +17,17 @@ class NotFinite(TrainingError):
 
 
 class Stopped(Caffe2TFError):
-    """The user stopped it; what is there was saved."""
+    """The user stopped it, by the signal `number`; what is there was saved."""
+
+    def __init__(self, told, number=signal.SIGINT):
+        super().__init__(told)
+        self.number = number
+
+
+class _Asked(threading.Event):
+    """Whether somebody asked to stop, and by which signal."""
+
+    number = signal.SIGINT
 
 
 @dataclass
@@ -36,7 +46,7 @@ def train(trainer, sets, key, keep, place, history, report=lambda row: None, ste
     to `history`. `keep`, a Checkpoint, holds the weights with the best validation accuracy as `best-N`, N the stage.
 
     `key`: the numbers of seed and stage; `report` gets each row; `steps(epoch, count)` makes a progress context. Where the
-    run stands is kept after every epoch. Raises NotFinite, and Stopped after Ctrl-C.
+    run stands is kept after every epoch. Raises NotFinite, and Stopped after Ctrl-C or SIGTERM.
     """
     training, validation = sets
     stage, placement = trainer.stage, trainer.placement
@@ -64,7 +74,8 @@ def train(trainer, sets, key, keep, place, history, report=lambda row: None, ste
                     if _all_asked(placement, asked):
                         save()
                         raise Stopped(
-                            f"stopped in stage {place.stage}, epoch {place.epoch + 1}, after step {place.step}"
+                            f"stopped in stage {place.stage}, epoch {place.epoch + 1}, after step {place.step}",
+                            asked.number,
                         )
             val_loss, val_accuracy = trainer.evaluate(validation)
             if not np.isfinite(val_loss):
@@ -81,7 +92,7 @@ def train(trainer, sets, key, keep, place, history, report=lambda row: None, ste
             save()
             report(row)
             if place.epoch < stage.epochs and _all_asked(placement, asked):
-                raise Stopped(f"stopped in stage {place.stage}, after epoch {place.epoch}")
+                raise Stopped(f"stopped in stage {place.stage}, after epoch {place.epoch}", asked.number)
 
 
 def _not_finite(trainer, place, rate, loss, largest, examples, batch):
@@ -113,18 +124,22 @@ def _all_asked(placement, asked):
 
 @contextlib.contextmanager
 def _interruptible():
-    """An Event that the first Ctrl-C sets; the second ends the process as ever."""
-    asked = threading.Event()
+    """An Event that the first Ctrl-C or SIGTERM sets; the second ends the process as ever."""
+    asked = _Asked()
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def first(number, frame):
+        asked.number = number
         asked.set()
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before[number])
 
-    before = signal.signal(signal.SIGINT, first)
+    for number in before:
+        signal.signal(number, first)
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

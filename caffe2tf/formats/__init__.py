@@ -10,10 +10,11 @@ import difflib
 import importlib
 import os
 import pkgutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from caffe2tf import golden
+from caffe2tf import files, golden, read
 from caffe2tf import net as nets
+from caffe2tf.arrays import float32
 from caffe2tf.errors import Caffe2TFError, OutputError
 
 FOLDER = "savedmodel"  # chosen by a trailing slash
@@ -56,6 +57,16 @@ def runnable(name):
     return _has(name, "runner")
 
 
+def result(name):
+    """The files.Kind of what the format writes: its KIND, one of those in `_files`, without importing it; else one file."""
+    from caffe2tf.formats import _files
+
+    for node in _tree(name).body:
+        if isinstance(node, ast.Assign) and node.targets[0].id == "KIND":
+            return getattr(_files, node.value.attr)
+    return files.FILE
+
+
 def _has(name, function):
     return any(isinstance(node, ast.FunctionDef) and node.name == function for node in _tree(name).body)
 
@@ -83,11 +94,11 @@ def of(path, to=None):
     suffix = os.path.splitext(path)[1].lstrip(".").lower()
     if suffix in known and suffix != FOLDER:
         return suffix
-    files = [name for name in known if name != FOLDER]
-    near = difflib.get_close_matches(suffix, files, 1)
+    others = [name for name in known if name != FOLDER]
+    near = difflib.get_close_matches(suffix, others, 1)
     hint = f"did you mean .{near[0]}? " if near else ""
     raise OutputError(
-        f"{path}: no format has the suffix '.{suffix}'; {hint}takes one of {', '.join('.' + n for n in files)}, a folder "
+        f"{path}: no format has the suffix '.{suffix}'; {hint}takes one of {', '.join('.' + n for n in others)}, a folder "
         "OUT/ for a SavedModel, or --to"
     )
 
@@ -103,23 +114,31 @@ def save(net, path, to=None, force=True, progress=None, **options):
     name = of(path, to)
     if not net.arrays and any(node.row.blobs() for node in net.nodes):
         raise OutputError(f"{path}: the network has no weights to write; give its .caffemodel")
-    from caffe2tf.formats import _files
+    net = replace(
+        net,
+        arrays={
+            layer: tuple(float32(array, f"layer '{layer}'") for array in arrays) for layer, arrays in net.arrays.items()
+        },
+    )
+    kind = result(name)
+    if kind.parts:
+        options["taken"] = files.shards(path)
+    with files.replacing(path, force, kind) as temporary:
+        difference = module(name).save(net, temporary, progress=progress, **options)
+        read.check_unchanged([array for arrays in net.arrays.values() for array in arrays])
+        return difference
 
-    with _files.replacing(path, force) as temporary:
-        return module(name).save(net, temporary, progress=progress, **options)
 
-
-def check_targets(paths, force, sources=()):
-    """Raises OutputError for a target that would fail at the end of the work, or that is one of the `sources`."""
-    from caffe2tf.formats import _files
-
+def check_targets(paths, force, sources=(), kinds=()):
+    """Raises OutputError for a target that would fail at the end of the work, or that is one of the `sources`; `kinds`: the
+    format of each, where they are formats."""
     whole = [os.path.abspath(path.rstrip("/" + os.sep)) for path in paths]
-    for path, place in zip(paths, whole, strict=True):
+    for path, place, kind in zip(paths, whole, kinds or [None] * len(paths), strict=True):
         if whole.count(place) > 1:
             raise OutputError(f"{path}: is named twice as an output")
         if any(os.path.exists(path) and os.path.samefile(path, source) for source in sources if os.path.exists(source)):
             raise OutputError(f"{path}: is the file that is read")
-        _files.check(path, force)
+        files.check(path, force, result(kind) if kind else files.FILE)
 
 
 def models_in(folder):
@@ -127,32 +146,6 @@ def models_in(folder):
     entries = sorted(os.listdir(folder))
     converted = [e for e in entries if e.endswith((".npy", ".npz", ".h5", ".safetensors"))]
     return converted or [e for e in entries if e.endswith(".caffemodel")]
-
-
-def write_text(path, text, force):
-    """Writes a text file, whole or not at all, with `\n` at the ends of lines on every system."""
-    write_bytes(path, text.encode(), force)
-
-
-def write_bytes(path, data, force):
-    """Writes a file, whole or not at all."""
-    with replacing(path, force) as temporary, open(temporary, "wb") as file:
-        file.write(data)
-
-
-def replacing(path, force):
-    """A context that gives a temporary name of the same suffix: what the block writes there becomes `path`, whole or
-    not at all. Raises OutputError."""
-    from caffe2tf.formats import _files
-
-    return _files.replacing(path, force)
-
-
-def size_of(path):
-    """The bytes of a result: a file, a folder, or the parts of a checkpoint."""
-    from caffe2tf.formats import _files
-
-    return _files.size(path)
 
 
 def load(prototxt=None, model=None, input_shape=None):

@@ -1,12 +1,9 @@
-"""What the formats share: whole files or none, the arrays one after the other, and every format's names."""
+"""What the formats share: what a result consists of, the arrays one after the other, and every format's names."""
 
-import contextlib
-import errno
 import os
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 
-from caffe2tf.errors import OutputError
+from caffe2tf import files, preprocess
 from caffe2tf.layout import THREADS
 from caffe2tf.read import release
 
@@ -27,6 +24,11 @@ TENSORFLOW_NAMES = {
     "output_bias": "output_biases",
     "value": "value",
 }
+PARTS = files.PARTS
+SAVED_MODEL = files.Kind(
+    marker=f"assets.extra/{preprocess.FILE}",
+    files=("saved_model.pb", "fingerprint.pb", "variables/variables.index", "variables/variables.data-*-of-*"),
+)
 KERAS_NAMES = {new: old for old, new in TENSORFLOW_NAMES.items()}
 
 
@@ -67,99 +69,6 @@ def write_places(path, places, progress=None):
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-
-
-def check(path, force):
-    """(folder, name) of a target. Raises OutputError where the folder does not exist or is not writable, or, without
-    `force`, the target exists."""
-    folder, name = _place(path)
-    if not os.path.isdir(folder):
-        raise OutputError(f"{path}: its folder does not exist; make it first")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"{path}: its folder is not writable")
-    if not force and any(_belongs(entry, name) for entry in os.listdir(folder)):
-        raise OutputError(f"{path}: exists already; -f/--force replaces it")
-    return folder, name
-
-
-def _place(path):
-    """(folder, name) of a result, a folder's trailing slash aside."""
-    return os.path.split(os.path.abspath(str(path).rstrip("/" + os.sep)))
-
-
-def size(path):
-    """The bytes of a result: a file, a folder, or the parts of a checkpoint."""
-    folder, name = _place(path)
-    total = 0
-    for entry in os.listdir(folder):
-        if _belongs(entry, name):
-            whole = os.path.join(folder, entry)
-            parts = [os.path.join(top, file) for top, _, files in os.walk(whole) for file in files] or [whole]
-            total += sum(os.path.getsize(part) for part in parts)
-    return total
-
-
-@contextlib.contextmanager
-def replacing(path, force):
-    """Gives a temporary name beside `path` and renames it when the block ends well; otherwise nothing is left.
-
-    A result may be a file, a folder, or several files that start with the name (a checkpoint).
-    """
-    folder, name = check(path, force)
-    part, aside = (f".{name}.{os.getpid()}.{kind}" for kind in ("part", "old."))
-    part += os.path.splitext(name)[1]
-    done = False
-    try:
-        yield os.path.join(folder, part)
-        # What was there steps aside first: a rename onto an existing file makes some file systems write it out at once.
-        # The index of a checkpoint comes last, since without it there is no checkpoint.
-        _rename(folder, [(entry, aside + entry) for entry in os.listdir(folder) if _belongs(entry, name)])
-        made = sorted(_starting(folder, part), key=lambda entry: entry.endswith(".index"))
-        _rename(folder, [(entry, name + entry[len(part) :]) for entry in made])
-        done = True
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {_reason(error)}") from None
-    except Exception as error:
-        # TensorFlow's own errors are no OSError, and importing their class here would load it.
-        if type(error).__module__.startswith("tensorflow."):
-            raise OutputError(f"{path}: cannot be written: {_reason(error)}") from None
-        raise
-    finally:
-        for entry in _starting(folder, part):
-            _remove(os.path.join(folder, entry))
-        if done:
-            for entry in _starting(folder, aside):
-                _remove(os.path.join(folder, entry))
-        else:
-            _rename(folder, [(entry, entry[len(aside) :]) for entry in _starting(folder, aside)])
-
-
-def _starting(folder, start):
-    return [entry for entry in os.listdir(folder) if entry.startswith(start)]
-
-
-def _rename(folder, pairs):
-    for old, new in pairs:
-        os.rename(os.path.join(folder, old), os.path.join(folder, new))
-
-
-def _reason(error):
-    if getattr(error, "errno", None) == errno.ENOSPC or "no space left" in str(error).lower():
-        return "the disk is full"
-    return (getattr(error, "strerror", None) or str(error).splitlines()[0]).lower()
-
-
-def _belongs(entry, name):
-    """Whether `entry` is the result `name`, or a part of the checkpoint of that name."""
-    return entry == name or (entry.startswith(name + ".") and (entry.endswith(".index") or ".data-" in entry))
-
-
-def _remove(path):
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
 
 
 def split_key(key):

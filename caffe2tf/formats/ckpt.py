@@ -11,21 +11,33 @@ import tensorflow as tf
 from caffe2tf.errors import OutputError
 from caffe2tf.formats import _files
 
+KIND = _files.PARTS
 
-def save(net, path, progress=None):
+
+def save(net, path, progress=None, taken=()):
+    """`taken`: counts of shards that the checkpoint must not have, where it can: the names of its files say the count, and a
+    checkpoint whose data files have names of their own is replaced in one step, that of its index."""
     if not net.arrays:
         raise OutputError("the network has no layer with weights, which a checkpoint is made of")
     # One shard per layer, then merged: SaveV2 takes all its tensors at once and would hold the whole network.
-    shards = []
+    count = len(net.arrays)
+    sizes = {"layers": count, "arrays": sum(map(len, net.weight_shapes.values())), "joined": count - 1}
+    plan = next((plan for plan, size in sizes.items() if size and size not in taken), "layers")
+    shards, held = [], {}
     for layer, made in _files.arrays(net, progress):
-        shards.append(f"{path}_{len(shards)}")
-        names = [f"{layer}/{_files.TENSORFLOW_NAMES[name]}" for name in made]
-        tf.raw_ops.SaveV2(
-            prefix=shards[-1],
-            tensor_names=names,
-            shape_and_slices=[""] * len(names),
-            tensors=[_tensor(array) for array in made.values()],
-        )
+        named = {f"{layer}/{_files.TENSORFLOW_NAMES[name]}": array for name, array in made.items()}
+        if plan == "joined" and not shards and not held:
+            held = named  # the first layer goes with the second
+            continue
+        for tensors in [{key: array} for key, array in named.items()] if plan == "arrays" else [held | named]:
+            shards.append(f"{path}_{len(shards)}")
+            tf.raw_ops.SaveV2(
+                prefix=shards[-1],
+                tensor_names=list(tensors),
+                shape_and_slices=[""] * len(tensors),
+                tensors=[_tensor(array) for array in tensors.values()],
+            )
+        held = {}
     tf.raw_ops.MergeV2Checkpoints(checkpoint_prefixes=shards, destination_prefix=path, delete_old_dirs=False)
     for shard in shards:
         for suffix in (".index", ".data-00000-of-00001"):

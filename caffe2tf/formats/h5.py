@@ -3,12 +3,19 @@
 One group per layer under its Keras name (a `/` in Caffe's is `_`), with Caffe's name as an attribute.
 """
 
+import os
+import struct
+
 import h5py
 import numpy as np
 
+from caffe2tf.arrays import float32
 from caffe2tf.errors import ParseError
 from caffe2tf.formats import _files
 from caffe2tf.names import keras_names
+
+_HEAP = b"GCOL\x01\0\0\0"
+_UNFOLDS = 100  # times, that a packed data set may be larger than what the file holds of it
 
 
 def save(net, path, progress=None):
@@ -18,13 +25,14 @@ def save(net, path, progress=None):
     early.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     with h5py.File(path, "w") as file:
         # Keras's legacy layout: names in attributes, datasets below groups of the same names.
-        file.attrs["layer_names"] = [names[layer].encode() for layer in net.arrays]
-        file.attrs["backend"], file.attrs["keras_version"] = b"tensorflow", b"2.0.0"
+        # Texts of a fixed length: HDF5 keeps others in heaps, and one that is damaged makes it search without end.
+        file.attrs["layer_names"] = np.array([names[layer].encode() for layer in net.arrays], "S")
+        file.attrs["backend"], file.attrs["keras_version"] = np.bytes_(b"tensorflow"), np.bytes_(b"2.0.0")
         for layer in net.arrays:
             group = file.create_group(names[layer])
             moved = net.moved(layer)
-            group.attrs["weight_names"] = [f"{names[layer]}/{name}:0".encode() for name in moved]
-            group.attrs["caffe_name"] = layer
+            group.attrs["weight_names"] = np.array([f"{names[layer]}/{name}:0".encode() for name in moved], "S")
+            group.attrs["caffe_name"] = np.bytes_(layer.encode())
             inner = group.create_group(names[layer])
             for name, array in moved.items():
                 space = h5py.h5s.create_simple(array.shape) if array.shape else h5py.h5s.create(h5py.h5s.SCALAR)
@@ -34,15 +42,94 @@ def save(net, path, progress=None):
 
 
 def load(path):
-    weights = {}
+    """Reads what lies in the file itself: links to other places and values kept outside are refused, as is a data set that
+    claims more than the file can hold."""
+    weights, size = {}, os.path.getsize(path) if os.path.isfile(path) else 0
     try:
+        _check_heaps(path, size)
         with h5py.File(path, "r") as file:
-            for key in file.attrs["layer_names"]:
-                group = file[key]
-                layer = weights.setdefault(str(group.attrs["caffe_name"]), {})
-                for name in group.attrs["weight_names"]:
-                    name = name.decode() if isinstance(name, bytes) else name
-                    layer[name.rpartition("/")[2].removesuffix(":0")] = np.asarray(group[name])
-    except (OSError, KeyError, RuntimeError) as error:
-        raise ParseError(f"{path}: is not an .h5 that caffe2tf wrote ({str(error).splitlines()[0]})") from None
+            left = [size]
+            for key in _names(file, "layer_names", size):
+                group = _inside(file, key)
+                (name,) = _names(group, "caffe_name", size)
+                layer = weights.setdefault(name, {})
+                for name in _names(group, "weight_names", size):
+                    values = _values(_inside(group, name), f"'{name}'", left)
+                    layer[name.rpartition("/")[2].removesuffix(":0")] = values
+    except ParseError as error:
+        raise ParseError(f"{path}: {error}") from None
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, OverflowError) as error:
+        why = (str(error) or type(error).__name__).splitlines()[0]
+        raise ParseError(f"{path}: is not an .h5 that caffe2tf wrote ({why})") from None
     return weights
+
+
+def _names(group, attribute, size):
+    """The texts in an attribute. Its claim is seen first: in a damaged file it may be of any size."""
+    kind = group.attrs.get_id(attribute)
+    if kind.get_storage_size() > size or len(kind.shape) > 1 or (kind.shape and kind.shape[0] > size):
+        raise ParseError(f"is damaged: '{attribute}' claims more than the file holds")
+    found = group.attrs[attribute] if kind.shape else [group.attrs[attribute]]
+    return [name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in found]
+
+
+def _check_heaps(path, size):
+    """Raises ParseError for a heap of texts whose parts do not fill it: HDF5 1.14 goes through it without end (section III.E,
+    "Disk Format: Level 1E - Global Heap", of HDF5's file format)."""
+    with open(path, "rb") as file:
+        for start in _heaps(file):
+            file.seek(start + 8)
+            whole = int.from_bytes(file.read(8), "little")
+            at = 16
+            while whole <= size and at + 16 <= whole:
+                file.seek(start + at)
+                index, held = struct.unpack("<H6xQ", file.read(16).ljust(16, b"\xff"))
+                at += held if index == 0 else 16 + -(-held // 8) * 8
+                if held > whole or at > whole or (index == 0 and held < 16):
+                    raise ParseError(f"is damaged: the heap at byte {start} does not hold what it claims")
+            if whole > size:
+                raise ParseError(f"is damaged: the heap at byte {start} claims {whole} bytes")
+
+
+def _heaps(file):
+    """Where heaps begin."""
+    at, before = 0, b""
+    while piece := file.read(8 << 20):
+        data, base = before + piece, at - len(before)
+        place = data.find(_HEAP)
+        found = []
+        while place >= 0:
+            found.append(base + place)
+            place = data.find(_HEAP, place + 1)
+        at += len(piece)
+        before = data[-len(_HEAP) + 1 :]
+        yield from (start for start in found if start % 8 == 0)
+        file.seek(at)
+
+
+def _inside(group, path):
+    """What `path` names in `group`, through links of the file's own alone: a damaged or hostile one leads elsewhere."""
+    for part in path.split("/"):
+        if not isinstance(group, h5py.Group) or not part or part == ".":
+            raise ParseError(f"is damaged: '{path}' is not there")
+        if not isinstance(group.get(part, getlink=True), h5py.HardLink):
+            raise ParseError(f"'{path}' is a link to another place; takes what the file holds itself")
+        group = group[part]
+    return group
+
+
+def _values(found, where, left):
+    """The float32 array of a data set; `left`: [bytes that the file may still unfold to, before `check_claim`'s factor]."""
+    if not isinstance(found, h5py.Dataset) or found.shape is None:
+        raise ParseError(f"{where} is no data set with values")
+    if found.external or found.is_virtual:
+        raise ParseError(f"the values of {where} lie in other files; takes what the file holds itself")
+    if found.dtype.kind not in "fiu":
+        raise ParseError(f"{where} holds values of type {found.dtype}; takes real numbers (floats or integers)")
+    stored = found.id.get_storage_size()
+    if found.nbytes > stored and (found.chunks is None or found.nbytes > _UNFOLDS * stored):
+        raise ParseError(f"{where} claims {found.nbytes} bytes of values and holds {stored}")
+    left[0] -= stored
+    if left[0] < 0:
+        raise ParseError(f"is damaged: its data sets hold more than the file ({where})")
+    return float32(np.asarray(found), where)

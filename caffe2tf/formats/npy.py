@@ -2,17 +2,20 @@
 
 Read it with `numpy.load(path, allow_pickle=True).item()`. A dictionary in a .npy is a pickle: this one is written in
 protocol 3 with the module names that NumPy has had since 1.13, so that every NumPy on Python 3 reads it under any
-`encoding`; it is read back through an unpickler that knows arrays, dictionaries, lists, strings and numbers alone.
+`encoding`; it is read back by `_pickle`, which knows arrays, dictionaries, lists, strings and numbers alone.
 """
 
 import io
+import os
 import pickle
+import re
 import struct
 
 import numpy as np
 
+from caffe2tf.arrays import float32
 from caffe2tf.errors import OutputError, ParseError
-from caffe2tf.formats import _files
+from caffe2tf.formats import _files, _pickle
 
 LAYOUTS = ("dict", "list")
 _MAX_ARRAY = 2**32 - 1  # BINBYTES has a four-byte length
@@ -74,43 +77,16 @@ def _dtype(code, order, flags):
 # ------------------------------------------------------------------------------------------------ reading
 
 
-def _reconstruct(kind, shape, code):
-    """An empty array whatever shape is asked for: the values, and with them the memory, come with its state."""
-    if kind is not np.ndarray:
-        raise pickle.UnpicklingError("an array subclass")
-    return np.ndarray.__new__(np.ndarray, (0,), "b")
-
-
-_KNOWN = {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype}
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module, name):
-        if (module, name) in _KNOWN:
-            return _KNOWN[module, name]
-        if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-            return _reconstruct
-        if (module, name) == ("_codecs", "encode"):  # how Python 2's protocols hold bytes
-            return _encode
-        raise pickle.UnpicklingError(
-            f"it holds {module}.{name}; only arrays, dicts, lists, strings and numbers are read"
-        )
-
-
-def _encode(text, encoding):
-    return text.encode("latin1")
-
-
 def load(path):
     try:
         with open(path, "rb") as file:
             version = np.lib.format.read_magic(file)
-            header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            _, _, dtype = header(file)
-            if not dtype.hasobject:
-                raise ValueError(f"it holds an array of {dtype}, expected a dictionary of layers")
-            data = _Unpickler(file, encoding="latin1").load()
-        return _named(data.item() if isinstance(data, np.ndarray) else data)
+            length = int.from_bytes(file.read(2 if version == (1, 0) else 4), "little")
+            header = file.read(min(length, 1 << 16)).decode("latin-1")
+            if not re.search(r"'descr': '\|?O'", header):
+                raise ParseError("it holds one array, expected a dictionary of layers")
+            data = _pickle.load(file, os.path.getsize(path) - file.tell())
+        return _named(data)
     except ParseError as error:
         raise ParseError(f"{path}: {error}") from None
     except (
@@ -120,23 +96,37 @@ def load(path):
         TypeError,
         AttributeError,
         KeyError,
+        IndexError,
+        OverflowError,
         OSError,
-        io.UnsupportedOperation,
     ) as error:
-        raise ParseError(f"{path}: is not a .npy of weights: {str(error).splitlines()[0]}") from None
+        raise ParseError(f"{path}: is not a .npy of weights: {(str(error) or '?').splitlines()[0]}") from None
 
 
 def _named(data):
-    """{layer: {Keras's name: array}} from any of the flavours; [W, b] are kernel and bias."""
+    """{layer: {Keras's name: float32 array}} from any of the flavours; [W, b] are kernel and bias."""
     if not isinstance(data, dict):
         raise ParseError(f"holds a {type(data).__name__}, expected a dictionary of layers")
     weights = {}
     for layer, item in data.items():
-        layer = layer.decode() if isinstance(layer, bytes) else layer
+        layer = _name(layer)
+        item = _pickle.opened(item)
         if isinstance(item, (list, tuple)):
             item = dict(zip(("kernel", "bias"), item, strict=False)) if len(item) <= 2 else None
-        if not isinstance(item, dict) or not all(isinstance(array, np.ndarray) for array in item.values()):
+        if not isinstance(item, dict):
             raise ParseError(f"layer '{layer}' is neither {{'weights': W, 'biases': b}} nor [W, b]")
-        names = {name.decode() if isinstance(name, bytes) else name: array for name, array in item.items()}
-        weights[layer] = {_files.KERAS_NAMES.get(name, name): array for name, array in names.items()}
+        arrays = {_name(name): _pickle.opened(array) for name, array in item.items()}
+        if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+            raise ParseError(f"layer '{layer}' is neither {{'weights': W, 'biases': b}} nor [W, b]")
+        weights[layer] = {
+            _files.KERAS_NAMES.get(name, name): float32(array, f"layer '{layer}': {name}")
+            for name, array in arrays.items()
+        }
     return weights
+
+
+def _name(name):
+    name = name.decode("utf-8", "replace") if isinstance(name, bytes) else name
+    if not isinstance(name, str):
+        raise ParseError(f"holds a {type(name).__name__} where the name of a layer or an array stands")
+    return name

@@ -7,6 +7,7 @@ import zipfile
 
 import numpy as np
 
+from caffe2tf import arrays
 from caffe2tf.errors import ParseError
 from caffe2tf.formats import _files
 
@@ -22,10 +23,9 @@ def save(net, path, progress=None):
 def load(path):
     weights = {}
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            for key in archive.files:
-                layer, name = _files.split_key(key)
-                weights.setdefault(layer, {})[name] = archive[key]
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise ParseError(f"{path}: is not a .npz of weights ({str(error).splitlines()[0]})") from None
+        for key, array in arrays.read_npz(path):
+            layer, name = _files.split_key(key)
+            weights.setdefault(layer, {})[name] = arrays.float32(array, f"'{key}'")
+    except ParseError as error:
+        raise ParseError(f"{path}: is not a .npz of weights ({error})") from None
     return weights

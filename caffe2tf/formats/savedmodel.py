@@ -4,14 +4,19 @@ Read it with `tf.saved_model.load(path).signatures["serving_default"]`.
 """
 
 import os
+import re
 
 import tensorflow as tf
+from google.protobuf.message import DecodeError
+from tensorflow.core.protobuf import saved_model_pb2
 
-from caffe2tf import preprocess
+from caffe2tf import files, preprocess
 from caffe2tf.errors import ParseError
-from caffe2tf.formats import Runner, _reload
+from caffe2tf.formats import Runner, _files, _reload
 from caffe2tf.model import to_keras
 from caffe2tf.names import input_names
+
+KIND = _files.SAVED_MODEL
 
 
 def serving(model, net):
@@ -46,10 +51,33 @@ def save(net, path, progress=None):
     return _reload.largest_difference(path, _reload.values(expected), [found[name].numpy() for name in expected])
 
 
-def runner(path, many=False):
-    """A Runner of the folder's `serving_default`. Raises ParseError for what is no SavedModel, or no classifier."""
+_ACTING = re.compile(r"File|PyFunc|Dataset|Iterator|Reader|Record|Summary|Print|Debug|Lmdb|Rpc|Socket")
+
+
+def _refuse_strangers(path):
+    """A marker alone can be copied, so what is in the graph is seen too."""
+    words = "a SavedModel can read and write any file when it is loaded or run; --trust runs it nevertheless"
+    if not files.wrote(path, KIND):
+        raise ParseError(f"{path}: was not written by caffe2tf (it holds no {KIND.marker}), and {words}")
+    try:
+        with open(os.path.join(path, "saved_model.pb"), "rb") as file:
+            held = saved_model_pb2.SavedModel.FromString(file.read())
+    except (OSError, DecodeError) as error:
+        raise ParseError(f"{path}: is not a SavedModel that can be read ({error})") from None
+    for graph in (meta.graph_def for meta in held.meta_graphs):
+        nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+        acting = next((node.op for node in nodes if _ACTING.search(node.op) and node.op != "ShardedFilename"), None)
+        if acting:
+            raise ParseError(f"{path}: holds the operation {acting}, which caffe2tf does not write, and {words}")
+
+
+def runner(path, many=False, trust=False):
+    """A Runner of the folder's `serving_default`. Raises ParseError for what is no SavedModel, or no classifier, and without
+    `trust` for one that caffe2tf did not write or that holds operations on files: loading it would be running it."""
     if not os.path.exists(os.path.join(path, "saved_model.pb")):
         raise ParseError(f"{path}: is a folder without saved_model.pb, so it is no SavedModel")
+    if not trust:
+        _refuse_strangers(path)
     try:
         loaded = tf.saved_model.load(path)
         signature = loaded.signatures["serving_default"]

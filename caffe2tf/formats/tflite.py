@@ -3,7 +3,6 @@
 Read it with `tf.lite.Interpreter(model_path=path)`.
 """
 
-import mmap
 import os
 import struct
 import warnings
@@ -54,11 +53,14 @@ def _interpreter(**options):
         return tf.lite.Interpreter(**options)
 
 
-def _refuse_damaged(path):
-    """The interpreter follows every offset of the file without a look, and a file cut short ends the process."""
+def _whole(path):
+    """The bytes of the file, seen through once: the interpreter follows every offset without a look, and one that leads past
+    the end ends the process, as a file does that is cut while the interpreter has it mapped."""
     try:
-        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            ModelT.InitFromPackedBuf(data)
+        with open(path, "rb") as file:
+            data = file.read()
+        ModelT.InitFromPackedBuf(data)
+        return data
     except OSError as error:
         raise ParseError(f"{path}: cannot be read: {error.strerror.lower()}") from None
     except (struct.error, ValueError, TypeError, IndexError, AttributeError, OverflowError, BufferError):
@@ -67,9 +69,9 @@ def _refuse_damaged(path):
 
 def runner(path, many=False):
     """A Runner of the file. Raises ParseError for what is no .tflite, or no classifier."""
-    _refuse_damaged(path)
+    data = _whole(path)
     try:
-        interpreter = _interpreter(model_path=path, num_threads=os.cpu_count())
+        interpreter = _interpreter(model_content=data, num_threads=os.cpu_count())
     except (ValueError, RuntimeError) as error:
         raise ParseError(f"{path}: is not a .tflite that can be read ({str(error).splitlines()[0]})") from None
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()

@@ -1,0 +1,2 @@
+"""Hostile files, built by code: none runs anything, reads elsewhere, takes memory that it only claims, or ends in more than
+one line."""
