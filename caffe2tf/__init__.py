@@ -13,14 +13,14 @@ import importlib
 __version__ = "0.1.0"
 
 _HOMES = {
-    "load": "formats",
+    "load": "loading",
     "save": "formats",
-    "to_keras": "model",
-    "from_keras": "model",
-    "forward": "model",
-    "fold": "folding",
-    "verify": "verification",
-    "Net": "net",
+    "to_keras": "keras_model.model",
+    "from_keras": "keras_model.model",
+    "forward": "keras_model.model",
+    "fold": "net.folding",
+    "verify": "verification.verify",
+    "Net": "net.net",
     "Caffe2TFError": "errors",
 }
 __all__ = [*_HOMES, "__version__"]

@@ -1,92 +1,52 @@
-"""What `inspect`, `visualize` and `finetune` found, as one self-contained HTML page each, in the look of report.py."""
+"""The parts of HTML pages that several rooms make: one stylesheet, one frame, bars of probabilities."""
 
-import base64
 import html
 
-from caffe2tf.report import meters, page
-from caffe2tf.terminal import shape, square
+_STYLE = """
+:root { color-scheme: light dark; --bg: #fff; --fg: #1c1e21; --soft: #6b7280; --line: #e3e6ea; --good: #2f7d4f;
+  --bad: #c0392b; --bar: #4c78a8; --other: #b8c7d9 }
+@media (prefers-color-scheme: dark) { :root { --bg: #16181b; --fg: #e6e8ea; --soft: #9aa3ad; --line: #2c3036;
+  --good: #5fbf86; --bad: #ef7a6d; --bar: #7aa6d6; --other: #41566e } }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1080px; margin: 2rem auto; padding: 0 1rem; color: var(--fg);
+  background: var(--bg) }
+h1 { font-size: 1.5rem; margin: 0 } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem }
+.verdict { font-weight: 600 }
+.digest { font: 12px ui-monospace, monospace; overflow-wrap: anywhere } .PASS { color: var(--good) } .FAIL { color: var(--bad) } .soft { color: var(--soft) }
+table { border-collapse: collapse; width: 100%; font-size: 13px } td, th { padding: .25rem .5rem; text-align: left;
+  border-bottom: 1px solid var(--line); white-space: nowrap } td:first-child { white-space: normal } td.n, th.n { text-align: right;
+  font-variant-numeric: tabular-nums } td.scale { width: 30%; min-width: 9rem }
+.track { position: relative; height: 12px; background: var(--line); border-radius: 2px }
+.track i { position: absolute; left: 0; top: 0; bottom: 0; background: var(--good); border-radius: 2px }
+.track i.FAIL { background: var(--bad) } .track b { position: absolute; top: -3px; bottom: -3px; width: 2px;
+  background: var(--fg) }
+.photos { display: grid; grid-template-columns: repeat(auto-fill, minmax(320px, 1fr)); gap: 1rem }
+.photo { border: 1px solid var(--line); border-radius: 6px; padding: .75rem; font-size: 13px; display: flex; gap: .75rem }
+.photo img { flex: none; width: 96px; height: 96px; object-fit: cover; border-radius: 4px }
+.photo > div { flex: 1; min-width: 0; overflow-wrap: anywhere }
+.row { display: grid; grid-template-columns: 1fr 5.2rem; gap: .5rem; align-items: center }
+.row span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap }
+.meter { position: relative; height: 16px; background: var(--line); border-radius: 2px; font-size: 11px; text-align: right }
+.meter i { position: absolute; left: 0; top: 0; bottom: 0; background: var(--bar); opacity: .55; border-radius: 2px }
+.meter em { position: relative; font-style: normal; padding-right: 3px }
+td .meter { min-width: 7rem } td.wrap { white-space: normal } p.close { margin: 0 } p.close + table { margin-top: 1rem } .seen { display: flex; gap: 1.5rem;
+  margin-top: 1rem; align-items: start } .top { flex: 1; max-width: 26rem } .top h2 { margin-top: 0 }
+img.drawn { display: block; max-width: 100%; background: #fff; border-radius: 4px }
+h3 { font-size: .8rem; margin: .5rem 0 .1rem; color: var(--soft); font-weight: 600 }
+"""
 
 
-def inspection(found):
-    """The page of several dictionaries of inspection.summarize."""
-    title = "caffe2tf inspect: " + ", ".join(net["name"] or net["file"] for net in found)
-    return page(title, "".join(_network(net) for net in found))
-
-
-def _network(net):
-    facts = [net["file"], f"{net['encoding']} layers", f"{net['parameters']:,} parameters"]
-    if net["multiply_adds"] is not None:
-        facts.append(f"{net['multiply_adds']:,} multiply-adds")
-    lines = [f"inputs {', '.join(f'{blob} {shape(extents)}' for blob, extents in net['inputs'].items())}"]
-    lines.append(f"outputs {', '.join(net['outputs'])}")
-    if net["preprocessing"]:
-        lines.append(f"pictures become input as {net['preprocessing']['words']} ({net['preprocessing']['source']})")
-    if net["fixed_batch"]:
-        lines.append(f"batch fixed by {', '.join(net['fixed_batch'])}, which use axis 0")
-    lines = [*(lines if not net["unsupported"] else ()), *(f"note: {note}" for note in net["notes"])]
-    rows = [
-        "<tr><th>layer<th>type<th>output<th>weights<th class=n>parameters<th class=n>multiply-adds<th class=n>field<th class=n>stride"
-    ]
-    for layer in net["layers"]:
-        weights = ", ".join(f"{name} {shape(extents)}" for name, extents in layer["weights"].items())
-        work = layer["multiply_adds"]
-        rows.append(
-            f"<tr><td>{html.escape(layer['name'])}<td>{html.escape(layer['type'])}<td>{', '.join(map(shape, layer['shapes']))}"
-            f"<td class='soft wrap'>{html.escape(weights)}<td>{_meter(layer['parameters'], net['parameters'])}"
-            f"<td>{'?' if work is None else _meter(work, net['multiply_adds'])}"
-            f"<td class=n>{square(layer['receptive_field'])}<td class=n>{square(layer['stride'])}"
-        )
+def page(title, body):
+    """A whole page of HTML in the look of all our pages."""
     return (
-        f"<h1>{html.escape(net['name'] or 'network without a name')}</h1><p class=soft>{html.escape(' · '.join(facts))}</p>"
-        + "".join(f"<p class=FAIL>not supported: {html.escape(line)}</p>" for line in net["unsupported"])
-        + "".join(f"<p class='soft close'>{html.escape(line)}</p>" for line in lines)
-        + f"<table>{''.join(rows)}</table><p class=soft>field: the pixels of the input, square or height x width, that one "
-        "value depends on; stride: the pixels between neighbouring values; both for layers whose values have a place in "
-        "the picture.</p>"
+        f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style><body>{body}</body></html>\n"
     )
 
 
-def _meter(count, total):
-    if not count:
-        return ""
-    share = count / total if total else 0.0
-    return f"<div class=meter><i style='width:{share:.1%}'></i><em>{count:,}</em></div>"
-
-
-def visualization(title, facts, picture, heading, top, pictures):
-    """The page of `visualize all`: lines of facts, the picture beside its top [(class name, probability)], and below
-    `pictures`, [(heading, PNG, WebP or SVG bytes)]."""
-    body = [f"<h1>{html.escape(title)}</h1>"]
-    body += [f"<p class='soft close'>{html.escape(fact)}</p>" for fact in facts]
-    classes = f"<div class=top><h2>{html.escape(heading)}</h2>{meters(top)}</div>" if top else ""
-    body.append(
-        f"<div class=seen><img alt='the picture as the network sees it' src='{_embedded(picture)}'>{classes}</div>"
+def meters(top):
+    """Bars of (class name, probability) pairs."""
+    return "".join(
+        f"<div class=row><span>{html.escape(name.split(',')[0])}</span><div class=meter>"
+        f"<i style='width:{min(100 * share, 100):.1f}%'></i><em>{100 * share:.2f} %</em></div></div>"
+        for name, share in top
     )
-    for name, data in pictures:
-        body.append(f"<h2>{html.escape(name)}</h2><img class=drawn alt='{html.escape(name)}' src='{_embedded(data)}'>")
-    return page(f"caffe2tf visualize: {title}", "".join(body))
-
-
-def training(title, facts, classes, curves, confusion, examples, recipe):
-    """The page of a training run: `classes` as rows of metrics.csv, three PNG pictures, and the recipe's text."""
-
-    def shown(picture, words):
-        return f"<img alt='{words}' style='max-width:100%' src='{_embedded(picture)}'>"
-
-    rows = "".join(
-        f"<tr><td>{html.escape(c['class'])}<td class=n>{c['precision']:.3f}<td class=n>{c['recall']:.3f}<td class=n>{c['f1']:.3f}"
-        f"<td class=n>{c['pictures']}"
-        for c in classes
-    )
-    return page(
-        title,
-        f"<h1>{html.escape(title)}</h1><p>{html.escape(facts)}</p>{shown(curves, 'loss and accuracy')}<h2>Classes</h2>"
-        f"<table><tr><th>class<th class=n>precision<th class=n>recall<th class=n>F1<th class=n>pictures{rows}</table>"
-        f"<h2>Confusion</h2>{shown(confusion, 'confusion matrix')}<h2>Examples</h2>{shown(examples, 'examples')}"
-        f"<h2>Settings</h2><pre>{html.escape(recipe)}</pre>",
-    )
-
-
-def _embedded(data):
-    kind = "svg+xml" if data.startswith(b"<") else "webp" if data.startswith(b"RIFF") else "png"
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

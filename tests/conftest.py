@@ -8,8 +8,9 @@ import pytest
 from click.testing import CliRunner
 from google.protobuf import text_format
 
-from caffe2tf import caffe_pb2, formats
-from caffe2tf.cli import main
+from caffe2tf import loading
+from caffe2tf.caffe import caffe_pb2
+from caffe2tf.cli.main import main
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = ROOT / "golden"
@@ -24,7 +25,7 @@ def cases(kind):
 
 
 def load(path, **options):
-    return formats.load(str(path / "net.prototxt"), str(path / "net.caffemodel"), **options)
+    return loading.load(str(path / "net.prototxt"), str(path / "net.caffemodel"), **options)
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def shared():
 @pytest.fixture(scope="session")
 def alexnet(tmp_path_factory):
     """The seeded AlexNet as a .caffemodel."""
-    from caffe2tf import sample
+    from caffe2tf.samples import networks as sample
 
     path = tmp_path_factory.mktemp("alexnet") / "bvlc_alexnet.caffemodel"
     sample.write(path)

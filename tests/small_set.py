@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from caffe2tf import formats
+from caffe2tf import loading
 from tests.conftest import inputs, layer, make
 
 COLOURS = {"blue": (30, 30, 220), "green": (30, 220, 30), "red": (220, 30, 30)}
@@ -43,4 +43,4 @@ NET = ["net.caffemodel", "-p", "net.prototxt"]
 
 
 def load():
-    return formats.load("net.prototxt", "net.caffemodel")
+    return loading.load("net.prototxt", "net.caffemodel")

@@ -10,10 +10,10 @@ from tests.conftest import GOLDEN, load
 
 def test_public_names_stay_functions():
     pytest.importorskip("keras")
-    import caffe2tf.classify
-    import caffe2tf.folding
+    import caffe2tf.classification.classifier
     import caffe2tf.formats
-    import caffe2tf.verification
+    import caffe2tf.net.folding
+    import caffe2tf.verification.verify
 
     path = GOLDEN / "layers" / "conv_bn_scale_relu"
     for _ in range(2):

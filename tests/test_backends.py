@@ -12,11 +12,15 @@ from tests.conftest import ROOT
 ALEXNET = """
 import sys, json
 import numpy as np
-from caffe2tf import formats, golden, model
-net = formats.load(golden.alexnet_text(), sys.argv[1])
-with np.load(golden.home() + "/alexnet/images.npz") as file:
+from caffe2tf import loading
+from caffe2tf import bundled
+from caffe2tf.verification import golden
+from caffe2tf.keras_model import model
+from caffe2tf import formats
+net = loading.load(bundled.alexnet_text(), sys.argv[1])
+with np.load(bundled.home() + "/alexnet/images.npz") as file:
     images = file[file.files[0]]
-with np.load(golden.home() + "/alexnet/blobs.npz") as file:
+with np.load(bundled.home() + "/alexnet/blobs.npz") as file:
     expected = file["value/prob"]
 found = model.forward(net, {"data": (images - np.float32([104, 117, 123])).transpose(0, 3, 1, 2)})["prob"]
 print(float(abs(found - expected).max()))
@@ -25,7 +29,8 @@ print(float(abs(found - expected).max()))
 GOLDEN = """
 import sys
 import numpy as np
-from caffe2tf import formats, model
+from caffe2tf.keras_model import model
+from caffe2tf import formats
 from tests.conftest import cases, load
 from tests.test_golden import error, golden, inputs_of
 worst = 0

@@ -9,10 +9,11 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from caffe2tf import classify as classifying
-from caffe2tf import imaging
-from caffe2tf import truth as truths
-from caffe2tf.cli import main
+from caffe2tf.classification import classifier as classifying
+from caffe2tf.classification import labels as truths
+from caffe2tf.classification import score as scores
+from caffe2tf.cli.main import main
+from caffe2tf.images import decode as imaging
 from tests.conftest import inputs, layer, make, run
 
 pytest.importorskip("keras")
@@ -222,7 +223,7 @@ def test_accuracy_by_folders_and_by_names(small):
 
 def test_top5_counts_the_first_five_alone():
     names = tuple("abcdefg")
-    score = truths.Score(names)
+    score = scores.Score(names)
     tops = [(c, names[c], 0.1) for c in range(6)]
     for label in (0, 4, 5, 6):
         score.add(classifying.Seen("x", tuple(tops), (label, names[label])))

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from caffe2tf.cli import main
+from caffe2tf.cli.main import main
 from tests.conftest import GOLDEN, inputs, layer, make, run
 
 V1 = str(GOLDEN / "formats" / "v1" / "net.caffemodel")

@@ -8,8 +8,8 @@ import threading
 import pytest
 from click.testing import CliRunner
 
-from caffe2tf import download
-from caffe2tf.cli import main
+from caffe2tf.cli.main import main
+from caffe2tf.samples import download
 
 pytest.importorskip("pooch")
 

@@ -10,8 +10,10 @@ import textwrap
 import numpy as np
 import pytest
 
-from caffe2tf import files, formats, renames
+from caffe2tf import formats
 from caffe2tf.errors import OutputError
+from caffe2tf.files import renames
+from caffe2tf.files import replacing as files
 from tests.conftest import GOLDEN, ROOT, load, run
 
 NET = GOLDEN / "layers" / "conv_basic"
@@ -56,7 +58,8 @@ KINDS = {"x.txt": files.FILE, "folder": FOLDER, "x.ckpt": files.PARTS}
 # Every step that the write takes of the system is counted, and before the one that is told the process is gone.
 DYING = """
 import ctypes, os, sys
-from caffe2tf import files, renames
+from caffe2tf.files import replacing as files
+from caffe2tf.files import renames
 from tests.test_files import KINDS, put
 path, last, exchanges = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "True"
 count = 0
@@ -246,7 +249,7 @@ def test_a_saved_model_is_replaced_only_while_it_is_ours(tmp_path):
 def test_two_processes_that_write_one_name_both_end_well(tmp_path):
     code = textwrap.dedent("""
         import sys
-        from caffe2tf import files
+        from caffe2tf.files import replacing as files
         from tests.test_files import KINDS, put
         for _ in range(30):
             with files.replacing(sys.argv[1], True, KINDS[sys.argv[1].rpartition("/")[2]]) as temporary:
@@ -269,7 +272,7 @@ def test_two_processes_that_write_one_name_both_end_well(tmp_path):
 HALF_WAY = """
 import os, signal, sys, time
 from caffe2tf import formats
-from caffe2tf.cli import main
+from caffe2tf.cli.main import main
 module, number = formats.module("npz"), int(sys.argv.pop())
 def half(net, path, progress=None):
     with open(path, "wb") as file:
@@ -305,7 +308,7 @@ def test_stopped_is_one_line_and_leaves_nothing(number, code, tmp_path):
 CUT = """
 import os, sys
 from caffe2tf import formats
-from caffe2tf.cli import main
+from caffe2tf.cli.main import main
 path, kind = sys.argv[2], sys.argv[-1].rpartition(".")[2]
 module, change = formats.module(kind), sys.argv.pop(1)
 known = module.save

@@ -3,17 +3,17 @@
 import numpy as np
 import pytest
 
-from caffe2tf import fillers, net
+from caffe2tf.caffe.read import Source
 from caffe2tf.errors import NetError
 from caffe2tf.layers.base import NO_EFFECT
-from caffe2tf.read import Source
+from caffe2tf.net import fillers, reading
 from tests.conftest import GOLDEN, inputs, layer, load, parameter
 
 
 def weights(kind, params, shape=(1, 4, 9, 9), seed=0):
     """Caffe's arrays of one layer that starts from its fillers."""
     source = Source(parameter(inputs(data=shape) + layer(kind, params)), {}, "V2", (), "net.prototxt")
-    made = net.from_source(source, None)
+    made = reading.from_source(source, None)
     return fillers.start(made, seed).arrays["x"]
 
 
@@ -92,8 +92,8 @@ def test_every_weight_says_how_it_starts():
     """By a parameter of its layer that only training reads, by a value, or by both."""
     for path in [*GOLDEN.glob("layers/*"), *GOLDEN.glob("forks/*")]:
         for node in load(path).nodes:
-            for weight in node.row.blobs():
-                assert weight.filler or weight.start is not None, node.row.type
+            for weight in node.layer.blobs():
+                assert weight.filler or weight.start is not None, node.layer.type
                 if weight.filler:
                     assert weight.filler in NO_EFFECT
-                    assert weight.filler in node.row.p.DESCRIPTOR.fields_by_name
+                    assert weight.filler in node.layer.p.DESCRIPTOR.fields_by_name

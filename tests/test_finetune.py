@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from caffe2tf import formats
+from caffe2tf import loading
 from tests.conftest import inputs, layer, make, run
 from tests.small_set import COLOURS, NET, load
 
 tf = pytest.importorskip("tensorflow")
 pytest.importorskip("sklearn")
 from caffe2tf.errors import Caffe2TFError, NetError  # noqa: E402
-from caffe2tf.finetune import batches, data, plan, settings, trainer, training  # noqa: E402
+from caffe2tf.finetuning import batches, data, plan, settings, trainer, training  # noqa: E402
 
 # ------------------------------------------------------------------------------------------------ data
 
@@ -44,7 +44,7 @@ def test_every_way_that_data_lies(here):
     assert data.read("flat", labels_from_names=True).counts() == dict.fromkeys(COLOURS, 10)
     records = data.read("train.tfrecord")
     assert records.labels.tolist() == folders.labels.tolist()
-    from caffe2tf.preprocess import Preprocessing
+    from caffe2tf.images.preprocess import Preprocessing
 
     how = Preprocessing((12, 12))
     np.testing.assert_array_equal(data.decode(records, how)[0], data.decode(folders, how)[0])
@@ -60,7 +60,7 @@ def test_every_kind_of_picture_is_read(suffix, tmp_path):
         (tmp_path / name).mkdir()
         frames = {"save_all": True, "append_images": [Image.new("RGB", (11, 9))]} if suffix == ".gif" else {}
         Image.fromarray(first).save(tmp_path / name / f"x{suffix}", **frames)
-    from caffe2tf.preprocess import Preprocessing
+    from caffe2tf.images.preprocess import Preprocessing
 
     images, pictures, bad = data.decode(data.read(str(tmp_path)), Preprocessing((9, 11)))
     assert not bad
@@ -139,7 +139,7 @@ def test_a_new_head_alone_starts_fresh(here):
     work = plan.make(changed, head, ["fc8"])
     assert (work.head, fresh, work.trained, work.logits) == ("fc8", True, ("fc8",), "s")
     assert work.frontier == ("h",)
-    assert [node.row.name for node in work.top.nodes][1:] == ["drop7", "fc8"]
+    assert [node.layer.name for node in work.top.nodes][1:] == ["drop7", "fc8"]
     assert work.net.weights["fc8"]["kernel"].shape == (16, 3)
     np.testing.assert_array_equal(work.net.weights["fc7"]["kernel"], net.weights["fc7"]["kernel"])
     both = plan.make(changed, head, ["fc*"])
@@ -155,10 +155,10 @@ def test_a_relu_after_a_new_head_is_bypassed(tmp_path):
     )
     text += layer("ReLU", bottoms=["c"], tops=["c"], name="r")
     text += layer("Pooling", "pooling_param { pool: AVE global_pooling: true }", bottoms=["c"], name="p")
-    net = formats.load(*make(tmp_path, text, {"c": [(4, 3, 1, 1), (4,)]}))
+    net = loading.load(*make(tmp_path, text, {"c": [(4, 3, 1, 1), (4,)]}))
     changed, head, _ = plan.with_head(net, 2)
     work = plan.make(changed, head, ["c"])
-    assert [node.row.name for node in work.net.nodes] == ["data", "c", "p"]
+    assert [node.layer.name for node in work.net.nodes] == ["data", "c", "p"]
     assert work.logits == "top"
 
 
@@ -167,7 +167,7 @@ def test_a_relu_after_a_new_head_is_bypassed(tmp_path):
 )
 def test_a_global_average_comes_before_a_1x1_head(head, moves, tmp_path):
     """The heads of SqueezeNet (which pads) and others: the same logits, from one place instead of all."""
-    from caffe2tf.model import forward
+    from caffe2tf.keras_model.model import forward
 
     text = inputs(data=(2, 3, 6, 8)) + layer(
         "Convolution", "convolution_param { num_output: 5 kernel_size: 3 }", tops=["c"], name="c"
@@ -175,9 +175,9 @@ def test_a_global_average_comes_before_a_1x1_head(head, moves, tmp_path):
     text += layer("Convolution", f"convolution_param {{ num_output: 4 {head} }}", bottoms=["c"], tops=["h"], name="h")
     text += layer("Pooling", "pooling_param { pool: AVE global_pooling: true }", bottoms=["h"], name="p")
     side = int(head[13])
-    net = formats.load(*make(tmp_path, text, {"c": [(5, 3, 3, 3), (5,)], "h": [(4, 5, side, side), (4,)]}))
+    net = loading.load(*make(tmp_path, text, {"c": [(5, 3, 3, 3), (5,)], "h": [(4, 5, side, side), (4,)]}))
     work = plan.make(net, "h", ["h"])
-    assert [node.row.name for node in work.top.nodes][1] == ("p" if moves else "h")
+    assert [node.layer.name for node in work.top.nodes][1] == ("p" if moves else "h")
     blobs = forward(net, {"data": np.random.RandomState(0).randn(2, 3, 6, 8)})
     found = forward(work.top, {"c": blobs["c"]})
     np.testing.assert_allclose(found[work.logits], blobs["top"], rtol=1e-5, atol=1e-5)
@@ -188,14 +188,14 @@ def tail(tmp_path, *layers, outputs=3):
     text = inputs(data=(1, 3, 4, 4)) + layer(
         "InnerProduct", f"inner_product_param {{ num_output: {outputs} }}", tops=["s"], name="fc8"
     )
-    return formats.load(
+    return loading.load(
         *make(tmp_path, text + "".join(layers), {"fc8": [(outputs, 48), (outputs,)], "aux": [(2, 48), (2,)]})
     )
 
 
 def test_the_loss_is_taken_before_the_softmax_wherever_it_stands(tmp_path):
     softmax = layer("Softmax", bottoms=["s"], tops=["s"], name="prob")  # in place
-    assert [node.row.name for node in plan.make(tail(tmp_path, softmax), "fc8", ["fc8"]).top.nodes] == ["data", "fc8"]
+    assert [node.layer.name for node in plan.make(tail(tmp_path, softmax), "fc8", ["fc8"]).top.nodes] == ["data", "fc8"]
     flat = layer("Softmax", bottoms=["s"], tops=["p"], name="prob") + layer("Flatten", bottoms=["p"], name="flat")
     assert plan.make(tail(tmp_path, flat), "fc8", ["fc8"]).logits == "s"
     aux = layer("InnerProduct", "inner_product_param { num_output: 2 }", tops=["a"], name="aux")
@@ -222,9 +222,9 @@ def test_a_head_that_does_not_give_the_classes_is_refused(here):
 def test_dropout_counts_above_what_is_frozen_only(here):
     net, head, _ = plan.with_head(load(), 3)
     ratio = {
-        node.row.name: node.row.p.dropout_ratio
+        node.layer.name: node.layer.p.dropout_ratio
         for node in plan.make(net, head, ["fc8"], 0.25).net.nodes
-        if node.row.type == "Dropout"
+        if node.layer.type == "Dropout"
     }
     assert ratio == {"drop7": 0.25}
     line = finetune("--layers", "conv1,fc8", "--split", "0.5,0.5", "--val", "train", code=1).stderr
@@ -272,7 +272,7 @@ def test_results_work_and_reload_to_the_same_accuracy(here):
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
 
     # Frozen weights are untouched, bit for bit; the results are a network like any other.
-    best, net = formats.load("finetuned/deploy.prototxt", "finetuned/best.npz"), load()
+    best, net = loading.load("finetuned/deploy.prototxt", "finetuned/best.npz"), load()
     for name in ("conv1", "fc7"):
         for key, array in net.weights[name].items():
             assert best.weights[name][key].tobytes() == array.tobytes()
@@ -334,7 +334,7 @@ def test_after_a_loss_that_is_not_finite_the_epochs_before_count(here):
     assert "the results in finetuned are those of the epochs before" in result.stderr
     with open("finetuned/history.csv") as file:
         assert [row["stage"] for row in csv.DictReader(file)] == ["1", "1"]
-    best = formats.load("finetuned/deploy.prototxt", "finetuned/best.npz")
+    best = loading.load("finetuned/deploy.prototxt", "finetuned/best.npz")
     assert np.isfinite(best.weights["fc8"]["kernel"]).all()
     np.testing.assert_array_equal(best.weights["conv1"]["kernel"], load().weights["conv1"]["kernel"])
 
@@ -367,7 +367,7 @@ def test_the_full_alexnet_gets_a_new_head(shared, alexnet, tmp_path, monkeypatch
         lines += [f"{path} {label}\n" for path in sorted(folder.iterdir())[:4]]
     (tmp_path / "train.txt").write_text("".join(lines))
     run("finetune", alexnet, "--layers", "fc8", "--split", "0.5,0.5", "--epochs", "3", "--lr", "1e-6", "-q")
-    before, after = formats.load(None, str(alexnet)), formats.load("finetuned/deploy.prototxt", "finetuned/best.npz")
+    before, after = loading.load(None, str(alexnet)), loading.load("finetuned/deploy.prototxt", "finetuned/best.npz")
     assert after.weights["fc8"]["kernel"].shape == (4096, 17)
     for name in set(before.weights) - {"fc8"}:
         for key, array in before.weights[name].items():
@@ -410,8 +410,8 @@ def test_no_data_says_what_to_type(here):
 
 
 def test_cached_features_are_what_the_whole_network_computes(here):
-    from caffe2tf import preprocess
-    from caffe2tf.model import forward
+    from caffe2tf.images import preprocess
+    from caffe2tf.keras_model.model import forward
 
     net = load()
     how, _ = preprocess.of(net)
@@ -425,12 +425,12 @@ def test_cached_features_are_what_the_whole_network_computes(here):
 
 def best_accuracy(shared, tmp_path, path, head_epochs, **options):
     """Mean of three seeds: the best validation accuracy of a new head on SqueezeNet's cached features, 80/20."""
-    from caffe2tf import preprocess
-    from caffe2tf.finetune.checkpoint import Checkpoint
-    from caffe2tf.finetune.placement import placed
+    from caffe2tf.finetuning.checkpoint import Checkpoint
+    from caffe2tf.finetuning.placement import placed
+    from caffe2tf.images import preprocess
 
     folder = shared / "models" / "squeezenet_v1.0"
-    net = formats.load(str(folder / "deploy.prototxt"), str(folder / "squeezenet_v1.0.caffemodel"))
+    net = loading.load(str(folder / "deploy.prototxt"), str(folder / "squeezenet_v1.0.caffemodel"))
     how, _ = preprocess.of(net)
     pictures = data.read(str(path), **options)
     images, pictures, _ = data.decode(pictures, how)

@@ -13,7 +13,7 @@ from tests.small_set import NET
 
 pytest.importorskip("tensorflow")
 pytest.importorskip("sklearn")
-from caffe2tf.finetune import checkpoint, results
+from caffe2tf.finetuning import checkpoint, results
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
 ONE = (*NET, "--layers", "fc8", "--epochs", "1", "-q")

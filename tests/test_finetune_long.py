@@ -12,13 +12,13 @@ import sys
 import numpy as np
 import pytest
 
-from caffe2tf import formats
+from caffe2tf import loading
 from tests.conftest import ROOT, inputs, layer, run
 from tests.small_set import NET
 
 pytest.importorskip("tensorflow")
 pytest.importorskip("sklearn")
-from caffe2tf.finetune import recipe, settings
+from caffe2tf.finetuning import recipe, settings
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
 
@@ -215,7 +215,7 @@ def test_a_text_alone_trains_from_its_fillers(here):
     with open("finetuned/settings.json") as file:
         assert json.load(file)["preprocessing"]["order"] == "RGB"
     # What is read again is as good as in training, from the folder and from the model alone.
-    from caffe2tf.finetune import data
+    from caffe2tf.finetuning import data
 
     _, val = data.split(data.read("train"), (0.8, 0.2), 0)
     for model in ("finetuned", "finetuned/best.keras"):
@@ -331,7 +331,7 @@ def test_devices_that_are_not_there_are_one_line(here):
 def test_half_precision_trains(precision, here):
     finetune(*NET, "--layers", "all", "--epochs", "2", "--precision", precision, "--lr", "1e-3")
     assert all(np.isfinite(row["loss"]) for row in rows("finetuned"))
-    net = formats.load("finetuned/deploy.prototxt", "finetuned/best.npz")
+    net = loading.load("finetuned/deploy.prototxt", "finetuned/best.npz")
     assert net.weights["fc8"]["kernel"].dtype == np.float32
     import keras
 

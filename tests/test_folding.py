@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from caffe2tf import formats
-from caffe2tf.folding import fold
+from caffe2tf import loading
+from caffe2tf.net.folding import fold
 from tests.conftest import GOLDEN, inputs, layer, load, make
 from tests.test_golden import error, golden
 
 pytest.importorskip("keras")
-from caffe2tf import model
+from caffe2tf.keras_model import model
 
 
 @pytest.mark.parametrize(("name", "convolutions", "layers"), [("conv_bn_scale_relu", 1, 2), ("residual_block", 2, 4)])
@@ -23,7 +23,7 @@ def test_outputs_stay(name, convolutions, layers):
     found = model.forward(folded, {"data": blobs["data"]})
     for output in net.outputs:
         assert error(found[output], blobs[output])[0] < 1e-5
-    assert "BatchNorm" not in [node.row.type for node in folded.nodes]
+    assert "BatchNorm" not in [node.layer.type for node in folded.nodes]
 
 
 CONV = "convolution_param { num_output: 4 kernel_size: 3 bias_term: false }"
@@ -44,7 +44,7 @@ BLOBS = {"c": [(4, 3, 3, 3)], "b": [(4,), np.ones(4), np.ones(1)], "s": [(4,)]}
 )  # fmt: skip
 def test_only_where_nothing_else_sees_the_difference(parts, layers, tmp_path):
     text = inputs(data=(2, 3, 6, 5)) + layer("Convolution", CONV, tops=["c"], name="c") + "".join(parts)
-    net = formats.load(*make(tmp_path, text, BLOBS))
+    net = loading.load(*make(tmp_path, text, BLOBS))
     folded, saved = fold(net)
     assert saved.layers == layers
     x = np.random.RandomState(0).randn(2, 3, 6, 5)

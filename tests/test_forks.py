@@ -8,11 +8,11 @@ import math
 import numpy as np
 import pytest
 
-from caffe2tf import formats
+from caffe2tf import formats, loading
 from tests.conftest import inputs, layer, make
 
 pytest.importorskip("keras")
-from caffe2tf import model
+from caffe2tf.keras_model import model
 
 RANDOM = np.random.RandomState(7)
 
@@ -22,7 +22,7 @@ def run(folder, kind, params, given, blobs=(), tops=("top",)):
     arrays = {name: np.asarray(value, np.float32) for name, value in given.items()}
     text = inputs(**{name: array.shape for name, array in arrays.items()})
     text += layer(kind, params, bottoms=list(given), tops=tops)
-    net = formats.load(*make(folder, text, {"x": list(blobs)} if blobs else None))
+    net = loading.load(*make(folder, text, {"x": list(blobs)} if blobs else None))
     found = model.forward(net, arrays)[tops[0]]
     if model.to_keras(net).inputs:
         assert formats.save(net, str(folder / "x.keras")) == 0
@@ -91,7 +91,7 @@ def test_upsample_undoes_pooling_with_its_mask(tmp_path):
     text = inputs(data=x.shape) + layer(
         "Pooling", "pooling_param { kernel_size: 2 stride: 2 }", tops=["p", "m"], name="p"
     )
-    net = formats.load(make(tmp_path, text + layer("Upsample", bottoms=["p", "m"]))[0])
+    net = loading.load(make(tmp_path, text + layer("Upsample", bottoms=["p", "m"]))[0])
     found = model.forward(net, {"data": x})["top"]
     kept = np.isin(x, found[found != 0])
     np.testing.assert_array_equal(found, np.where(kept, x, 0))
@@ -194,7 +194,7 @@ def test_prior_box_sizes(params, image, step, tmp_path):
     text = inputs(data=(1, 3, 30, 40), feature=(1, 2, 3, 4))
     params = f"prior_box_param {{ min_size: 6 variance: [0.1, 0.1, 0.2, 0.2] offset: 0.5 {params} }}"
     text += layer("PriorBox", params, bottoms=["feature", "data"])
-    net = formats.load(make(tmp_path, text)[0])
+    net = loading.load(make(tmp_path, text)[0])
     found = model.forward(net, {"data": data(1, 3, 30, 40), "feature": data(1, 2, 3, 4)})["top"]
     step_h, step_w = step or (image[0] / 3, image[1] / 4)
     boxes = []
@@ -271,7 +271,7 @@ def test_dummy_data_of_four_extents(tmp_path):
     """dummy_data_layer.cpp: before `shape` there were num, channels, height and width."""
     params = """dummy_data_param { num: 2 channels: 3 height: 4 width: 5 num: 1 channels: 1 height: 1 width: 2
         data_filler { value: 1.5 } data_filler { value: -1 } }"""
-    net = formats.load(make(tmp_path, layer("DummyData", params, bottoms=[], tops=["a", "b"]))[0])
+    net = loading.load(make(tmp_path, layer("DummyData", params, bottoms=[], tops=["a", "b"]))[0])
     found = model.forward(net, {})
     assert found["a"].shape == (2, 3, 4, 5)
     assert (found["a"] == 1.5).all()

@@ -9,7 +9,8 @@ import sys
 import numpy as np
 import pytest
 
-from caffe2tf import formats, layout
+from caffe2tf import formats, loading
+from caffe2tf.arrays import layout
 from caffe2tf.errors import Caffe2TFError, OutputError, ParseError, WeightMismatch
 from caffe2tf.formats import _files
 from tests.conftest import GOLDEN, load
@@ -40,21 +41,21 @@ def test_what_is_written_reads_back_exactly(name, kind, tmp_path):
     path = str(tmp_path / f"x.{kind}")
     formats.save(net, path)
     same(formats.module(kind).load(path), net.weights)
-    again = formats.load(str(GOLDEN / "layers" / name / "net.prototxt"), path)
+    again = loading.load(str(GOLDEN / "layers" / name / "net.prototxt"), path)
     same(again.weights, net.weights)
 
 
 @pytest.mark.parametrize("name", ["v0", "v1", "train_val", "double_data", "raw_data_float16"])
 def test_a_caffemodel_is_upgraded(name, tmp_path):
-    from caffe2tf import read
+    from caffe2tf.caffe import read
 
     net = load(GOLDEN / "formats" / name)
     path = str(tmp_path / "new.caffemodel")
     formats.save(net, path)
-    alone = formats.load(None, path)
+    alone = loading.load(None, path)
     same(alone.weights, net.weights)
     assert alone.encoding == "V2"
-    assert [node.row.type for node in alone.nodes] == [node.row.type for node in net.nodes]
+    assert [node.layer.type for node in alone.nodes] == [node.layer.type for node in net.nodes]
     shapes = [blob.shape for blobs in read.read_caffemodel(path).blobs.values() for blob in blobs]
     assert shapes == [array.shape for arrays in net.arrays.values() for array in arrays]
 
@@ -160,7 +161,7 @@ def test_layer_names_with_slashes(tmp_path):
         + layer("Convolution", conv, name="a_b")
     )
     blobs = [(2, 2, 1, 1), (2,)]
-    net = formats.load(*make(tmp_path, text, {"a/b": blobs, "a_b": blobs}))
+    net = loading.load(*make(tmp_path, text, {"a/b": blobs, "a_b": blobs}))
     for kind in READABLE:
         formats.save(net, str(tmp_path / f"x.{kind}"))
         same(formats.module(kind).load(str(tmp_path / f"x.{kind}")), net.weights)
@@ -251,16 +252,16 @@ def test_targets_that_cannot_be_written(tmp_path):
     with pytest.raises(OutputError, match="no format 'onnx'; takes one of"):
         formats.save(net, str(tmp_path / "x"), to="onnx")
     with pytest.raises(OutputError, match="no weights to write"):
-        formats.save(formats.load(str(GOLDEN / "layers" / "conv_basic" / "net.prototxt")), str(tmp_path / "x.npz"))
+        formats.save(loading.load(str(GOLDEN / "layers" / "conv_basic" / "net.prototxt")), str(tmp_path / "x.npz"))
 
 
 def test_weights_of_another_network_are_refused(tmp_path):
     formats.save(golden("conv_basic"), str(tmp_path / "x.npz"))
     other = str(GOLDEN / "layers" / "conv_group2" / "net.prototxt")
     with pytest.raises(WeightMismatch, match=r"layer 'conv' \(Convolution\): weights .* the layer wants"):
-        formats.load(other, str(tmp_path / "x.npz"))
+        loading.load(other, str(tmp_path / "x.npz"))
     with pytest.raises(Caffe2TFError, match="holds weights but no network"):
-        formats.load(None, str(tmp_path / "x.npz"))
+        loading.load(None, str(tmp_path / "x.npz"))
 
 
 @pytest.mark.parametrize("shape", [(7, 5), (3, 4, 5, 6), (64, 16, 3, 3), (1, 1, 1, 4), (200, 300), (40, 50, 60)])

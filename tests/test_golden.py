@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from caffe2tf import formats, layers
+from caffe2tf import formats, layers, loading
 from tests.conftest import GOLDEN, cases, load
 
 keras = pytest.importorskip("keras")
-from caffe2tf import model  # noqa: E402
+from caffe2tf.keras_model import model  # noqa: E402
 
 RELATIVE = 1e-5  # L2 norm of the difference, of the blob's norm
 LARGEST = 1e-4  # largest difference, of the blob's largest value
@@ -63,7 +63,7 @@ def first_case_of_each_type():
     found = {}
     for case in cases("layers") + cases("forks"):
         for node in load(case.values[0]).nodes:
-            found.setdefault(node.row.type, case)
+            found.setdefault(node.layer.type, case)
     return sorted({case.id: case for case in found.values()}.values(), key=lambda case: case.id)
 
 
@@ -81,7 +81,7 @@ def test_model_is_stock_keras_and_gives_its_weights_back(path):
         assert type(operation).__module__.startswith("keras."), operation
     names = {layer.name for layer in made.layers}
     for node in net.nodes:
-        row = node.row
+        row = node.layer
         constant = all(net.is_constant(blob) for blob, _ in node.tops)
         used = reaches_output(net, node)
         if row.type != "Input" and not constant and used:
@@ -160,7 +160,7 @@ def test_pooling_of_any_size_is_pooling_of_that_size(pool, kernel, stride, pad, 
     from tests.conftest import inputs, layer, make
 
     params = f"pooling_param {{ pool: {pool} kernel_size: {kernel} stride: {stride} pad: {pad} }}"
-    net = formats.load(make(tmp_path, inputs(data=(1, 2, 9, 9)) + layer("Pooling", params))[0])
+    net = loading.load(make(tmp_path, inputs(data=(1, 2, 9, 9)) + layer("Pooling", params))[0])
     outside = pool == "AVE" and stride > kernel and not pad  # windows may lie outside altogether: one size at a time
     made, random = model.to_keras(net), np.random.RandomState(0)
     assert made.inputs[0].shape[1:3] == ((9, 9) if outside else (None, None))
@@ -213,7 +213,7 @@ def test_wrong_inputs_are_named():
 def test_a_model_without_weights_or_of_another_network_is_refused():
     from caffe2tf.errors import WeightMismatch
 
-    text = formats.load(str(GOLDEN / "layers" / "conv_basic" / "net.prototxt"))
+    text = loading.load(str(GOLDEN / "layers" / "conv_basic" / "net.prototxt"))
     with pytest.raises(WeightMismatch, match=r"has no weights; give its .caffemodel"):
         model.to_keras(text)
     with pytest.raises(WeightMismatch, match="has other weights than the network"):
@@ -233,7 +233,7 @@ def test_a_trained_model_goes_to_every_format(tmp_path):
     np.testing.assert_array_equal(again.weights["e1"]["kernel"], net.weights["e1"]["kernel"] + 1.0)
     np.testing.assert_array_equal(again.weights["s"]["kernel"], net.weights["s"]["kernel"])
     formats.save(again, str(tmp_path / "x.caffemodel"))
-    loaded = formats.load(None, str(tmp_path / "x.caffemodel"))
+    loaded = loading.load(None, str(tmp_path / "x.caffemodel"))
     np.testing.assert_array_equal(loaded.weights["e1"]["kernel"], again.weights["e1"]["kernel"])
 
 
@@ -271,7 +271,7 @@ def test_adding_a_layer_is_one_class(tmp_path, monkeypatch):
             return keras.ops.power(x * self.p.scale, 3.0)
 
     try:
-        net = formats.load(make(tmp_path, inputs(data=(1, 3)) + layer("Cube", "power_param { scale: 2 }"))[0])
+        net = loading.load(make(tmp_path, inputs(data=(1, 3)) + layer("Cube", "power_param { scale: 2 }"))[0])
         x = np.array([[1.0, 2.0, 3.0]], np.float32)
         np.testing.assert_allclose(model.forward(net, {"data": x})["top"], 8 * x**3)
         assert formats.save(net, str(tmp_path / "x.keras")) == 0

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from caffe2tf import formats, layers
+from caffe2tf import layers, loading
 from tests.conftest import cases, inputs, layer, load, make
 
 tf = pytest.importorskip("tensorflow")
 import keras  # noqa: E402
 
-from caffe2tf.model import to_keras  # noqa: E402
+from caffe2tf.keras_model.model import to_keras  # noqa: E402
 
 STEP, ENTRIES = 1e-6, 12
 # Learned by no gradient: statistics, and priors that depend on shapes alone.
@@ -17,7 +17,7 @@ CONSTANT = {"BatchNorm"}
 
 
 def with_weights(path):
-    return sorted({node.row.types[0] for node in load(path).nodes if node.row.blobs()} - CONSTANT)
+    return sorted({node.layer.types[0] for node in load(path).nodes if node.layer.blobs()} - CONSTANT)
 
 
 CASES = [case for kind in ("layers", "forks") for case in cases(kind) if with_weights(case.values[0])]
@@ -41,7 +41,7 @@ def test_gradients_of_bn(tmp_path):
     """It is of forks that no golden set holds."""
     text = inputs(data=(2, 3, 4, 5)) + layer("BN", "bn_param { eps: 1e-3 }")
     shapes = {"x": [*[(1, 3, 1, 1)] * 3, np.random.RandomState(2).uniform(0.5, 2, (1, 3, 1, 1))]}
-    check(formats.load(*make(tmp_path, text, shapes)), [np.random.RandomState(3).randn(2, 4, 5, 3)])
+    check(loading.load(*make(tmp_path, text, shapes)), [np.random.RandomState(3).randn(2, 4, 5, 3)])
 
 
 @pytest.mark.parametrize("path", CASES)

@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from caffe2tf import golden, inspection, terminal
+from caffe2tf import bundled
+from caffe2tf.cli import terminal
+from caffe2tf.inspection import summary as inspection
 from tests.conftest import GOLDEN, inputs, layer, make, parameter, run
 
 V1 = GOLDEN / "formats" / "v1" / "net.caffemodel"
@@ -21,7 +23,7 @@ def fields(text, tmp_path):
 
 
 def test_receptive_fields_of_alexnet():
-    shown = {item["name"]: item for item in inspection.inspect_file(golden.alexnet_text())["layers"]}
+    shown = {item["name"]: item for item in inspection.inspect_file(bundled.alexnet_text())["layers"]}
     known = {
         "conv1": (11, 4),
         "pool1": (19, 8),

@@ -6,12 +6,12 @@ import json
 import numpy as np
 import pytest
 
-from caffe2tf import formats, golden
+from caffe2tf import bundled, loading
 from tests.conftest import GOLDEN
 from tests.test_golden import RELATIVE, assert_same, error
 
 pytest.importorskip("keras")
-from caffe2tf import model
+from caffe2tf.keras_model import model
 
 BGR_MEAN = np.array([104, 117, 123], np.float32)
 
@@ -24,7 +24,7 @@ def archive(path):
 @pytest.mark.parametrize("name", ["det1", "det2", "det3"])
 def test_mtcnn(name, shared):
     folder = shared / "models" / "mtcnn"
-    net = formats.load(str(folder / f"{name}.prototxt"), str(folder / f"{name}.caffemodel"))
+    net = loading.load(str(folder / f"{name}.prototxt"), str(folder / f"{name}.caffemodel"))
     blobs = archive(folder / f"{name}_blobs.npz")
     found = model.forward(net, {"data": blobs["data"]})
     for blob, expected in blobs.items():
@@ -33,7 +33,7 @@ def test_mtcnn(name, shared):
 
 def test_mtcnn_finds_faces_at_any_size(shared):
     folder = shared / "models" / "mtcnn"
-    net = formats.load(str(folder / "det1.prototxt"), str(folder / "det1.caffemodel"))
+    net = loading.load(str(folder / "det1.prototxt"), str(folder / "det1.caffemodel"))
     made = model.to_keras(net)
     blobs = archive(folder / "det1_blobs.npz")
     assert made.inputs[0].shape == (None, None, None, 3)
@@ -43,7 +43,7 @@ def test_mtcnn_finds_faces_at_any_size(shared):
 
 def test_lenet_makes_exactly_caffes_errors_on_mnist(shared):
     folder = shared / "models" / "lenet"
-    net = formats.load(str(folder / "lenet.prototxt"), str(folder / "lenet_iter_10000.caffemodel"))
+    net = loading.load(str(folder / "lenet.prototxt"), str(folder / "lenet_iter_10000.caffemodel"))
     blobs = archive(folder / "blobs.npz")
     found = model.forward(net, {"data": blobs["data"]})
     for blob, expected in blobs.items():
@@ -82,14 +82,14 @@ def compare_sampled(found, blobs):
 
 def test_squeezenet(shared):
     folder = shared / "models" / "squeezenet_v1.0"
-    net = formats.load(str(folder / "deploy.prototxt"), str(folder / "squeezenet_v1.0.caffemodel"))
+    net = loading.load(str(folder / "deploy.prototxt"), str(folder / "squeezenet_v1.0.caffemodel"))
     blobs = archive(folder / "blobs.npz")
     found = model.forward(net, {"data": (blobs["bgr"] - BGR_MEAN).transpose(0, 3, 1, 2)})
     assert compare_sampled(found, blobs) == len(net.blobs) - 1
 
 
 def test_alexnet(alexnet):
-    net = formats.load(golden.alexnet_text(), str(alexnet))
+    net = loading.load(bundled.alexnet_text(), str(alexnet))
     blobs = archive(GOLDEN / "alexnet" / "blobs.npz")
     bgr = archive(GOLDEN / "alexnet" / "images.npz")
     images = next(iter(bgr.values()))

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import caffe2tf
-from caffe2tf import formats, names
+from caffe2tf import formats, loading
 from caffe2tf.errors import Caffe2TFError, NetError, OutputError, WeightMismatch
+from caffe2tf.net import names
 from tests.conftest import GOLDEN, inputs, layer, load, make, run
 
 pytest.importorskip("keras")
@@ -21,7 +22,7 @@ def test_strange_layer_names_go_to_every_format(tmp_path):
         layer("Convolution", CONV, bottoms=["data" if i == 0 else f"y{i - 1}"], tops=[f"y{i}"], name=name)
         for i, name in enumerate(STRANGE)
     )  # fmt: skip
-    net = formats.load(*make(tmp_path, text, {name: [(2, 2, 1, 1), (2,)] for name in STRANGE}))
+    net = loading.load(*make(tmp_path, text, {name: [(2, 2, 1, 1), (2,)] for name in STRANGE}))
     assert len(set(names.keras_names(net).values())) == len(STRANGE)
     for target in ("x.keras", "saved/", "x.tflite"):
         assert formats.save(net, f"{tmp_path}/{target}") < 1e-5
@@ -32,7 +33,7 @@ def test_strange_layer_names_go_to_every_format(tmp_path):
 def test_strange_input_names(tmp_path):
     blobs = {"x-1": (1, 3), "x_1": (1, 3), "x/1": (1, 3), "in": (1, 3), "self": (1, 3), "1": (1, 3)}
     text = inputs(**blobs) + layer("Eltwise", bottoms=list(blobs))
-    net = formats.load(make(tmp_path, text)[0])
+    net = loading.load(make(tmp_path, text)[0])
     assert len(set(names.input_names(net).values())) == 6
     for target in ("x.keras", "saved/", "x.tflite"):
         assert formats.save(net, f"{tmp_path}/{target}") < 1e-6
@@ -45,7 +46,7 @@ def test_octal_escapes_are_utf8(tmp_path):
     (tmp_path / "octal.prototxt").write_text(
         (tmp_path / "net.prototxt").read_text().replace("größe", r"gr\303\266\303\237e")
     )
-    assert list(formats.load(str(tmp_path / "octal.prototxt"), caffemodel).arrays) == ["größe"]
+    assert list(loading.load(str(tmp_path / "octal.prototxt"), caffemodel).arrays) == ["größe"]
 
 
 @pytest.mark.parametrize("kind", ["Eltwise", "Concat"])
@@ -64,7 +65,7 @@ def test_constants_beside_inputs(kind, constant, tmp_path):
     else:
         source = layer("Parameter", "parameter_param { shape { dim: [2, 3, 5, 6] } }", bottoms=[], tops=["k"], name="k")
         blobs = {"k": [value]}
-    net = formats.load(*make(tmp_path, inputs(data=value.shape) + source + layer(kind, bottoms=["data", "k"]), blobs))
+    net = loading.load(*make(tmp_path, inputs(data=value.shape) + source + layer(kind, bottoms=["data", "k"]), blobs))
     x = np.random.RandomState(0).randn(*value.shape).astype(np.float32)
     expected = x + value if kind == "Eltwise" else np.concatenate([x, value], 1)
     np.testing.assert_allclose(caffe2tf.forward(net, {"data": x})["top"], expected)
@@ -78,24 +79,24 @@ def test_shared_parameters_trained_apart_are_kept_apart(tmp_path):
         + layer("Convolution", share, tops=["a"], name="a")
         + layer("Convolution", share, name="b")
     )
-    net = formats.load(*make(tmp_path, text, {"a": [(2, 2, 1, 1), (2,)]}))
+    net = loading.load(*make(tmp_path, text, {"a": [(2, 2, 1, 1), (2,)]}))
     weights = {name: dict(arrays) for name, arrays in net.weights.items()}
     weights["b"] = {key: array * 0 + 7 for key, array in weights["b"].items()}
     for changed, mean in ((net, None), (net.with_weights(weights), 7)):
         formats.save(changed, str(tmp_path / "x.caffemodel"))
-        again = formats.load(None, str(tmp_path / "x.caffemodel"))
+        again = loading.load(None, str(tmp_path / "x.caffemodel"))
         np.testing.assert_array_equal(again.weights["b"]["kernel"], changed.weights["b"]["kernel"])
         assert mean is None or again.weights["b"]["kernel"].mean() == mean
         np.testing.assert_array_equal(again.weights["a"]["kernel"], net.weights["a"]["kernel"])
 
 
 def test_the_snapshots_preprocessing_stays_with_a_deploy_text(tmp_path):
-    from caffe2tf import preprocess
+    from caffe2tf.images import preprocess
 
     data = 'layer { name: "d" type: "Data" top: "data" transform_param { crop_size: 3 scale: 0.25 mean_value: 7 force_gray: true } }'
     _, caffemodel = make(tmp_path, data + layer("Convolution", CONV), {"x": [(2, 1, 1, 1), (2,)]})
     (tmp_path / "deploy.prototxt").write_text(inputs(data=(1, 1, 3, 3)) + layer("Convolution", CONV))
-    net = formats.load(str(tmp_path / "deploy.prototxt"), caffemodel)
+    net = loading.load(str(tmp_path / "deploy.prototxt"), caffemodel)
     how, source = preprocess.of(net)
     assert (how.scale, how.mean, source) == (0.25, (7.0,), "the snapshot's transform_param")
     formats.save(net, str(tmp_path / "x.keras"))
@@ -174,7 +175,7 @@ def test_the_python_api_refuses_in_its_own_words(tmp_path):
         caffe2tf.forward(net, [1])
     with pytest.raises(WeightMismatch, match=r"int is no keras.Model"):
         caffe2tf.from_keras(3, net)
-    bare = formats.load(make(tmp_path, inputs(data=(1, 2)) + layer("ReLU"))[0])
+    bare = loading.load(make(tmp_path, inputs(data=(1, 2)) + layer("ReLU"))[0])
     with pytest.raises(OutputError, match="no layer with weights, which a checkpoint is made of"):
         formats.save(bare, str(tmp_path / "z.ckpt"))
     assert issubclass(NetError, Caffe2TFError)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import caffe2tf
-from caffe2tf import caffe_pb2, formats, layers
+from caffe2tf import layers, loading
+from caffe2tf.caffe import caffe_pb2
 from caffe2tf.errors import NetError, UnsupportedLayer, UnsupportedParameter, WeightMismatch
 from tests.conftest import GOLDEN, cases, inputs, layer, load, make
 
@@ -49,11 +50,11 @@ def test_in_place_layers_make_versions(tmp_path):
         layer("ReLU", bottoms=["y"], tops=["z"], name="c"),
     )
     prototxt, _ = make(tmp_path, text)
-    nodes = {node.row.name: node for node in formats.load(prototxt).nodes}
+    nodes = {node.layer.name: node for node in loading.load(prototxt).nodes}
     assert nodes["b"].bottoms == (("y", 0),)
     assert nodes["b"].tops == (("y", 1),)
     assert nodes["c"].bottoms == (("y", 1),)
-    assert formats.load(prototxt).outputs == ["z"]
+    assert loading.load(prototxt).outputs == ["z"]
 
 
 CONV = "convolution_param { num_output: 4 kernel_size: 3 }"
@@ -91,7 +92,7 @@ CONV = "convolution_param { num_output: 4 kernel_size: 3 }"
 def test_networks_that_do_not_fit_together(parts, why, tmp_path):
     prototxt, _ = make(tmp_path, text_of(*parts))
     with pytest.raises(NetError) as caught:
-        formats.load(prototxt)
+        loading.load(prototxt)
     assert why in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -99,7 +100,7 @@ def test_networks_that_do_not_fit_together(parts, why, tmp_path):
 def test_shapes_that_do_not_fit_name_both(tmp_path):
     text = inputs(a=(2, 3, 4, 4), b=(2, 3, 4, 5)) + layer("Eltwise", bottoms=["a", "b"])
     with pytest.raises(NetError, match=r"bottoms of shapes \(2, 3, 4, 4\) and \(2, 3, 4, 5\); must be equal"):
-        formats.load(make(tmp_path, text)[0])
+        loading.load(make(tmp_path, text)[0])
 
 
 def test_everything_unsupported_is_said_at_once_before_weights_are_read(tmp_path):
@@ -110,13 +111,13 @@ def test_everything_unsupported_is_said_at_once_before_weights_are_read(tmp_path
         layer("Proposal", bottoms=["d"], tops=["e"], name="e"),
     )
     with pytest.raises(UnsupportedLayer) as caught:
-        formats.load(*make(tmp_path, text))  # the convolution has no weights either
+        loading.load(*make(tmp_path, text))  # the convolution has no weights either
     lines = str(caught.value).splitlines()
     assert lines[0] == "layer 'r': type 'Reorg' is not supported"
     assert "layer 'd' (BatchNorm): batch_norm_param sets 'scale_bias', which is not computed" in lines[1]
     assert lines[2] == "layer 'e': type 'Proposal' is not supported"
     with pytest.raises(UnsupportedParameter):
-        formats.load(make(tmp_path, text_of(layer("BatchNorm", "batch_norm_param { scale_bias: true }")))[0])
+        loading.load(make(tmp_path, text_of(layer("BatchNorm", "batch_norm_param { scale_bias: true }")))[0])
 
 
 def test_weights_that_do_not_belong(tmp_path):
@@ -125,21 +126,21 @@ def test_weights_that_do_not_belong(tmp_path):
         WeightMismatch,
         match="the file has weights of no layer, the network wants those of x: they have no layer in common",
     ):
-        formats.load(*make(tmp_path, text))
+        loading.load(*make(tmp_path, text))
     with pytest.raises(
         WeightMismatch, match=r"kernel has shape \(4, 3, 3, 2\) in the file, the layer wants \(4, 3, 3, 3\)"
     ):
-        formats.load(*make(tmp_path, text, {"x": [(4, 3, 3, 2), (4,)]}))
+        loading.load(*make(tmp_path, text, {"x": [(4, 3, 3, 2), (4,)]}))
     with pytest.raises(WeightMismatch, match=r"the file has 3 blobs .* the layer takes 2"):
-        formats.load(*make(tmp_path, text, {"x": [(4, 3, 3, 3), (4,), (4,)]}))
+        loading.load(*make(tmp_path, text, {"x": [(4, 3, 3, 3), (4,), (4,)]}))
     with pytest.raises(WeightMismatch, match=r"the file has 1 blobs .* the layer takes 2"):
-        formats.load(*make(tmp_path, text, {"x": [(4, 3, 3, 3)]}))
+        loading.load(*make(tmp_path, text, {"x": [(4, 3, 3, 3)]}))
 
 
 def test_what_the_file_lacks_keeps_its_filler(tmp_path):
     known = layer("Bias", bottoms=["data"], tops=["b"], name="b")
     text = text_of(known, layer("Scale", "scale_param { filler { value: 3 } }", ["b"], ["s"], "s"))
-    net = formats.load(*make(tmp_path, text, {"b": [(3,)]}))
+    net = loading.load(*make(tmp_path, text, {"b": [(3,)]}))
     assert net.arrays["s"][0].tolist() == [3, 3, 3]
     assert net.notes == (
         "layer 's' (Scale): the file has no gamma for it; they keep what their fillers say, as in Caffe",
@@ -148,13 +149,13 @@ def test_what_the_file_lacks_keeps_its_filler(tmp_path):
     with pytest.raises(
         WeightMismatch, match=r"layer 'c' \(Convolution\): the file has no kernel for it, and its filler is"
     ):
-        formats.load(*make(tmp_path, chance, {"b": [(3,)]}))
+        loading.load(*make(tmp_path, chance, {"b": [(3,)]}))
 
 
 def test_batch_norm_that_no_file_knows_divides_by_epsilon(tmp_path):
     """Caffe's statistics start at 0; a variance of 1 would be the usual reading."""
     text = text_of(layer("Bias", tops=["b"], name="b"), layer("BatchNorm", bottoms=["b"], name="n"))
-    net = formats.load(*make(tmp_path, text, {"b": [np.zeros(3)]}))
+    net = loading.load(*make(tmp_path, text, {"b": [np.zeros(3)]}))
     x = np.ones(net.inputs["data"], np.float32)
     np.testing.assert_allclose(caffe2tf.forward(net, {"data": x})["top"], x / np.sqrt(1e-5), rtol=1e-5)
 
@@ -163,8 +164,8 @@ def test_names_of_their_own(tmp_path):
     text = text_of(
         layer("ReLU", tops=["a"]), layer("Bias", bottoms=["a"], tops=["b"]), layer("ReLU", bottoms=["b"], name="")
     )
-    net = formats.load(make(tmp_path, text)[0])
-    assert [node.row.name for node in net.nodes] == ["data", "x", "x_1", "ReLU"]
+    net = loading.load(make(tmp_path, text)[0])
+    assert [node.layer.name for node in net.nodes] == ["data", "x", "x_1", "ReLU"]
     assert net.notes == (
         "layer 'x_1' (Bias) is called so here: the name 'x' is another layer's too",
         "layer 'ReLU' (ReLU) is called so here: it has no name",
@@ -174,7 +175,7 @@ def test_names_of_their_own(tmp_path):
 def test_weights_of_other_layers_are_left_out_with_a_note(tmp_path):
     _, caffemodel = make(tmp_path, text_of(layer("Convolution", CONV)), {"x": [(4, 3, 3, 3), (4,)]})
     (tmp_path / "other.prototxt").write_text(text_of(layer("ReLU", name="r")))
-    net = formats.load(str(tmp_path / "other.prototxt"), caffemodel)
+    net = loading.load(str(tmp_path / "other.prototxt"), caffemodel)
     assert net.notes == ("weights of layers that the network does not have are left out: x",)
 
 
@@ -186,20 +187,20 @@ def test_legacy_extents_are_matched_without_leading_ones(tmp_path):
     blobs.add(num=1, channels=1, height=2, width=6, data=range(12))
     blobs.add(num=1, channels=1, height=1, width=2, data=[1, 2])
     (tmp_path / "net.caffemodel").write_bytes(net.SerializeToString())
-    kernel = formats.load(prototxt, caffemodel).weights["x"]["kernel"]
+    kernel = loading.load(prototxt, caffemodel).weights["x"]["kernel"]
     np.testing.assert_array_equal(kernel, np.arange(12).reshape(2, 6).T)
     blobs[0].num, blobs[0].height = 2, 1
     (tmp_path / "net.caffemodel").write_bytes(net.SerializeToString())
     with pytest.raises(WeightMismatch, match=r"shape \(2, 1, 1, 6\) in the file, the layer wants \(2, 6\)"):
-        formats.load(prototxt, caffemodel)
+        loading.load(prototxt, caffemodel)
 
 
 def test_shared_parameters_are_one_array(tmp_path):
     spec = 'param { name: "w" } param { name: "b" }'
     text = text_of(layer("Convolution", spec + CONV, tops=["a"], name="a"), layer("Convolution", spec + CONV, name="b"))
-    net = formats.load(*make(tmp_path, text, {"a": [(4, 3, 3, 3), (4,)]}))
+    net = loading.load(*make(tmp_path, text, {"a": [(4, 3, 3, 3), (4,)]}))
     assert np.shares_memory(net.arrays["a"][0], net.arrays["b"][0])
-    from caffe2tf.inspection import summarize
+    from caffe2tf.inspection.summary import summarize
 
     assert summarize(net)["parameters"] == 4 * 27 + 4
 
@@ -209,7 +210,7 @@ def test_a_snapshot_alone_settles_extents_by_its_weights(tmp_path):
     conv = layer("Convolution", CONV, tops=["c"], name="c")
     text = data + conv + layer("InnerProduct", "inner_product_param { num_output: 2 }", bottoms=["c"], name="ip")
     _, caffemodel = make(tmp_path, text, {"c": [(4, 3, 3, 3), (4,)], "ip": [(2, 4 * 25), (2,)]})
-    net = formats.load(None, caffemodel)
+    net = loading.load(None, caffemodel)
     assert net.inputs == {"data": (1, 3, None, None)}
     assert net.unknown_size == ["data"]
     assert net.blobs["c"] == (1, 4, None, None)
@@ -217,12 +218,12 @@ def test_a_snapshot_alone_settles_extents_by_its_weights(tmp_path):
     assert any("its bottom is taken as 5x5" in note for note in net.notes)
     kernel = net.arrays["ip"][0].reshape(2, 4, 5, 5).transpose(2, 3, 1, 0).reshape(100, 2)
     np.testing.assert_array_equal(net.weights["ip"]["kernel"], kernel)
-    sized = formats.load(None, caffemodel, input_shape={None: (1, 3, 7, 7)})
+    sized = loading.load(None, caffemodel, input_shape={None: (1, 3, 7, 7)})
     np.testing.assert_array_equal(sized.weights["ip"]["kernel"], kernel)
     _, caffemodel = make(tmp_path, text, {"c": [(4, 3, 3, 3), (4,)], "ip": [(2, 4 * 15), (2,)]})
     with pytest.raises(NetError, match=r"layer 'ip' \(InnerProduct\): 60 inputs are no square .*--input-shape"):
-        formats.load(None, caffemodel)
-    net = formats.load(None, caffemodel, input_shape={"data": (1, 3, 5, 7)})
+        loading.load(None, caffemodel)
+    net = loading.load(None, caffemodel, input_shape={"data": (1, 3, 5, 7)})
     assert net.weights["ip"]["kernel"].shape == (60, 2)
 
 
@@ -230,13 +231,13 @@ def test_a_snapshot_alone_settles_extents_by_its_weights(tmp_path):
     "name", ["lenet/lenet_iter_10000", "squeezenet_v1.0/squeezenet_v1.0", "mtcnn/det1", "mtcnn/det2", "mtcnn/det3"]
 )
 def test_trained_snapshots_read_alone(name, shared):
-    net = formats.load(None, str(shared / "models" / f"{name}.caffemodel"))
+    net = loading.load(None, str(shared / "models" / f"{name}.caffemodel"))
     assert len(net.arrays) > 3
     assert all(len(net.weights[layer]) for layer in net.arrays)
     text = {"lenet": "lenet.prototxt", "squeezenet_v1.0": "deploy.prototxt"}
     folder, stem = name.split("/")
     deploy = shared / "models" / folder / text.get(folder, f"{stem}.prototxt")
-    both = formats.load(str(deploy), str(shared / "models" / f"{name}.caffemodel"))
+    both = loading.load(str(deploy), str(shared / "models" / f"{name}.caffemodel"))
     for layer_name in both.arrays:
         for key, array in both.weights[layer_name].items():
             np.testing.assert_array_equal(array, net.weights[layer_name][key])

@@ -6,7 +6,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from caffe2tf import arrays, formats
+from caffe2tf import formats, loading
+from caffe2tf.arrays import numbers as arrays
 from caffe2tf.errors import Caffe2TFError, ParseError
 from tests.conftest import GOLDEN, inputs, layer, load, make
 
@@ -56,9 +57,9 @@ def test_every_reader_gives_native_float32(suffix, kind, order, tmp_path):
     order = "C" if suffix == "safetensors" else order  # it has one order
     write(path, {n: {k: np.asarray(a, kind, order=order) for k, a in found.items()} for n, found in wanted.items()})
     read = formats.module(suffix).load(str(path))
-    net = formats.load(TEXT, str(path))
+    net = loading.load(TEXT, str(path))
     formats.save(net, str(tmp_path / "again.npz"))
-    again = formats.load(TEXT, str(tmp_path / "again.npz"))
+    again = loading.load(TEXT, str(tmp_path / "again.npz"))
     for name, found in wanted.items():
         for key, array in found.items():
             assert read[name][key].dtype == np.float32
@@ -79,7 +80,7 @@ def test_with_weights_and_save_take_any_numbers(kind, tmp_path):
     raw = replace(made, arrays={n: tuple(a.astype(kind) for a in found) for n, found in made.arrays.items()})
     for suffix in ("npz", "npy", "h5", "safetensors", "caffemodel"):
         formats.save(raw, str(tmp_path / f"x.{suffix}"))
-        again = formats.load(TEXT, str(tmp_path / f"x.{suffix}"))
+        again = loading.load(TEXT, str(tmp_path / f"x.{suffix}"))
         for name, found in wanted.items():
             for key, array in found.items():
                 np.testing.assert_array_equal(again.weights[name][key], array)
@@ -97,7 +98,7 @@ def test_what_is_no_real_number_is_refused(kind, tmp_path):
     if kind != "O":
         np.savez(tmp_path / "x.npz", **{f"conv/{key}": array for key, array in weights["conv"].items()})
         with pytest.raises(ParseError) as caught:
-            formats.load(TEXT, str(tmp_path / "x.npz"))
+            loading.load(TEXT, str(tmp_path / "x.npz"))
         assert "\n" not in str(caught.value)
 
 
@@ -111,7 +112,7 @@ def test_what_float32_cannot_hold_is_said(tmp_path):
     assert net.with_weights(weights).weights["conv"]["bias"][1] == np.inf
     text = inputs(data=(1, 2)) + layer("InnerProduct", "inner_product_param { num_output: 1 bias_term: false }")
     prototxt, model = make(tmp_path, text, {"x": [(1, 2)]})
-    from caffe2tf.caffe_pb2 import NetParameter
+    from caffe2tf.caffe.caffe_pb2 import NetParameter
 
     param = NetParameter.FromString((tmp_path / "net.caffemodel").read_bytes())
     blob = param.layer[-1].blobs[0]
@@ -119,7 +120,7 @@ def test_what_float32_cannot_hold_is_said(tmp_path):
     blob.double_data.extend([1.0, -1e39])
     (tmp_path / "net.caffemodel").write_bytes(param.SerializeToString())
     with pytest.raises(ParseError, match=r"holds -1e\+39, which is more than float32 takes"):
-        formats.load(prototxt, model)
+        loading.load(prototxt, model)
 
 
 def test_bfloat16_of_safetensors(tmp_path):
@@ -136,7 +137,7 @@ def test_bfloat16_of_safetensors(tmp_path):
         struct.pack("<Q", len(header) + 2) + header.replace(b'"U16"', b'"BF16"') + data[8 + len(header) :]
     )
     np.testing.assert_array_equal(
-        formats.load(TEXT, str(tmp_path / "x.safetensors")).weights["conv"]["bias"], wanted["conv"]["bias"]
+        loading.load(TEXT, str(tmp_path / "x.safetensors")).weights["conv"]["bias"], wanted["conv"]["bias"]
     )
 
 

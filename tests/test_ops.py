@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from caffe2tf import formats
+from caffe2tf import loading
 from tests.conftest import inputs, layer, make
 
 keras = pytest.importorskip("keras")
 tf = pytest.importorskip("tensorflow")
-from caffe2tf import model  # noqa: E402
+from caffe2tf.keras_model import model  # noqa: E402
 from tests.bench import ops, plain  # noqa: E402
 
 # Of plain convolutions: batch, extents, channels, kernel, strides. All have an output of width 1.
@@ -66,7 +66,7 @@ def test_ours_is_right_where_the_library_is_not(tmp_path, shape, params, stride)
     extents = (4, 3, 3) if len(shape) == 5 else tuple(int(n) for n in re.findall(r"kernel_.: (\d)", params))
     kernel, bias = np.random.RandomState(1).randn(4, 1, *extents).astype(np.float32), np.arange(4, dtype=np.float32)
     text = inputs(data=shape) + "\n" + layer("Convolution", f"convolution_param {{ num_output: 4 {params} }}")
-    net = formats.load(*make(tmp_path, text, {"x": [kernel, bias]}))
+    net = loading.load(*make(tmp_path, text, {"x": [kernel, bias]}))
     x = np.random.RandomState(2).randn(*shape).astype(np.float32)
     last = np.moveaxis(x, 1, -1)
     pad = 1 if "pad_w: 1" in params else 0
@@ -117,7 +117,7 @@ def test_the_library_writes_past_its_memory_in_a_gradient():
 def test_ours_trains_where_the_library_writes_past_its_memory(tmp_path, group):
     params = f"convolution_param {{ num_output: 6 kernel_size: 1 stride: 2 group: {group} }}"
     text = inputs(data=(1, 3, 18, 18)) + "\n" + layer("Convolution", params)
-    made = model.to_keras(formats.load(*make(tmp_path, text, {"x": [(6, 3 // group, 1, 1), (6,)]})))
+    made = model.to_keras(loading.load(*make(tmp_path, text, {"x": [(6, 3 // group, 1, 1), (6,)]})))
     x = np.random.RandomState(0).randn(1, 18, 18, 3).astype(np.float32)
     kernel = made.trainable_variables[0]
     for _ in range(100):
@@ -139,7 +139,7 @@ def test_ours_trains_where_the_library_writes_past_its_memory(tmp_path, group):
 def test_our_transpose_trains_where_the_library_writes_past_its_memory(tmp_path):
     params = "convolution_param { num_output: 4 kernel_size: 1 stride: 2 }"
     text = inputs(data=(1, 3, 9, 9)) + "\n" + layer("Deconvolution", params)
-    made = model.to_keras(formats.load(*make(tmp_path, text, {"x": [(3, 4, 1, 1), (4,)]})))
+    made = model.to_keras(loading.load(*make(tmp_path, text, {"x": [(3, 4, 1, 1), (4,)]})))
     x = np.random.RandomState(0).randn(1, 9, 9, 3).astype(np.float32)
     kernel = made.trainable_variables[0]
     for _ in range(100):
@@ -163,7 +163,7 @@ def test_the_library_takes_negative_zero_for_less_than_zero():
 def test_a_mask_takes_negative_zero_for_zero(tmp_path):
     kernel = "pooling_param { pool: MAX kernel_size: 2 stride: 2 }"
     text = inputs(data=(1, 1, 2, 4)) + "\n" + layer("Pooling", kernel, tops=("top", "mask"))
-    found = model.forward(formats.load(*make(tmp_path, text)), {"data": ZEROS[None, None]})
+    found = model.forward(loading.load(*make(tmp_path, text)), {"data": ZEROS[None, None]})
     assert found["mask"].ravel().tolist() == [0, 3]  # Caffe 1.0's
 
 

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from caffe2tf import formats, imaging, preprocess
+from caffe2tf import loading
 from caffe2tf.errors import ParseError
+from caffe2tf.images import decode as imaging
+from caffe2tf.images import preprocess
 from tests.conftest import GOLDEN, SHARED, inputs, layer, load, make
 
 cv2 = pytest.importorskip("cv2")
@@ -123,13 +125,13 @@ def test_preprocessing_of_networks(tmp_path):
     how, source = preprocess.of(load(GOLDEN / "formats" / "train_val"))
     assert (how.crop, how.mean, source) == ((19, 19), (104, 117, 123), "the snapshot's transform_param")
     text = inputs(data=(1, 3, 227, 227)) + layer("ReLU")
-    how, source = preprocess.of(formats.load(make(tmp_path, text)[0]))
+    how, source = preprocess.of(loading.load(make(tmp_path, text)[0]))
     assert str(how) == "BGR, bilinear to 256 x 256, centre crop 227 x 227, minus (104, 117, 123)"
     assert source == "Caffe's ImageNet habit"
-    how, _ = preprocess.of(formats.load(make(tmp_path, inputs(data=(1, 1, 28, 28)) + layer("ReLU"))[0]))
+    how, _ = preprocess.of(loading.load(make(tmp_path, inputs(data=(1, 1, 28, 28)) + layer("ReLU"))[0]))
     assert str(how) == "grey, bilinear to 28 x 28"
     with pytest.raises(ParseError, match="has no image input"):
-        preprocess.of(formats.load(make(tmp_path, inputs(data=(1, 9)) + layer("ReLU"))[0]))
+        preprocess.of(loading.load(make(tmp_path, inputs(data=(1, 9)) + layer("ReLU"))[0]))
 
 
 def test_find_images(tmp_path):
@@ -149,7 +151,7 @@ def test_find_images(tmp_path):
 
 
 def small_net(folder, channels=3):
-    return formats.load(*make(folder, inputs(data=(1, channels, 4, 6)) + layer("ReLU")))
+    return loading.load(*make(folder, inputs(data=(1, channels, 4, 6)) + layer("ReLU")))
 
 
 def test_settings_change_how_pictures_become_input(tmp_path):
@@ -183,7 +185,7 @@ def test_a_mean_image_is_cropped_as_the_picture_is(tmp_path):
     wanted = (image.transpose(2, 0, 1) - mean)[:, 2:6, 2:8]
     np.testing.assert_allclose(how.apply(image), wanted, atol=1e-5)
     np.testing.assert_allclose(how.apply(image, (0, 3)), (image.transpose(2, 0, 1) - mean)[:, :4, 3:9], atol=1e-5)
-    from caffe2tf.caffe_pb2 import BlobProto
+    from caffe2tf.caffe.caffe_pb2 import BlobProto
 
     blob = BlobProto(num=1, channels=3, height=8, width=10, data=mean.ravel())
     (tmp_path / "mean.binaryproto").write_bytes(blob.SerializeToString())

@@ -3,7 +3,7 @@
 import pytest
 from google.protobuf import text_format
 
-from caffe2tf import caffe_pb2, prototxt
+from caffe2tf.caffe import caffe_pb2, prototxt
 from caffe2tf.errors import ParseError
 from tests.conftest import GOLDEN
 

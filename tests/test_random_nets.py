@@ -48,7 +48,7 @@ def test_nets_are_legal_and_of_every_type():
 
 
 def _pool(kernel, stride, pad):
-    from caffe2tf.caffe_pb2 import LayerParameter
+    from caffe2tf.caffe.caffe_pb2 import LayerParameter
 
     param = {"kernel_size": kernel, "stride": stride, "pad": pad}
     return infer(LayerParameter(type="Pooling", top=["y"], pooling_param=param), [(1, 1, 5, 5)])[0][0][2:]
@@ -67,7 +67,7 @@ def test_rounding_is_told_from_a_fault():
                 x = x * array
         return {"data": x - x.mean()}
 
-    from caffe2tf.caffe_pb2 import NetParameter
+    from caffe2tf.caffe.caffe_pb2 import NetParameter
     from tests.random_nets.sample import Sample
 
     net = NetParameter(input=["data"])

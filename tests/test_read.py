@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from caffe2tf import caffe_pb2, read
+from caffe2tf.caffe import caffe_pb2, read
 from caffe2tf.errors import ParseError
 from tests.conftest import GOLDEN, cases
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from caffe2tf.cli import main
+from caffe2tf.cli.main import main
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from caffe2tf.cli import main
+from caffe2tf.cli.main import main
 from tests.conftest import ROOT
 from tests.test_readme import README, blocks, matches
 

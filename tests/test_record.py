@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from caffe2tf import golden
+from caffe2tf.verification import golden
 from tests.conftest import GOLDEN, ROOT, load
 
 STAND_IN = """
@@ -32,7 +32,7 @@ class Net:
 
 def test_what_is_recorded_verifies(tmp_path):
     pytest.importorskip("keras")
-    from caffe2tf.verification import verify
+    from caffe2tf.verification.verify import verify
 
     path = GOLDEN / "layers" / "conv_basic"
     (tmp_path / "caffe.py").write_text(STAND_IN.replace("KNOWN", repr(str(path / "blobs.npz"))))

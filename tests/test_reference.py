@@ -9,10 +9,11 @@ from types import GeneratorType
 import numpy as np
 import pytest
 
-from caffe2tf import formats, golden, reference
+from caffe2tf import loading, reference
 from caffe2tf.errors import Caffe2TFError, NetError, WeightMismatch
 from caffe2tf.layers import REGISTRY
 from caffe2tf.reference.table import FLT_MAX, TABLE, Shared
+from caffe2tf.verification import golden
 from tests.conftest import GOLDEN, ROOT, cases, inputs, layer, load, make
 
 EVERY = cases("layers") + cases("forks") + cases("formats")
@@ -69,7 +70,7 @@ def test_every_blob_of_random_networks(path):
     given, blobs = expected_of(path)
     text = next(path / name for name in ("net.prototxt", "deploy.prototxt") if (path / name).exists())
     try:
-        net = formats.load(str(text), str(path / "net.caffemodel"))
+        net = loading.load(str(text), str(path / "net.caffemodel"))
     except Caffe2TFError as error:
         pytest.skip(f"is not loaded: {error}")
     given = {name: given[name] for name in net.inputs}
@@ -91,7 +92,7 @@ def test_every_blob_of_random_networks(path):
 def test_trained_networks(folder, text, weights, shared):
     """The first picture; 26 layers of convolutions in float32 are apart by 1.2e-6 in SqueezeNet."""
     path = shared / "models" / folder
-    net, known_blobs = formats.load(str(path / text), str(path / weights)), golden.load(path)
+    net, known_blobs = loading.load(str(path / text), str(path / weights)), golden.load(path)
     ((blob, shape),) = net.inputs.items()
     data = known_blobs.inputs[None if None in known_blobs.inputs else blob][:1]
     found = reference.compute(net, {blob: data})
@@ -138,7 +139,7 @@ def first_case_of_each_type():
         recorded = expected_of(path)[1]
         for node in load(path).nodes:
             if any(name in recorded for name, _ in node.tops):
-                found.setdefault(node.row.type, path)
+                found.setdefault(node.layer.type, path)
     return [pytest.param(kind, path, id=kind) for kind, path in sorted(found.items())]
 
 
@@ -171,7 +172,7 @@ def test_what_float32_costs(tmp_path):
     text += layer("MVN", "mvn_param { normalize_variance: false }", bottoms=["r"], tops=["m"], name="m")
     arrays = {"data": x.astype(np.float32), "small": np.full((1, 3), 0.3, np.float32)}
     text = inputs(**{name: array.shape for name, array in arrays.items()}) + text
-    net = formats.load(make(tmp_path, text)[0])
+    net = loading.load(make(tmp_path, text)[0])
     found, cost = reference.compute(net, arrays), reference.float32_cost(net, arrays)
     share = {name: cost[name] / np.linalg.norm(found[name]) for name in found}
     assert 0 < share["t"] < 2**-22
@@ -192,7 +193,7 @@ def test_bad_input_is_named():
         reference.compute(net, {"dota": np.zeros((1, 3, 8, 8))})
     with pytest.raises(NetError, match="layer 'conv'"):
         reference.compute(net, {"data": np.zeros((1, 4, 8, 8))})
-    text = formats.load(str(GOLDEN / "layers" / "conv_basic" / "net.prototxt"))
+    text = loading.load(str(GOLDEN / "layers" / "conv_basic" / "net.prototxt"))
     with pytest.raises(WeightMismatch, match=r"layer 'conv': the network has no weights; give its .caffemodel"):
         reference.compute(text, {"data": np.zeros(text.inputs["data"])})
 

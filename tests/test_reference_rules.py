@@ -8,7 +8,7 @@ from types import GeneratorType
 import numpy as np
 import pytest
 
-from caffe2tf import formats, reference
+from caffe2tf import loading, reference
 from caffe2tf.errors import NetError
 from caffe2tf.reference.table import FLT_MAX, TABLE
 from tests.conftest import inputs, layer, make, parameter
@@ -19,7 +19,7 @@ def one(folder, kind, params, blobs=None, tops=("top",), **given):
     arrays = {name: np.asarray(value, np.float32) for name, value in given.items()}
     text = inputs(**{name: array.shape for name, array in arrays.items()})
     text += layer(kind, params, bottoms=list(given), tops=tops)
-    net = formats.load(*make(folder, text, {"x": blobs} if blobs else None))
+    net = loading.load(*make(folder, text, {"x": blobs} if blobs else None))
     return reference.compute(net, arrays)
 
 
@@ -27,7 +27,7 @@ def many(folder, text, **given):
     """Every blob of a network on `given`."""
     arrays = {name: np.asarray(value, np.float32) for name, value in given.items()}
     text = inputs(**{name: array.shape for name, array in arrays.items()}) + text
-    return reference.compute(formats.load(make(folder, text)[0]), arrays)
+    return reference.compute(loading.load(make(folder, text)[0]), arrays)
 
 
 # ------------------------------------------------------------ forks

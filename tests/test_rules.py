@@ -6,13 +6,13 @@ Each case reads a golden network, then the same with the rule left out, and sees
 import numpy as np
 import pytest
 
-from caffe2tf import formats
+from caffe2tf import loading
 from caffe2tf.errors import Caffe2TFError
 from tests.conftest import GOLDEN, make
 from tests.test_golden import RELATIVE, error, golden
 
 pytest.importorskip("keras")
-from caffe2tf import model
+from caffe2tf.keras_model import model
 
 RULES = {
     "ceil pooling": ("layers/pool_max_ceil", "pool: MAX", "pool: MAX round_mode: FLOOR"),
@@ -53,7 +53,7 @@ def test_naive_reading_gives_another_number(rule, tmp_path):
     (tmp_path / "net.prototxt").write_text(text.replace(written, naive))
     _, blobs = golden(path)
     try:
-        net = formats.load(str(tmp_path / "net.prototxt"), str(path / "net.caffemodel"))
+        net = loading.load(str(tmp_path / "net.prototxt"), str(path / "net.caffemodel"))
         found = model.forward(net, {name: blobs[name] for name in net.inputs})
     except Caffe2TFError:
         return  # the naive reading does not even fit
@@ -67,7 +67,7 @@ def test_naive_reading_gives_another_number(rule, tmp_path):
 def changed(case, layer, change):
     """The worst relative error of the outputs of a golden case after `change` of a layer's weights in Keras's layout."""
     path = GOLDEN / "layers" / case
-    net = formats.load(str(path / "net.prototxt"), str(path / "net.caffemodel"))
+    net = loading.load(str(path / "net.prototxt"), str(path / "net.caffemodel"))
     weights = {name: dict(arrays) for name, arrays in net.weights.items()}
     weights[layer] = change(net.arrays[layer], weights[layer])
     given, blobs = golden(path)
@@ -114,7 +114,7 @@ def test_axes_of_equal_extent_are_told_apart(case):
     path = GOLDEN / "layers" / case
     _, blobs = golden(path)
     layer = "b" if case.startswith("bias") else "s"
-    net = formats.load(str(path / "net.prototxt"), str(path / "net.caffemodel"))
+    net = loading.load(str(path / "net.prototxt"), str(path / "net.caffemodel"))
     right = model.forward(net, {"data": blobs["data"]})[layer]
     turned = model.forward(net, {"data": blobs["data"].transpose(0, 2, 3, 1)})[layer].transpose(0, 3, 1, 2)
     assert error(right, blobs[layer])[0] < 1e-6
@@ -142,6 +142,6 @@ def test_shared_parameters_are_the_owners(tmp_path):
         + layer("Convolution", conv, tops=["a"], name="a")
         + layer("Convolution", conv, name="b")
     )
-    net = formats.load(*make(tmp_path, text, {"a": [(2, 2, 1, 1)], "b": [(2, 2, 1, 1)]}))
+    net = loading.load(*make(tmp_path, text, {"a": [(2, 2, 1, 1)], "b": [(2, 2, 1, 1)]}))
     found = model.forward(net, {"data": np.ones((1, 2, 3, 3))})
     np.testing.assert_array_equal(found["a"], found["top"])

@@ -3,13 +3,15 @@
 import hashlib
 import json
 
-from caffe2tf import formats, golden, read, sample
+from caffe2tf import bundled, loading
+from caffe2tf.caffe import read
+from caffe2tf.samples import networks as sample
 from tests.conftest import GOLDEN
 
 
 def test_digests(alexnet):
     expected = json.loads((GOLDEN / "alexnet" / "expected.json").read_text())["weights_sha256"]
-    net = formats.load(None, str(alexnet))
+    net = loading.load(None, str(alexnet))
     found = {
         name: [hashlib.sha256(array.tobytes()).hexdigest() for array in arrays] for name, arrays in net.arrays.items()
     }
@@ -27,8 +29,8 @@ def test_encoding_is_that_of_the_published_file(alexnet):
 
 
 def test_the_network_is_the_deploy_text(alexnet):
-    alone, text = formats.load(None, str(alexnet)), formats.load(golden.alexnet_text())
-    assert [(n.row.name, n.row.type, n.bottoms) for n in alone.nodes] == [
-        (n.row.name, n.row.type, n.bottoms) for n in text.nodes
+    alone, text = loading.load(None, str(alexnet)), loading.load(bundled.alexnet_text())
+    assert [(n.layer.name, n.layer.type, n.bottoms) for n in alone.nodes] == [
+        (n.layer.name, n.layer.type, n.bottoms) for n in text.nodes
     ]
     assert alone.inputs == {"data": (1, 3, 227, 227)}

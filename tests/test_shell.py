@@ -10,8 +10,10 @@ import sys
 
 import pytest
 
-from caffe2tf import cli, formats, terminal
-from caffe2tf.cli import main
+from caffe2tf import formats
+from caffe2tf.cli import main as cli
+from caffe2tf.cli import terminal
+from caffe2tf.cli.main import main
 from tests.conftest import GOLDEN, ROOT, run
 from tests.test_project import MODULES
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from caffe2tf import read
+from caffe2tf.caffe import read
+from caffe2tf.caffe.upgrade import UNKNOWN, upgrade
 from caffe2tf.errors import NetError
-from caffe2tf.upgrade import UNKNOWN, upgrade
 from tests.conftest import GOLDEN, inputs, layer, parameter
 
 

@@ -7,18 +7,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from caffe2tf import formats, golden
-from caffe2tf.golden import GoldenError
+from caffe2tf import bundled, loading
+from caffe2tf.verification import golden
+from caffe2tf.verification.golden import GoldenError
 from tests.conftest import GOLDEN, cases, load, run
 
 keras = pytest.importorskip("keras")
-from caffe2tf import device, report  # noqa: E402
-from caffe2tf.verification import best, probabilities, verify  # noqa: E402
+from caffe2tf.keras_model import device  # noqa: E402
+from caffe2tf.probabilities import best, probabilities, verify  # noqa: E402
+from caffe2tf.verification import report  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def seeded(alexnet):
-    return formats.load(golden.alexnet_text(), str(alexnet))
+    return loading.load(bundled.alexnet_text(), str(alexnet))
 
 
 def test_alexnet_holds(seeded):
@@ -52,7 +54,7 @@ def edited(net, path, folder, old, new):
     text = (path / "net.prototxt").read_text()
     assert old in text
     (folder / "net.prototxt").write_text(text.replace(old, new))
-    return formats.load(str(folder / "net.prototxt"), str(path / "net.caffemodel"))
+    return loading.load(str(folder / "net.prototxt"), str(path / "net.caffemodel"))
 
 
 def with_layer(net, name, change):
@@ -62,11 +64,11 @@ def with_layer(net, name, change):
 
 
 def alexnet_with(seeded, folder, old, new):
-    with open(golden.alexnet_text()) as file:
+    with open(bundled.alexnet_text()) as file:
         text = file.read()
     assert old in text
     (folder / "net.prototxt").write_text(text.replace(old, new))
-    return formats.load(str(folder / "net.prototxt")).with_weights(seeded.weights)
+    return loading.load(str(folder / "net.prototxt")).with_weights(seeded.weights)
 
 
 SEEDED = GOLDEN / "alexnet"
@@ -121,7 +123,7 @@ def test_floor_pooling(tmp_path):
     text = (path / "net.prototxt").read_text().replace("pool: MAX", "pool: MAX round_mode: FLOOR")
     text = text[: text.index('layer { name: "fc3"')]
     (tmp_path / "net.prototxt").write_text(text)
-    net = formats.load(str(tmp_path / "net.prototxt"), str(path / "net.caffemodel"))
+    net = loading.load(str(tmp_path / "net.prototxt"), str(path / "net.caffemodel"))
     folder = tmp_path / "set"
     folder.mkdir()
     with np.load(GOLDEN / "formats" / "blobs.npz") as blobs:
@@ -133,7 +135,7 @@ def test_floor_pooling(tmp_path):
 
 def test_a_transposed_kernel_of_squeezenet(shared):
     folder = shared / "models" / "squeezenet_v1.0"
-    net = formats.load(str(folder / "deploy.prototxt"), str(folder / "squeezenet_v1.0.caffemodel"))
+    net = loading.load(str(folder / "deploy.prototxt"), str(folder / "squeezenet_v1.0.caffemodel"))
     name = "fire4/conv1x1_1"
 
     def transpose(weights):
@@ -165,7 +167,7 @@ def test_one_weight_off_by_one_percent(name, seeded):
 
 def test_squeezenet_on_photographs(shared):
     folder = shared / "models" / "squeezenet_v1.0"
-    net = formats.load(str(folder / "deploy.prototxt"), str(folder / "squeezenet_v1.0.caffemodel"))
+    net = loading.load(str(folder / "deploy.prototxt"), str(folder / "squeezenet_v1.0.caffemodel"))
     found = verify(net, folder, images=str(shared / "images"))
     assert found.passed
     assert len(found.predictions) == 62
@@ -216,7 +218,7 @@ def test_sets_that_are_broken_or_of_another_network(seeded, tmp_path):
     (tmp_path / "expected.json").write_text("{")
     with pytest.raises(GoldenError, match=r"expected\.json: cannot be read"):
         verify(net, tmp_path)
-    text = formats.load(str(GOLDEN / "layers" / "conv_basic" / "net.prototxt"))
+    text = loading.load(str(GOLDEN / "layers" / "conv_basic" / "net.prototxt"))
     with pytest.raises(GoldenError, match=r"has no weights to verify; give its \.caffemodel"):
         verify(text, GOLDEN / "layers" / "conv_basic")
 

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from caffe2tf import drawings, formats, graph, visualize
+from caffe2tf import formats, loading
+from caffe2tf.drawing import graph, visualize
+from caffe2tf.drawing import render as drawings
 from tests.conftest import GOLDEN, inputs, layer, make, run
 
 CONV = "convolution_param {{ num_output: {} kernel_size: {} group: {} }}"
@@ -19,7 +21,7 @@ def convolution(folder, channels, kernel, group=1, **options):
     """A Net of one convolution `c` of `kernel` (out, in / group, h, w) over an 8 x 8 input."""
     text = inputs(data=(1, channels, 8, 8))
     text += layer("Convolution", CONV.format(len(kernel), kernel.shape[-1], group), tops=["c"], name="c")
-    return formats.load(*make(folder, text, {"c": [kernel, np.zeros(len(kernel))]}), **options)
+    return loading.load(*make(folder, text, {"c": [kernel, np.zeros(len(kernel))]}), **options)
 
 
 def caught(monkeypatch, name):
@@ -86,7 +88,7 @@ def test_only_filters_on_the_picture_itself_are_colours(tmp_path, monkeypatch):
     text = inputs(data=(1, 3, 9, 9)) + layer("Power", "power_param { shift: 1 }", tops=["p"], name="p")
     text += layer("Convolution", conv, bottoms=["p"], tops=["a"], name="a")
     text += layer("Convolution", conv, bottoms=["a"], tops=["b"], name="b")
-    net = formats.load(*make(tmp_path, text, {name: [(3, 3, 3, 3), (3,)] for name in "ab"}))
+    net = loading.load(*make(tmp_path, text, {name: [(3, 3, 3, 3), (3,)] for name in "ab"}))
     colours, tables = caught(monkeypatch, "colour_filters"), caught(monkeypatch, "filters")
     visualize.filters(net, "a")
     assert (len(colours), len(tables)) == (1, 0)
@@ -114,8 +116,8 @@ def test_outliers_are_marked_on_the_scale():
 
 
 def boxes(folder, text):
-    net = formats.load(make(folder, text)[0])
-    return {box.layers[0]: box for box in graph.boxes(net, lambda nodes: [node.row.name for node in nodes])}
+    net = loading.load(make(folder, text)[0])
+    return {box.layers[0]: box for box in graph.boxes(net, lambda nodes: [node.layer.name for node in nodes])}
 
 
 def branching():
@@ -191,7 +193,7 @@ def eye(tmp_path, monkeypatch):
     picture = np.zeros((8, 8, 3), np.uint8)
     picture[:, :4, 0], picture[:, 4:, 2] = 200, 200
     Image.fromarray(picture).save("picture.png")
-    return formats.load("net.prototxt", "net.caffemodel"), picture
+    return loading.load("net.prototxt", "net.caffemodel"), picture
 
 
 def test_the_picture_is_shown_as_the_network_sees_it(eye):
@@ -225,7 +227,7 @@ def test_one_page_of_everything(eye):
     sources = re.findall(r"src='([^']{5})", text)
     assert len(sources) == 5
     assert set(sources) == {"data:"}
-    net = formats.load("net.prototxt", "net.caffemodel")
+    net = loading.load("net.prototxt", "net.caffemodel")
     steps = []
     visualize.everything(net, "picture.png", steps.append)
     assert sum(steps) == visualize.steps(net)
@@ -233,7 +235,7 @@ def test_one_page_of_everything(eye):
 
 def test_squeezenet_sees_a_sea_lion(shared, tmp_path):
     pytest.importorskip("keras")
-    net = formats.load(None, str(shared / "models" / "squeezenet_v1.0" / "squeezenet_v1.0.caffemodel"))
+    net = loading.load(None, str(shared / "models" / "squeezenet_v1.0" / "squeezenet_v1.0.caffemodel"))
     page = visualize.everything(net, str(shared / "images" / "sealion.jpeg"))
     assert page.index("sea lion") < page.index("ice bear")
     assert page.count("<h2>") == 1 + 1 + 30 + 1
@@ -298,11 +300,11 @@ def test_a_network_without_one_picture_is_refused(tmp_path):
     ]:
         prototxt, _ = make(tmp_path, inputs(**shapes) + layer("ReLU", tops=["r"], name="r"))
         with pytest.raises(formats.Caffe2TFError, match=why):
-            visualize.see(formats.load(prototxt), str(tmp_path / "x.png"))
+            visualize.see(loading.load(prototxt), str(tmp_path / "x.png"))
 
 
 def test_help_of_every_part_has_an_example():
-    from caffe2tf.cli import main
+    from caffe2tf.cli.main import main
 
     for name in main.commands["visualize"].commands:
         text = run("visualize", name, "--help").stdout

@@ -12,10 +12,10 @@ import os
 import pkgutil
 from dataclasses import dataclass, field, replace
 
-from caffe2tf import files, golden, read
-from caffe2tf import net as nets
-from caffe2tf.arrays import float32
-from caffe2tf.errors import Caffe2TFError, OutputError
+from caffe2tf.arrays.numbers import float32
+from caffe2tf.caffe import read
+from caffe2tf.errors import OutputError
+from caffe2tf.files import replacing as files
 
 FOLDER = "savedmodel"  # chosen by a trailing slash
 
@@ -112,7 +112,7 @@ def save(net, path, to=None, force=True, progress=None, **options):
     be written or, without `force`, exists.
     """
     name = of(path, to)
-    if not net.arrays and any(node.row.blobs() for node in net.nodes):
+    if not net.arrays and any(node.layer.blobs() for node in net.nodes):
         raise OutputError(f"{path}: the network has no weights to write; give its .caffemodel")
     net = replace(
         net,
@@ -146,27 +146,3 @@ def models_in(folder):
     entries = sorted(os.listdir(folder))
     converted = [e for e in entries if e.endswith((".npy", ".npz", ".h5", ".safetensors"))]
     return converted or [e for e in entries if e.endswith(".caffemodel")]
-
-
-def load(prototxt=None, model=None, input_shape=None):
-    """A Net from a network text, weights, or both; either may be None.
-
-    `model`: a `.caffemodel` (alone enough where it holds the network), or a `.npy`, `.npz`, `.h5` or `.safetensors`
-    that caffe2tf wrote, which needs the text (AlexNet's is taken where the weights are AlexNet's). `input_shape`: {input: shape, N first} where the files do not tell.
-    Raises ParseError, NetError, UnsupportedLayer, WeightMismatch.
-    """
-    suffix = os.path.splitext(str(model))[1].lstrip(".").lower() if model is not None else ""
-    if suffix in names() and suffix != "caffemodel":
-        if not readable(suffix):
-            kinds = ", ".join(f".{name}" for name in names() if readable(name))
-            raise Caffe2TFError(f"{model}: a .{suffix} is not read here; takes a .caffemodel, or weights as {kinds}")
-        weights = module(suffix).load(model)
-        if prototxt is None:
-            prototxt = golden.alexnet_text()
-            layers = nets.from_files(prototxt).weight_shapes
-            if {
-                name: {key: array.shape for key, array in arrays.items()} for name, arrays in weights.items()
-            } != layers:
-                raise Caffe2TFError(f"{model}: holds weights but no network; give its text with -p/--prototxt")
-        return nets.from_files(prototxt, None, input_shape).with_weights(weights)
-    return nets.from_files(prototxt, model, input_shape)

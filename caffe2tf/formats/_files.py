@@ -3,9 +3,10 @@
 import os
 from concurrent.futures import ThreadPoolExecutor
 
-from caffe2tf import files, preprocess
-from caffe2tf.layout import THREADS
-from caffe2tf.read import release
+from caffe2tf.arrays.layout import THREADS
+from caffe2tf.caffe.read import release
+from caffe2tf.files import replacing as files
+from caffe2tf.images import preprocess
 
 # Keras's name -> TensorFlow's, as `bvlc_alexnet.npy` and checkpoints of slim and ethereon's converter have them.
 # npz, safetensors and h5 keep Keras's name; a .caffemodel has places, no names.

@@ -10,7 +10,7 @@ import pickle
 
 import numpy as np
 
-from caffe2tf.arrays import MAX_AXES, plain_dtype
+from caffe2tf.arrays.numbers import MAX_AXES, plain_dtype
 from caffe2tf.errors import ParseError
 
 _RECONSTRUCT = ("numpy.core.multiarray", "numpy._core.multiarray")

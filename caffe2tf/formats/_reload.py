@@ -8,7 +8,7 @@ from caffe2tf.errors import OutputError
 def example(net):
     """One input of each shape of `net`, channels last: values in 0..1, which are valid indices too. A size that is free
     is 64."""
-    from caffe2tf.layout import keras_order
+    from caffe2tf.arrays.layout import keras_order
 
     random = np.random.RandomState(0)
     arrays = []

@@ -5,9 +5,9 @@ Caffe 1.0 reads it with the same network, or with a text that names the same lay
 
 import numpy as np
 
-from caffe2tf import wire
-from caffe2tf.caffe_pb2 import BlobProto, LayerParameter, NetParameter
-from caffe2tf.read import release
+from caffe2tf.caffe import wire
+from caffe2tf.caffe.caffe_pb2 import BlobProto, LayerParameter, NetParameter
+from caffe2tf.caffe.read import release
 
 
 def save(net, path, progress=None):

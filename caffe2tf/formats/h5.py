@@ -9,10 +9,10 @@ import struct
 import h5py
 import numpy as np
 
-from caffe2tf.arrays import float32
+from caffe2tf.arrays.numbers import float32
 from caffe2tf.errors import ParseError
 from caffe2tf.formats import _files
-from caffe2tf.names import keras_names
+from caffe2tf.net.names import keras_names
 
 _HEAP = b"GCOL\x01\0\0\0"
 _UNFOLDS = 100  # times, that a packed data set may be larger than what the file holds of it

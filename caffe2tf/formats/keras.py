@@ -7,10 +7,10 @@ import zipfile
 
 import keras
 
-from caffe2tf import preprocess
 from caffe2tf.errors import ParseError
 from caffe2tf.formats import Runner, _reload
-from caffe2tf.model import to_keras
+from caffe2tf.images import preprocess
+from caffe2tf.keras_model.model import to_keras
 
 
 def save(net, path, progress=None):

@@ -13,7 +13,7 @@ import struct
 
 import numpy as np
 
-from caffe2tf.arrays import float32
+from caffe2tf.arrays.numbers import float32
 from caffe2tf.errors import OutputError, ParseError
 from caffe2tf.formats import _files, _pickle
 

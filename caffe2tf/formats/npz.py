@@ -7,7 +7,7 @@ import zipfile
 
 import numpy as np
 
-from caffe2tf import arrays
+from caffe2tf.arrays import numbers as arrays
 from caffe2tf.errors import ParseError
 from caffe2tf.formats import _files
 

@@ -11,7 +11,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from caffe2tf.arrays import MAX_AXES, filled, float32
+from caffe2tf.arrays.numbers import MAX_AXES, filled, float32
 from caffe2tf.errors import ParseError
 from caffe2tf.formats import _files
 

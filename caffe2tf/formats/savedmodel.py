@@ -10,11 +10,12 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2
 
-from caffe2tf import files, preprocess
 from caffe2tf.errors import ParseError
+from caffe2tf.files import replacing as files
 from caffe2tf.formats import Runner, _files, _reload
-from caffe2tf.model import to_keras
-from caffe2tf.names import input_names
+from caffe2tf.images import preprocess
+from caffe2tf.keras_model.model import to_keras
+from caffe2tf.net.names import input_names
 
 KIND = _files.SAVED_MODEL
 

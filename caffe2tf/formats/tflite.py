@@ -12,12 +12,12 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.lite.python.schema_py_generated import ModelT
 
-from caffe2tf import preprocess
 from caffe2tf.errors import ParseError
 from caffe2tf.formats import Runner, _reload
 from caffe2tf.formats.savedmodel import serving
-from caffe2tf.model import to_keras
-from caffe2tf.names import input_names
+from caffe2tf.images import preprocess
+from caffe2tf.keras_model.model import to_keras
+from caffe2tf.net.names import input_names
 
 
 def save(net, path, progress=None, quantize=False):

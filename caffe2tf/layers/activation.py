@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
+from caffe2tf.arrays.layout import is_spatial, to_keras
 from caffe2tf.layers.base import Layer, Weight
-from caffe2tf.layout import is_spatial, to_keras
 
 
 class _Pointwise(Layer, type=""):

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from caffe2tf.caffe_pb2 import EltwiseParameter, ReductionParameter
+from caffe2tf.arrays.layout import to_keras
+from caffe2tf.caffe.caffe_pb2 import EltwiseParameter, ReductionParameter
 from caffe2tf.layers.base import Layer
-from caffe2tf.layout import to_keras
 
 _LOWEST = float(np.finfo(np.float32).min)  # -FLT_MAX
 

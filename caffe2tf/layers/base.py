@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from caffe2tf import layout
-from caffe2tf.caffe_pb2 import TRAIN
+from caffe2tf.arrays import layout
+from caffe2tf.caffe.caffe_pb2 import TRAIN
 from caffe2tf.errors import NetError, WeightMismatch
 
 # Parameters without effect on inference: training, engines, initial values. Accepted everywhere, listed by `inspect -v`.

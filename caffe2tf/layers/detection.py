@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from caffe2tf.caffe_pb2 import PriorBoxParameter
+from caffe2tf.caffe.caffe_pb2 import PriorBoxParameter
 from caffe2tf.layers.base import Layer
 
 _GONE = -1.0

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from caffe2tf.arrays.layout import is_spatial, to_keras
 from caffe2tf.layers.base import Layer
-from caffe2tf.layout import is_spatial, to_keras
 
 
 class Permute(Layer, type="Permute", param="permute_param", fields="order"):

@@ -1,10 +1,10 @@
-"""Layers that bring values to a common scale, and the learned scales and biases that follow them."""
+"""Layers that bring values to a common scale."""
 
 import numpy as np
 
-from caffe2tf.caffe_pb2 import BNParameter, LRNParameter
+from caffe2tf.arrays.layout import Moved, is_spatial, to_keras
+from caffe2tf.caffe.caffe_pb2 import BNParameter, LRNParameter
 from caffe2tf.layers.base import Layer, Weight
-from caffe2tf.layout import Moved, is_spatial, keras_order, to_keras
 
 
 class LRN(Layer, type="LRN", param="lrn_param", fields="local_size alpha beta k norm_region", rank=4):
@@ -230,81 +230,3 @@ class Normalize(Layer, type="Normalize", param="norm_param", fields="across_spat
         axes = (1, 2, 3) if self.p.across_spatial else 3
         norm = ctx.ops.sqrt(ctx.ops.sum(x * x, axis=axes, keepdims=True) + self.p.eps)
         return x / norm * ctx.held(x, "gamma")
-
-
-class _Broadcast(Layer, type=""):
-    """A factor or a summand that covers some axes of the first bottom: learned, or the second bottom (scale_layer.cpp)."""
-
-    works_in_place = True
-
-    def _span(self):
-        """The axes of the first bottom that are covered."""
-        shape = self.bottoms[0]
-        if len(self.bottoms) > 1:
-            other = self.bottoms[1]
-            first = self.axis(self.p.axis) if other else 0
-            if tuple(shape[first : first + len(other)]) != tuple(other):
-                self.fail(f"second bottom of shape {other} does not fit axis {self.p.axis} of the first, {shape}")
-            return list(range(first, first + len(other)))
-        first, count = self.axis(self.p.axis), self.p.num_axes
-        last = len(shape) if count == -1 else first + count
-        if count < -1 or last > len(shape):
-            self.fail(f"num_axes {count} from axis {self.p.axis} of a bottom with {len(shape)} axes")
-        return list(range(first, last))
-
-    def tops(self):
-        self._span()
-        return [self.bottoms[0]]
-
-    def _weight(self, name, filler, start):
-        span = self._span()
-        order = [a for a in keras_order(len(self.bottoms[0])) if a in span]
-        shape, axes = tuple(self.bottoms[0][a] for a in span), tuple(span.index(a) for a in order)
-        return Weight(name, shape, axes=axes, filler=filler, start=start)
-
-    def receptive(self, fields):
-        return self.widest(fields)
-
-    def any_size(self):
-        return self._span() in ([], [1])
-
-    def _spread(self, ctx, x, value):
-        """A learned value in Keras's layout as a tensor that broadcasts over x."""
-        span = self._span()
-        order = keras_order(len(self.bottoms[0]))
-        return ctx.ops.reshape(value, [self.bottoms[0][a] if a in span else 1 for a in order])
-
-    def _spread_bottom(self, ctx, other):
-        span, rank = self._span(), len(self.bottoms[0])
-        shape = [self.bottoms[0][a] if a in span else 1 for a in range(rank)]
-        if span and span[0] == 0:
-            shape[0] = -1
-        other = ctx.ops.reshape(self.to_caffe_order(ctx, other), shape)
-        return ctx.ops.transpose(other, keras_order(rank)) if is_spatial(rank) else other
-
-
-class Scale(_Broadcast, type="Scale", param="scale_param", fields="axis num_axes bias_term", bottoms=(1, 2)):
-    """gamma * x + beta. Blobs: gamma of the covered shape (unless it is the second bottom), beta (scale_layer.cpp)."""
-
-    def blobs(self):
-        gamma = [self._weight("gamma", "filler", 1.0)] if len(self.bottoms) == 1 else []
-        return [*gamma, self._weight("beta", "bias_filler", 0.0)] if self.p.bias_term else gamma
-
-    def build(self, ctx, x, *other):
-        gamma = self._spread_bottom(ctx, *other) if other else self._spread(ctx, x, ctx.held(x, "gamma"))
-        y = x * gamma
-        if self.p.bias_term:
-            y = ctx.ops.add(self._spread(ctx, x, ctx.held(x, "beta")), y)
-        return y
-
-
-class Bias(_Broadcast, type="Bias", param="bias_param", fields="axis num_axes", bottoms=(1, 2)):
-    """x + bias. Blob: bias of the covered shape, unless it is the second bottom (bias_layer.cpp)."""
-
-    def blobs(self):
-        return [self._weight("bias", "filler", 0.0)] if len(self.bottoms) == 1 else []
-
-    def build(self, ctx, x, *other):
-        # The bias goes first: `add(x, bias)` guesses a channel bias from the extents (Keras on TensorFlow).
-        bias = self._spread_bottom(ctx, *other) if other else self._spread(ctx, x, ctx.held(x, "bias"))
-        return ctx.ops.add(bias, x)

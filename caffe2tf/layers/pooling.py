@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from caffe2tf.caffe_pb2 import PoolingParameter, SPPParameter
+from caffe2tf.caffe.caffe_pb2 import PoolingParameter, SPPParameter
 from caffe2tf.layers.base import Layer
 
 _LOWEST = float(np.finfo(np.float32).min)  # Caffe's -FLT_MAX: what MAX gives for a window that lies outside altogether

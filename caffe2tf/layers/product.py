@@ -2,9 +2,9 @@
 
 import math
 
+from caffe2tf.arrays.layout import is_spatial
 from caffe2tf.errors import NetError
 from caffe2tf.layers.base import Layer, Weight
-from caffe2tf.layout import is_spatial
 
 
 class InnerProduct(

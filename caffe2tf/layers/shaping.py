@@ -3,8 +3,8 @@
 import itertools
 import math
 
+from caffe2tf.arrays.layout import to_keras
 from caffe2tf.layers.base import Layer
-from caffe2tf.layout import to_keras
 
 
 class Split(Layer, type="Split", tops=(1, None)):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from caffe2tf.caffe_pb2 import LayerParameter
+from caffe2tf.caffe.caffe_pb2 import LayerParameter
 from caffe2tf.errors import NetError, WeightMismatch
 from caffe2tf.reference import (  # noqa: F401  each registers its rules
     activation,
@@ -35,7 +35,7 @@ from caffe2tf.reference.storage import Blob
 from caffe2tf.reference.table import TABLE, Shared, Tops, fail
 
 if TYPE_CHECKING:
-    from caffe2tf.net import Net
+    from caffe2tf.net.net import Net
 
 _ROUNDING = 2.0**-23
 
@@ -83,7 +83,7 @@ def _run(
     blobs: dict[str, Blob] = {}
     with np.errstate(all="ignore"):  # NaN and infinity are results here, as in Caffe
         for node in net.nodes:
-            layer = node.row.proto
+            layer = node.layer.proto
             weights = [np.asarray(array, np.float64) for array in net.arrays.get(layer.name, ())]
             bottoms = [blobs[name] for name, _ in node.bottoms]
             tops = [blobs.setdefault(name, Blob()) for name, _ in node.tops]

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from caffe2tf.caffe_pb2 import LayerParameter
+from caffe2tf.caffe.caffe_pb2 import LayerParameter
 from caffe2tf.reference.table import Array, larger, rule, smaller, spread
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from caffe2tf.caffe_pb2 import ConvolutionParameter, LayerParameter
+from caffe2tf.caffe.caffe_pb2 import ConvolutionParameter, LayerParameter
 from caffe2tf.reference.table import Array, rule
 
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from caffe2tf.caffe_pb2 import DetectionOutputParameter, LayerParameter, PriorBoxParameter
+from caffe2tf.caffe.caffe_pb2 import DetectionOutputParameter, LayerParameter, PriorBoxParameter
 from caffe2tf.reference.table import FLT_MAX, Array, rule
 
 

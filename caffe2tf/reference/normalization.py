@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from caffe2tf.caffe_pb2 import TRAIN, BNParameter, LayerParameter, LRNParameter
+from caffe2tf.caffe.caffe_pb2 import TRAIN, BNParameter, LayerParameter, LRNParameter
 from caffe2tf.reference.pooling import Places, ave_pool
 from caffe2tf.reference.table import Array, matrix, rule, spread
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from caffe2tf.caffe_pb2 import LayerParameter, PoolingParameter
+from caffe2tf.caffe.caffe_pb2 import LayerParameter, PoolingParameter
 from caffe2tf.reference.table import FLT_MAX, Array, matrix, rule
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from caffe2tf.caffe_pb2 import LayerParameter
+from caffe2tf.caffe.caffe_pb2 import LayerParameter
 from caffe2tf.reference.table import Array, fail, matrix, rule
 
 

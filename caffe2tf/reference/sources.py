@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from caffe2tf.caffe_pb2 import LayerParameter
+from caffe2tf.caffe.caffe_pb2 import LayerParameter
 from caffe2tf.reference.table import Array, rule
 
 

@@ -8,7 +8,7 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe2tf.caffe_pb2 import LayerParameter
+from caffe2tf.caffe.caffe_pb2 import LayerParameter
 from caffe2tf.errors import NetError
 
 Array = NDArray[np.float64]

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from caffe2tf import formats, imaging, terminal, wire
-from caffe2tf.caffe_pb2 import BlobProto, LayerParameter
+from caffe2tf import formats, loading
+from caffe2tf.caffe import wire
+from caffe2tf.caffe.caffe_pb2 import BlobProto, LayerParameter
+from caffe2tf.cli import terminal
 from caffe2tf.errors import ParseError
+from caffe2tf.images import decode as imaging
 from tests.conftest import GOLDEN, inputs, layer, make, run
 
 CASE = GOLDEN / "layers" / "conv_basic"
@@ -28,11 +31,11 @@ def test_a_shape_of_more_axes_than_caffe_takes(count, tmp_path):
     path = tmp_path / "net.caffemodel"
     path.write_bytes(b"".join(wire.field(100, [layer_bytes])))
     with pytest.raises(ParseError, match=f"has {count} axes; Caffe takes 32 at most"):
-        formats.load(None, str(path))
+        loading.load(None, str(path))
     text = inputs(data=(1, 3)) + layer("Reshape", "reshape_param { shape { " + "dim: 1 " * 33 + "} }")
     (tmp_path / "net.prototxt").write_text(text)
     with pytest.raises(ParseError, match="a shape of 33 axes; Caffe takes 32 at most"):
-        formats.load(str(tmp_path / "net.prototxt"))
+        loading.load(str(tmp_path / "net.prototxt"))
 
 
 def test_a_blob_of_more_values_than_caffe_takes(tmp_path):
@@ -40,7 +43,7 @@ def test_a_blob_of_more_values_than_caffe_takes(tmp_path):
     data = LayerParameter(name="x", type="InnerProduct").SerializeToString() + b"".join(wire.field(7, [blob]))
     (tmp_path / "net.caffemodel").write_bytes(b"".join(wire.field(100, [data])))
     with pytest.raises(ParseError, match="more values than Caffe takes"):
-        formats.load(None, str(tmp_path / "net.caffemodel"))
+        loading.load(None, str(tmp_path / "net.caffemodel"))
 
 
 CONV = "convolution_param { num_output: 2 kernel_size: 1 }"
@@ -62,7 +65,7 @@ def test_names_and_comments_in_other_encodings(encoding, comment, name, tmp_path
         tmp_path, inputs(data=(1, 2, 3, 3)) + layer("Convolution", CONV, name="conv0"), {"conv0": BLOBS}
     )
     raw = name.encode(encoding)
-    known = formats.load(prototxt, model).weights["conv0"]["kernel"]
+    known = loading.load(prototxt, model).weights["conv0"]["kernel"]
     data = (tmp_path / "net.caffemodel").read_bytes()
     start = data.index(b"\x0a\x05conv0")
     # The layer's field and its length come before its name: both are written anew.
@@ -71,16 +74,16 @@ def test_names_and_comments_in_other_encodings(encoding, comment, name, tmp_path
     whole = data[body : body + length].replace(b"\x0a\x05conv0", b"\x0a" + bytes([len(raw)]) + raw)
     (tmp_path / "net.caffemodel").write_bytes(data[:first] + b"".join(wire.field(100, [whole])) + data[body + length :])
     (tmp_path / "net.prototxt").write_bytes(text.encode(encoding).replace(b"conv0", raw))
-    net = formats.load(prototxt, model)
+    net = loading.load(prototxt, model)
     np.testing.assert_array_equal(net.weights[name]["kernel"], known)
-    assert formats.load(None, model).layer(name)
+    assert loading.load(None, model).layer(name)
     notes = [note for note in net.notes if "names that are not UTF-8 are read as" in note]
     assert len(notes) == (0 if encoding == "utf-8" else 2)
     assert run("inspect", prototxt).exit_code == 0
     for kind in ("npz", "npy", "h5", "safetensors", "caffemodel"):
         formats.save(net, str(tmp_path / f"x.{kind}"))
         np.testing.assert_array_equal(
-            formats.load(prototxt, str(tmp_path / f"x.{kind}")).weights[name]["kernel"], known
+            loading.load(prototxt, str(tmp_path / f"x.{kind}")).weights[name]["kernel"], known
         )
 
 
@@ -192,8 +195,8 @@ def test_whatever_pillow_raises_is_one_pictures_matter(tmp_path, monkeypatch):
 
 
 def test_a_label_of_300_million_takes_no_memory(tmp_path):
-    from caffe2tf import truth
-    from caffe2tf.finetune import data
+    from caffe2tf.classification import labels as truth
+    from caffe2tf.finetuning import data
 
     for name in ("a.png", "b.png"):
         Image.new("RGB", (4, 4)).save(tmp_path / name)

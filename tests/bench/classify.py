@@ -18,7 +18,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 from PIL import Image
 
-from caffe2tf import classify, sample
+from caffe2tf.classification import classifier as classify
+from caffe2tf.samples import networks as sample
 
 PYTHON = sys.executable
 

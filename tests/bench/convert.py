@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 
-from caffe2tf import golden
+from caffe2tf import bundled
 
 PYTHON = sys.executable
 CV2 = "import cv2, sys; cv2.dnn.readNetFromCaffe(*sys.argv[1:])"
@@ -53,7 +53,7 @@ def main(repeats=7):
                     found[name].append(result)
         # OpenCV's loading comes after the others: the 400 MB that it frees are cleared at the next command's expense.
         peer = "cv2.dnn.readNetFromCaffe"
-        found[peer] = [measure([PYTHON, "-c", CV2, golden.alexnet_text(), model]) for _ in range(repeats + 1)][1:]
+        found[peer] = [measure([PYTHON, "-c", CV2, bundled.alexnet_text(), model]) for _ in range(repeats + 1)][1:]
         checkpoint = measure(convert("x.ckpt"))
 
     time_of = {name: statistics.median(seconds for seconds, _ in runs) for name, runs in found.items()}

@@ -15,16 +15,17 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from caffe2tf import formats, golden, sample
-from caffe2tf.model import to_keras
+from caffe2tf import bundled, loading
+from caffe2tf.keras_model.model import to_keras
+from caffe2tf.samples import networks as sample
 
 
 def main(repeats=9):
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "bvlc_alexnet.caffemodel")
         sample.write(path)
-        model = to_keras(formats.load(golden.alexnet_text(), path))
-        peer = cv2.dnn.readNetFromCaffe(golden.alexnet_text(), path)
+        model = to_keras(loading.load(bundled.alexnet_text(), path))
+        peer = cv2.dnn.readNetFromCaffe(bundled.alexnet_text(), path)
     compiled = tf.function(lambda x: model(x, training=False))
     images = np.random.RandomState(0).randint(-120, 130, (50, 3, 227, 227)).astype(np.float32)
     print(f"{'batch':>5} {'caffe2tf':>12} {'OpenCV ' + cv2.__version__:>15} {'times faster':>13} {'difference':>11}")

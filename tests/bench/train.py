@@ -20,10 +20,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from caffe2tf import formats, golden, preprocess, sample
-from caffe2tf.finetune import batches, plan, trainer
-from caffe2tf.finetune.placement import placed
-from caffe2tf.finetune.settings import Stage
+from caffe2tf import bundled, loading
+from caffe2tf.finetuning import batches, plan, trainer
+from caffe2tf.finetuning.placement import placed
+from caffe2tf.finetuning.settings import Stage
+from caffe2tf.images import preprocess
+from caffe2tf.samples import networks as sample
 
 BATCH, CLASSES, PICTURES = 32, 17, 320
 
@@ -98,7 +100,7 @@ def main(repeats=5, folder=None):
     with tempfile.TemporaryDirectory() as temporary:
         path = os.path.join(temporary, "bvlc_alexnet.caffemodel")
         sample.write(path)
-        net, head, _ = plan.with_head(formats.load(golden.alexnet_text(), path), CLASSES)
+        net, head, _ = plan.with_head(loading.load(bundled.alexnet_text(), path), CLASSES)
         how, _ = preprocess.of(net)
         with placed("cpu") as place:
             work = plan.make(net, head, ["fc8"])
@@ -129,7 +131,7 @@ def whole(folder, repeats):
         "import sys, numpy as np\n"
         "from caffe2tf import formats, preprocess\n"
         "from caffe2tf.finetune import data, trainer\n"
-        "net = formats.load(sys.argv[3], sys.argv[1])\n"
+        "net = loading.load(sys.argv[3], sys.argv[1])\n"
         "how, _ = preprocess.of(net)\n"
         "images, _, _ = data.decode(data.read(sys.argv[4]), how)\n"
         "trainer.features(net, net.outputs, images, how)\n"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import caffe2tf
-from caffe2tf.layout import caffe_order, keras_order
+from caffe2tf.arrays.layout import caffe_order, keras_order
 from tests.random_nets.comparing import Blobs, differing
 from tests.random_nets.sample import FORKS, Sample
 
@@ -177,7 +177,7 @@ class _One:
     def one_by_one(self) -> None:
         """The last item alone gives the last rows, where by its own word no layer uses axis 0 and Caffe takes the shape."""
         counts = {array.shape[:1] for array in self.sample.inputs.values()}
-        if len(counts) != 1 or counts in ({()}, {(1,)}) or any(node.row.fixes_batch() for node in self.net.nodes):
+        if len(counts) != 1 or counts in ({()}, {(1,)}) or any(node.layer.fixes_batch() for node in self.net.nodes):
             return
         # Statistics of the batch are not those of one item.
         if any("use_global_stats: false" in str(layer) for layer in self.sample.kept):

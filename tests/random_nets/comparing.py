@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from caffe2tf.caffe_pb2 import LayerParameter
+from caffe2tf.caffe.caffe_pb2 import LayerParameter
 from tests.random_nets.sample import Sample, at_size
 
 TOLERANCE = 1e-5

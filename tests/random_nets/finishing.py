@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from caffe2tf.caffe_pb2 import TEST, TRAIN, NetParameter
+from caffe2tf.caffe.caffe_pb2 import TEST, TRAIN, NetParameter
 from tests.random_nets.legal import Illegal, Shape
 from tests.random_nets.making import LARGEST, Maker
 from tests.random_nets.sample import Sample, replay

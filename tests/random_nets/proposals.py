@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from caffe2tf.caffe_pb2 import EltwiseParameter, LRNParameter, PoolingParameter
+from caffe2tf.caffe.caffe_pb2 import EltwiseParameter, LRNParameter, PoolingParameter
 from tests.random_nets.legal import need
 from tests.random_nets.making import Blob, Maker
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from caffe2tf.caffe_pb2 import ReductionParameter
+from caffe2tf.caffe.caffe_pb2 import ReductionParameter
 from tests.random_nets.legal import Shape, need
 from tests.random_nets.making import Blob, Maker
 

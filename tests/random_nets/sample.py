@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from google.protobuf import text_format
 
-from caffe2tf.caffe_pb2 import NetParameter
+from caffe2tf.caffe.caffe_pb2 import NetParameter
 from tests.random_nets.legal import Shape, need
 from tests.random_nets.shapes import infer
 

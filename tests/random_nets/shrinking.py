@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from caffe2tf.caffe_pb2 import LayerParameter, NetParameter
+from caffe2tf.caffe.caffe_pb2 import LayerParameter, NetParameter
 from tests.random_nets.legal import Illegal, Shape
 from tests.random_nets.sample import Sample, replay
 

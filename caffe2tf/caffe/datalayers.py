@@ -1,0 +1,96 @@
+"""Data layers as the inputs that they are at inference, with as much of their shape as file and weights tell."""
+
+import math
+
+from caffe2tf.caffe.caffe_pb2 import LayerParameter
+
+_TRANSFORM_FIELDS = ("scale", "mean_file", "crop_size", "mirror")
+
+_DATA_PARAMS = {
+    "Data": "data_param",
+    "ImageData": "image_data_param",
+    "WindowData": "window_data_param",
+    "HDF5Data": "hdf5_data_param",
+    "MemoryData": "memory_data_param",
+    "AnnotatedData": "data_param",
+}
+UNKNOWN = -1  # an extent of an Input that the file does not tell
+
+
+def move_transform(layer):
+    """Data layers once held scale, mean_file, crop_size and mirror themselves (UpgradeNetDataTransformation)."""
+    param = _DATA_PARAMS.get(layer.type)
+    if param is None or not layer.HasField(param):
+        return
+    data = getattr(layer, param)
+    for name in _TRANSFORM_FIELDS:
+        if name in data.DESCRIPTOR.fields_by_name and data.HasField(name):
+            setattr(layer.transform_param, name, getattr(data, name))
+            data.ClearField(name)
+
+
+def is_data(layer):
+    return layer.type in _DATA_PARAMS or (layer.type == "Python" and not layer.bottom)
+
+
+def to_inputs(net, blobs, notes):
+    """Data layers become Inputs; returns the transform_param of each by layer name."""
+    transforms = {}
+    for layer in net.layer:
+        if not is_data(layer) or not layer.top:
+            continue
+        put = LayerParameter(name=layer.name, type="Input", top=layer.top)
+        for top in layer.top:
+            put.input_param.shape.add().dim.extend(_data_shape(layer, top, net, blobs, notes))
+        transforms[layer.name] = type(layer.transform_param).FromString(layer.transform_param.SerializeToString())
+        notes.append(f"layer '{layer.name}' ({layer.type}) is an input at inference")
+        layer.CopyFrom(put)
+    return transforms
+
+
+def _data_shape(layer, top, net, blobs, notes):
+    """(1, C, H, W) as far as the data layer and the weights of its first reader tell."""
+    param = getattr(layer, _DATA_PARAMS[layer.type]) if layer.type in _DATA_PARAMS else None
+    transform = layer.transform_param
+    if layer.type == "MemoryData":
+        return [1, param.channels, transform.crop_size or param.height, transform.crop_size or param.width]
+    height = transform.crop_h or transform.crop_size
+    width = transform.crop_w or transform.crop_size
+    if not height and layer.type == "ImageData":
+        height, width = param.new_height, param.new_width
+    if not height and transform.HasField("resize_param"):
+        height, width = transform.resize_param.height, transform.resize_param.width
+    channels = len(transform.mean_value) if len(transform.mean_value) > 1 else UNKNOWN
+    if transform.force_color:
+        channels = 3
+    elif transform.force_gray or (layer.type == "ImageData" and not param.is_color):
+        channels = 1
+    channels, flat = _first_weights(net, top, blobs, channels)
+    if flat and not height:
+        notes.append(
+            f"input '{top}' is taken as flat vectors of {flat}, since nothing tells its shape; --input-shape does"
+        )
+        return [1, flat]
+    return [1, channels, height or UNKNOWN, width or UNKNOWN]
+
+
+def _first_weights(net, blob, blobs, channels):
+    """(channels of `blob`, None), or (channels, length) where an InnerProduct reads it: from its first reader's weights."""
+    for layer in net.layer:
+        if blob not in layer.bottom:
+            continue
+        found = blobs.get(layer.name)
+        if found and layer.type == "Convolution":
+            return found[0].shape[1] * max(1, layer.convolution_param.group), None
+        if found and layer.type in ("BatchNorm", "Scale", "PReLU"):
+            return math.prod(found[0].shape), None
+        if found and layer.type == "InnerProduct":
+            count = math.prod(found[0].shape) // max(1, layer.inner_product_param.num_output)
+            return channels, count
+        if not found and layer.top and layer.type in ("Power", "Dropout", "Split", "LRN", "Pooling"):
+            known, flat = (
+                _first_weights(net, layer.top[0], blobs, channels) if layer.top[0] != blob else (channels, None)
+            )
+            if known != UNKNOWN and flat is None:
+                return known, None
+    return channels, None

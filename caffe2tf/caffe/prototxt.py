@@ -1,0 +1,213 @@
+"""Protobuf's text format, read the way Caffe's users need it: unknown fields of forks are named and skipped.
+
+`google.protobuf.text_format` either refuses an unknown field or drops it without a word; a converter must do
+neither, so the format is read here: https://protobuf.dev/reference/protobuf/textformat-spec/.
+"""
+
+import re
+
+from caffe2tf.caffe.messages import decoded
+from caffe2tf.errors import ParseError
+
+_TOKEN = re.compile(
+    r"""(?P<space>(?:[\s]|\#[^\n]*)+)
+      | (?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
+      | (?P<word>[A-Za-z0-9_.+\-]+)
+      | (?P<mark>[{}<>\[\]:,;])""",
+    re.VERBOSE,
+)
+_CLOSES = {"{": "}", "<": ">"}
+_ESCAPE = re.compile(rb"\\(?:([0-7]{1,3})|[xX]([0-9a-fA-F]{1,2})|(.))", re.DOTALL)
+_SIMPLE = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"a": b"\a", b"b": b"\b", b"f": b"\f", b"v": b"\v"}
+_NUMBER = re.compile(r"[+-]?(0[xX][0-9a-fA-F]+|\d+)")
+_MAX_DEPTH = 100
+
+
+def parse(text, message, source):
+    """Fills `message` from `text`; returns warnings, one line for each unknown field, and one on strings in another encoding
+    than UTF-8. Bytes that are no UTF-8 are surrogates in `text` (errors="surrogateescape").
+
+    `source` names the text in messages (`deploy.prototxt`). Raises ParseError with line number for anything that
+    is not valid text format: a wrong value, a field given twice, a brace that is not closed.
+    """
+    return _Parser(text, source).run(message)
+
+
+class _Parser:
+    def __init__(self, text, source):
+        self.text, self.source = text, source
+        self.at, self.line = 0, 1
+        self.warnings, self.encodings = [], set()
+        self.kind, self.value = None, None
+        self.advance()
+
+    def run(self, message):
+        self.fields(message, closing=None, depth=0)
+        other = sorted(self.encodings - {"utf-8"})
+        return [*self.warnings, *(f"{self.source}: names that are not UTF-8 are read as {name}" for name in other)]
+
+    def fail(self, why):
+        raise ParseError(f"{self.source}:{self.line}: {why}")
+
+    def advance(self):
+        """Makes the next token current: (kind, value), kind None at the end."""
+        if self.kind is not None:
+            self.at += len(self.value)
+        while True:
+            match = _TOKEN.match(self.text, self.at)
+            if match is None:
+                if self.at == len(self.text):
+                    self.kind, self.value = None, ""
+                    return
+                self.fail(f"unexpected character {self.text[self.at]!r}")
+            if match.lastgroup != "space":
+                self.kind, self.value = match.lastgroup, match.group()
+                return
+            self.line += match.group().count("\n")
+            self.at = match.end()
+
+    def take(self, *marks):
+        if self.kind == "mark" and self.value in marks:
+            mark = self.value
+            self.advance()
+            return mark
+        return None
+
+    def fields(self, message, closing, depth):
+        """Reads fields up to `closing`; `message` None reads and forgets them."""
+        if depth > _MAX_DEPTH:
+            self.fail(f"messages nested more than {_MAX_DEPTH} deep")
+        opened = self.line
+        while True:
+            if self.kind is None:
+                if closing is None:
+                    return
+                self.fail(f"the file ends inside the {{ opened on line {opened}")
+            if closing is not None and self.take(closing):
+                return
+            if self.kind != "word":
+                self.fail(f"expected a field name, found {self.value}")
+            name, line = self.value, self.line
+            self.advance()
+            field = message.DESCRIPTOR.fields_by_name.get(name) if message is not None else None
+            if message is not None and field is None:
+                kind = message.DESCRIPTOR.name
+                self.warnings.append(f"{self.source}:{line}: unknown field '{name}' in {kind} skipped")
+            self.field(message, field, name, depth)
+            self.take(",", ";")
+
+    def field(self, message, field, name, depth):
+        colon = self.take(":")
+        if colon and self.take("["):
+            if field is not None and not field.is_repeated:
+                self.fail(f"field '{name}' takes one value, found a list")
+            while not self.take("]"):
+                self.one(message, field, name, True, depth)
+                if not self.take(",") and self.value != "]":
+                    self.fail(f"expected , or ] in the list of '{name}', found {self.value or 'the end of the file'}")
+            return
+        self.one(message, field, name, colon, depth)
+
+    def one(self, message, field, name, colon, depth):
+        opening = self.take("{", "<")
+        if field is not None and (field.message_type is not None) != bool(opening):
+            wanted = "a { block }" if field.message_type is not None else "a value"
+            self.fail(f"field '{name}' takes {wanted}, found {opening or self.value or 'the end of the file'}")
+        if field is not None and not field.is_repeated and message.HasField(name):
+            self.fail(f"field '{name}' is given twice")
+        if opening:
+            child = None
+            if field is not None:
+                child = getattr(message, name)
+                child = child.add() if field.is_repeated else child
+                child.SetInParent()
+            self.fields(child, _CLOSES[opening], depth + 1)
+            return
+        if not colon:
+            self.fail(f"expected : or {{ after '{name}', found {self.value or 'the end of the file'}")
+        if self.kind not in ("word", "string"):
+            self.fail(f"expected a value for '{name}', found {self.value or 'the end of the file'}")
+        value = self.scalar(field, name)
+        if field is None:
+            return
+        try:
+            if field.is_repeated:
+                getattr(message, name).append(value)
+            else:
+                setattr(message, name, value)
+        except (ValueError, TypeError):
+            self.fail(f"{value} is out of range for field '{name}'")
+
+    def scalar(self, field, name):
+        if self.kind == "string":
+            parts = []
+            while self.kind == "string":
+                parts.append(_ESCAPE.sub(_unescape, self.value[1:-1].encode("utf-8", "surrogateescape")))
+                self.advance()
+            joined = b"".join(parts)
+            text, encoding = decoded(joined)
+            self.encodings.add(encoding)
+            if field is not None and field.cpp_type != field.CPPTYPE_STRING:
+                self.fail(f"field '{name}' takes a {_kind(field)}, found the string {text!r}")
+            return joined if field is not None and field.type == field.TYPE_BYTES else text
+        word = self.value
+        self.advance()
+        if field is None:
+            return None
+        value = _convert(field, word)
+        if value is None:
+            self.fail(f"field '{name}' takes a {_kind(field)}, found {word}")
+        return value
+
+
+def _unescape(match):
+    octal, hexa, char = match.groups()
+    if octal or hexa:
+        return bytes([int(octal, 8) & 0xFF if octal else int(hexa, 16)])
+    return _SIMPLE.get(char, char)
+
+
+def _kind(field):
+    if field.enum_type is not None:
+        return f"value of {field.enum_type.name} ({', '.join(v.name for v in field.enum_type.values)})"
+    if field.cpp_type == field.CPPTYPE_BOOL:
+        return "bool (true or false)"
+    if field.cpp_type in (field.CPPTYPE_FLOAT, field.CPPTYPE_DOUBLE):
+        return "number"
+    if field.cpp_type == field.CPPTYPE_STRING:
+        return "quoted string"
+    return "whole number"
+
+
+def _convert(field, word):
+    """The value that `word` stands for in `field`, None where it stands for none."""
+    if field.enum_type is not None:
+        if word in field.enum_type.values_by_name:
+            return field.enum_type.values_by_name[word].number
+        return int(word) if word.isdigit() and int(word) in field.enum_type.values_by_number else None
+    if field.cpp_type == field.CPPTYPE_BOOL:
+        return {
+            "true": True,
+            "True": True,
+            "t": True,
+            "1": True,
+            "false": False,
+            "False": False,
+            "f": False,
+            "0": False,
+        }.get(word)
+    if field.cpp_type in (field.CPPTYPE_FLOAT, field.CPPTYPE_DOUBLE):
+        try:
+            return float(word[:-1] if word[-1] in "fF" and word[:-1].lower() not in ("in", "-in") else word)
+        except ValueError:
+            return None
+    if field.cpp_type == field.CPPTYPE_STRING:
+        return None
+    if not _NUMBER.fullmatch(word):
+        return None
+    digits = word.lstrip("+-")
+    octal = len(digits) > 1 and digits[0] == "0" and digits.isdigit()
+    try:
+        return int(word, 8 if octal else 0)
+    except ValueError:
+        return None

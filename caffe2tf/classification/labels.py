@@ -1,0 +1,133 @@
+"""What is really in the pictures: list files, folders per class, names that carry the class; how often a model is right."""
+
+import difflib
+import os
+
+from caffe2tf.errors import Caffe2TFError
+from caffe2tf.images import decode as imaging
+
+
+class TruthError(Caffe2TFError):
+    """Labels that are missing, or that are no classes of the model."""
+
+
+def find(images, truth=None, from_names=False):
+    """(paths, labels as written or None) of the pictures that `images` (files, folders, globs, `-`) mean.
+
+    With `from_names` the label is the file's name up to the first dot (`cat.0.jpg`). `truth` is a list file, `path label`
+    a line, its paths relative to its folder, or a folder per class; without `images` all of it is taken, with `images`
+    those pictures, told by path, else by file name. Raises TruthError and ParseError.
+    """
+    if truth is None:
+        paths = imaging.find_images(images)
+        return paths, [os.path.basename(path).split(".")[0] for path in paths] if from_names else None
+    wanted = imaging.find_images(images)
+    entries = folders(truth) if os.path.isdir(truth) else listed(truth, wanted)
+    if not entries:
+        raise TruthError(f"{truth}: holds no labels")
+    if not wanted:
+        return [path for path, _ in entries], [label for _, label in entries]
+    labels, named = {}, {}
+    for path, label in entries:
+        labels[os.path.abspath(path)] = label
+        name = os.path.basename(path)
+        named[name] = label if named.get(name, label) == label else None  # two files of a name tell nothing
+    found = [labels.get(os.path.abspath(path), named.get(os.path.basename(path))) for path in wanted]
+    lacking = [path for path, label in zip(wanted, found, strict=True) if label is None]
+    if lacking:
+        raise TruthError(f"{truth}: has no label for {len(lacking)} of {len(wanted)} pictures: {_few(lacking)}")
+    return wanted, found
+
+
+def folders(path):
+    """[(picture, class name)] of a folder per class. Raises TruthError."""
+    names = [name for name in sorted(os.listdir(path)) if os.path.isdir(os.path.join(path, name))]
+    if not names:
+        raise TruthError(
+            f"{path}: holds no folders, expected one for each class (or --labels-from-names for cat.0.jpg)"
+        )
+    return [(file, name) for name in names for file in imaging.find_images([os.path.join(path, name)])]
+
+
+def listed(path, wanted=()):
+    """[(picture, label as written)] of a list file; of pictures that are not there, those named as one of `wanted`. Raises
+    TruthError."""
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            lines = [line.strip() for line in file]
+    except (OSError, UnicodeDecodeError) as error:
+        raise TruthError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    names = {os.path.basename(file) for file in wanted}
+    entries, missing = [], []
+    for number, line in enumerate(lines, 1):
+        if not line:
+            continue
+        ways = list(_cut(line))
+        if not ways:
+            raise TruthError(f"{path}:{number}: '{line[:60]}'; takes a path and a label")
+        base = os.path.dirname(path)
+        for name, label in ways:
+            # A list that was written on Windows has backslashes.
+            whole = next(
+                (w for n in (name, name.replace("\\", "/")) if os.path.exists(w := os.path.join(base, n))), None
+            )
+            if whole or os.path.basename(name) in names:
+                entries.append((whole or name, label))
+                break
+        else:
+            missing.append(ways[0][0])
+    if missing and not wanted:
+        raise TruthError(
+            f"{path}: {len(missing)} of {len(entries) + len(missing)} files are not there: {_few(missing)}"
+        )
+    return entries
+
+
+def _cut(line):
+    """The (path, label) pairs that `line` can mean, the shortest label first: both may hold spaces, a tab settles it."""
+    if "\t" in line:
+        name, _, label = line.rpartition("\t")
+        yield name.strip(), label.strip()
+        return
+    words = line.split(" ")
+    for place in range(len(words) - 1, 0, -1):
+        name, label = " ".join(words[:place]).strip(), " ".join(words[place:]).strip()
+        if name and label:
+            yield name, label
+
+
+def _few(names):
+    return ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+
+
+def numbers(labels, names, ids=()):
+    """The class of each of `labels`: a name of `names`, one of its synonyms (`zebra` of `zebra, Equus zebra`), a WordNet
+    id of `ids`, or a number. Raises TruthError for what is no class."""
+    known = {}
+    for index, name in enumerate(names):
+        known.setdefault(name, set()).add(index)
+    whole = set(names)
+    for index, name in enumerate(names):
+        for part in name.split(", "):
+            if part not in whole:  # a whole name is no other's synonym
+                known.setdefault(part, set()).add(index)
+    for index, identity in enumerate(ids):
+        known.setdefault(identity, set()).add(index)
+    found = {}
+    for label in set(labels):
+        places = known.get(label) or (
+            {int(label)} if label.isdecimal() and len(label) <= 18 and int(label) < len(names) else set()
+        )
+        if len(places) != 1:
+            raise TruthError(_strange(label, places, known, len(names)))
+        (found[label],) = places
+    return [found[label] for label in labels]
+
+
+def _strange(label, places, known, count):
+    if places:
+        which = ", ".join(map(str, sorted(places)))
+        return f"label '{label}' is the name of several classes ({which}); give the number"
+    near = difflib.get_close_matches(label, known, 1)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    return f"label '{label}' is no class of the model; {hint}takes a class name or a number from 0 to {count - 1}"

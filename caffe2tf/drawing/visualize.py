@@ -1,0 +1,240 @@
+"""What can be seen of a network: which of its numbers are drawn, and how they are called."""
+
+import os
+from dataclasses import replace
+
+import numpy as np
+
+from caffe2tf import bundled, words
+from caffe2tf.drawing import graph
+from caffe2tf.drawing import render as drawings
+from caffe2tf.errors import Caffe2TFError, NetError
+from caffe2tf.images import preprocess
+from caffe2tf.inspection import page as pages
+from caffe2tf.inspection import summary as inspection
+from caffe2tf.keras_model import model
+from caffe2tf.probabilities import best, probabilities
+
+_MOST = 4000  # pixels of a side of a table of filters: of larger ones, the first rows and columns are drawn
+_PLACES = 10_000  # of layers, and of edges that pass rows: what is drawn in about a minute
+
+
+class VisualizeError(Caffe2TFError):
+    """What was asked to be drawn cannot be."""
+
+
+def kind_of(path):
+    """The kind of picture that the suffix of `path` means. Raises VisualizeError."""
+    kind = os.path.splitext(path)[1].lstrip(".").lower()
+    if kind not in drawings.KINDS:
+        raise VisualizeError(
+            f"{path}: no picture has the suffix '.{kind}'; takes one of {', '.join('.' + k for k in drawings.KINDS)}"
+        )
+    return kind
+
+
+def network(net, kind="svg"):
+    """The graph of `net`: layers with types, shapes of their tops and parameters; those that work in place in one box."""
+    known = {layer["name"]: layer for layer in inspection.summarize(net)["layers"]}
+
+    def describe(nodes):
+        layers = [known[node.layer.name] for node in nodes]
+        count = sum(layer["parameters"] for layer in layers)
+        shapes = ", ".join(map(words.shape, layers[0]["shapes"]))
+        names, types = (" + ".join(layer[key] for layer in layers) for key in ("name", "type"))
+        return names, types, shapes + (f" · {count:,} parameters" if count else "")
+
+    if not net.nodes:
+        raise VisualizeError(f"the network '{net.name}' has no layers to draw")
+    boxes = graph.boxes(net, describe)
+    if (count := graph.count_places(boxes)) > _PLACES:
+        raise VisualizeError(
+            f"the network '{net.name}' has {len(net.nodes)} layers whose drawing takes {count} places for layers and edges; "
+            f"takes {_PLACES} at most"
+        )
+    return drawings.graph(net.name or "network", boxes, kind)
+
+
+# ------------------------------------------------------------------------------------------------ filters
+
+
+def layers_with_filters(net):
+    """The names of the layers whose filters can be drawn."""
+    return [
+        node.layer.name for node in net.nodes if node.layer.filters() and len(node.layer.weight_shapes()["kernel"]) == 4
+    ]
+
+
+def filters(net, layer, group=None, kind="png"):
+    """The kernel of `layer` as tiles.
+
+    Three channels that look at the pixels themselves are drawn as colours, BGR as RGB; a kernel of one channel each as a
+    sheet; any other as a table, one `group` of it (from 1, the first): a row for each output channel and a column for each
+    input channel (of a Deconvolution the other way round). Raises NetError for an unknown layer, VisualizeError for one without filters.
+    """
+    row = net.layer(layer)
+    drawable = layers_with_filters(net)
+    if layer not in drawable:
+        has = ", ".join(drawable[:8]) + (", ..." if len(drawable) > 8 else "")
+        raise VisualizeError(
+            f"layer '{layer}' ({row.type}) has no filters of two axes; those that have: {has or 'none'}"
+        )
+    if layer not in net.arrays:
+        raise VisualizeError(f"layer '{layer}' ({row.type}): the network has no weights; give its .caffemodel")
+    last, first, groups = row.filters()
+    if group is not None and not 1 <= group <= groups:
+        raise VisualizeError(f"layer '{layer}' ({row.type}) has {groups} groups; --group {group} is none of them")
+    kernel = net.weights[layer]["kernel"]
+    h, w, inner, outer = kernel.shape
+    title = f"{layer} ({row.type}): "
+    size = f"{h} x {w}"
+    if not np.isfinite(kernel).all():
+        raise VisualizeError(f"layer '{layer}' ({row.type}): its kernel holds NaN or infinity")
+    if inner == 1:
+        tiles = kernel[:, :, 0].transpose(2, 0, 1)
+        return drawings.filters(
+            f"{title}{outer} filters of {size}", tiles, drawings.square_columns(outer, h, w), ("", ""), kind
+        )
+    if inner == 3 and groups == 1 and _sees_pixels(net, layer):
+        words = f"{title}{outer} filters of {size}, BGR as RGB, grey is 0"
+        return drawings.colour_filters(words, kernel.transpose(3, 0, 1, 2), kind)
+    count, which = outer // groups, (group or 1) - 1
+    part = kernel[..., which * count : (which + 1) * count].transpose(3, 2, 0, 1)
+    fits = max(1, _MOST // (h + 1)), max(1, _MOST // (w + 1))
+    part = part[: fits[0], : fits[1]]
+    of = f"group {which + 1} of {groups}: " if groups > 1 else ""
+    sides = (_first(part.shape[0], count, last), _first(part.shape[1], inner, first))
+    words = f"{title}{of}{' x '.join(sides)} channels, {size}"
+    labels = [f"{side} channel{' of the group' if groups > 1 else ''}" for side in (last, first)]
+    return drawings.filters(words, part.reshape(-1, h, w), part.shape[1], labels, kind)
+
+
+def _first(shown, count, side):
+    return f"{count} {side}" if shown == count else f"the first {shown} of {count} {side}"
+
+
+def _sees_pixels(net, layer):
+    """Whether what `layer` reads is the picture itself, pixel by pixel."""
+    fields = inspection.receptive_fields(net)
+    node = next(node for node in net.nodes if node.layer.name == layer)
+    return all(fields[bottom] and all(pixels == 1 for pixels, _ in fields[bottom]) for bottom in node.bottoms)
+
+
+# ------------------------------------------------------------------------------------------------ activations
+
+
+def see(net, image):
+    """(input {blob: (1, C, H, W)}, the picture as the network sees it, uint8 RGB or grey, how it became input)."""
+    how, source = preprocess.of(net)
+    others = [blob for blob, shape in net.inputs.items() if len(shape) != 4]
+    if others or len(net.inputs) != 1:
+        raise VisualizeError(f"the network '{net.name}' has the inputs {', '.join(net.inputs)}; a picture is only one")
+    if how.resize is None:
+        raise VisualizeError("the network takes any size, so nothing says which; give it with --input-shape")
+    if how.channels not in (1, 3):
+        raise VisualizeError(f"the network's input has {how.channels} channels; a picture has 1 or 3")
+    pixels = replace(how, mean=(0.0,), scale=1.0).load(image)[::-1].transpose(1, 2, 0).astype(np.uint8)
+    blob = next(iter(net.inputs))
+    return {blob: how.load(image)[None]}, pixels if how.channels == 3 else pixels[:, :, 0], f"{how} ({source})"
+
+
+def blobs_of(net, layers):
+    """{top of each layer: title}. Raises NetError for an unknown layer, VisualizeError for one without tops."""
+    found = {}
+    for layer in layers:
+        node = next((node for node in net.nodes if node.layer is net.layer(layer)), None)
+        if not node.tops:
+            raise VisualizeError(f"layer '{layer}' ({node.layer.type}) has no top to draw")
+        for blob, _ in node.tops:
+            writers = [other.layer for other in net.nodes if blob in dict(other.tops)]
+            found[blob] = f"{' + '.join(row.name for row in writers)} ({' + '.join(row.type for row in writers)})"
+    return found
+
+
+def _panel(title, value):
+    """(title, tiles or vector) of a blob of one item in Caffe's order."""
+    value = value[0] if value.ndim > 1 else value
+    shape = words.shape(value.shape)
+    if not np.isfinite(value).all():
+        raise VisualizeError(
+            f"{title}: holds NaN or infinity, {np.count_nonzero(~np.isfinite(value)):,} of {value.size:,} values"
+        )
+    if value.ndim == 3 and value.shape[1:] != (1, 1):
+        return f"{title}  {shape}, channels row by row, {value.min():.4g} to {value.max():.4g}", value
+    flat = value.reshape(-1)
+    return f"{title}  {shape}, largest {flat.max():.4g} at {int(flat.argmax())}", flat
+
+
+def activations(net, image, layers, kind="png", step=lambda done: None):
+    """The feature maps of `layers` for the picture `image`, beside it; a layer that is changed in place as it is
+    afterwards. `step` is called twice: when the network has run, and when all is drawn."""
+    wanted = blobs_of(net, layers)
+    inputs, pixels, _ = see(net, image)
+    values = _run(net, list(wanted), inputs)
+    step(1)
+    maps = [_panel(title, values[blob]) for blob, title in wanted.items()]
+    drawn = drawings.activations(f"{net.name or 'network'}: {os.path.basename(image)}", pixels, maps, kind)
+    step(1)
+    return drawn
+
+
+def _run(net, blobs, inputs):
+    shapes = {blob: array.shape for blob, array in inputs.items()}
+    return model.compiled(net.reshape(shapes) if shapes != net.inputs else net, blobs)(inputs)
+
+
+# ------------------------------------------------------------------------------------------------ everything
+
+
+def everything(net, image, step=lambda done: None):
+    """One HTML page: the network, its first filters, what it makes of `image` in every convolution and pooling, and the
+    top classes where it ends in class probabilities. `step` is called with the pictures drawn, `steps(net)` of them."""
+    inputs, pixels, how = see(net, image)
+    wanted = blobs_of(net, main_layers(net))
+    values = _run(net, list(dict.fromkeys([*wanted, *net.outputs])), inputs)
+    step(1)
+    pictures = []
+    if first := _first_filters(net):
+        pictures.append(("First filters", filters(net, first)))
+        step(1)
+    for blob, title in wanted.items():
+        heading, value = _panel(title, values[blob])
+        pictures.append((heading, drawings.activations("", None, [("", value)], "webp")))
+        step(1)
+    pictures.append(("The network", network(net)))
+    step(1)
+    facts = [
+        f"{len(net.nodes)} layers, {inspection.summarize(net)['parameters']:,} parameters",
+        f"pictures become input as {how}",
+    ]
+    title = f"{net.name or 'network'}: {os.path.basename(image)}"
+    return pages.visualization(title, facts, drawings.picture(pixels), *_top(net, values), pictures)
+
+
+def main_layers(net):
+    """The layers whose feature maps the page shows: convolutions and poolings."""
+    kinds = ("Convolution", "Deconvolution", "Pooling")
+    return [node.layer.name for node in net.nodes if any(kind in node.layer.types for kind in kinds)]
+
+
+def steps(net):
+    """How many times `everything` calls `step`."""
+    return 2 + bool(_first_filters(net)) + len(blobs_of(net, main_layers(net)))
+
+
+def _first_filters(net):
+    return next(iter(layers_with_filters(net)), None)
+
+
+def _top(net, values):
+    """(heading, [(class name, probability)]) of the only output, empty where it is no row of scores."""
+    try:
+        scores = values[net.outputs[0]] if len(net.outputs) == 1 else None
+        row = probabilities(scores)[0] if scores is not None else ()
+    except NetError:
+        row = ()
+    if len(row) < 2:
+        return "", []
+    names = bundled.classes() if len(row) == 1000 else [f"class {c}" for c in range(len(row))]
+    softmax = "" if np.allclose(scores.reshape(-1), row, atol=1e-6) else " (softmax of the scores)"
+    return f"Top classes{softmax}", [(names[c], share) for c, share in best(row)]

@@ -1,0 +1,97 @@
+"""What a run needs to go on after a break: arrays and a note in one file, whole or not there."""
+
+import json
+import os
+import re
+import shutil
+
+import numpy as np
+
+from caffe2tf.arrays import numbers
+from caffe2tf.errors import ParseError
+from caffe2tf.files.replacing import replacing, write_bytes, write_text
+from caffe2tf.finetuning.recipe import FILE, text
+
+FOLDER = "checkpoint"
+MARKER = "caffe2tf.json"  # by which a folder is known as ours
+RESULTS = "results"  # in it: results that do not stand in their place yet
+_NOTE = "note"  # no variable's name is bare of digits
+_SAVED = "saved"  # an empty file: there is a `last`
+_OURS = re.compile(rf"(last|best-\d+|stage-\d+)\.npz|{re.escape(FILE)}|{_SAVED}|\..+\.\d+\.(part|old)\d+.*")
+
+
+def ours(folder):
+    """Whether `checkpoint/` in `folder` is of a run of ours."""
+    return any(os.path.isfile(os.path.join(folder, FOLDER, name)) for name in (MARKER, FILE))
+
+
+class Checkpoint:
+    """The folder `checkpoint/` of a run: its recipe, `last` (where it stands), `best-N` of stage N, `stage-N` (what N left),
+    and `results/`, the staging place of what the run leaves.
+
+    Without a folder (another worker's) nothing is written.
+    """
+
+    def __init__(self, folder):
+        self.folder = folder and os.path.join(folder, FOLDER)
+
+    def begin(self, recipe):
+        """Forgets an earlier run and notes the Recipe of this one, whose results the folder does not hold yet."""
+        self.remove()
+        if self.folder:
+            os.makedirs(self.folder, exist_ok=True)
+            write_text(os.path.join(self.folder, MARKER), '{"written_by": "caffe2tf finetune"}\n', force=True)
+            write_text(os.path.join(self.folder, FILE), text(recipe, self.folder), force=True)
+
+    def _path(self, name):
+        return os.path.join(self.folder, f"{name}.npz")
+
+    def save(self, name, arrays, note):
+        """A list of arrays and a JSON-ready note, in place of what was there."""
+        if not self.folder:
+            return
+        os.makedirs(self.folder, exist_ok=True)
+        named = {str(index): array for index, array in enumerate(arrays)}
+        named[_NOTE] = np.frombuffer(json.dumps(note).encode(), np.uint8)
+        with replacing(self._path(name), force=True) as path, open(path, "wb") as file:
+            np.savez(file, **named)
+        saved = os.path.join(self.folder, _SAVED)
+        if name == "last" and not os.path.exists(saved):
+            write_bytes(saved, b"", force=True)
+
+    def load(self, name):
+        """(arrays, note); None without a folder, and for a `last` that no run has saved yet. Raises ParseError for a file
+        that is damaged, and for one that was there or must be: going on without it would be another training."""
+        if not self.folder:
+            return None
+        path = self._path(name)
+        if not os.path.exists(path):
+            if name == "last" and not os.path.exists(os.path.join(self.folder, _SAVED)):
+                return None
+            self.need([name])
+        try:
+            found = dict(numbers.read_npz(path))
+            note = json.loads(bytes(found.pop(_NOTE)))
+            return [found[str(index)] for index in range(len(found))], note
+        except (ParseError, ValueError, KeyError, TypeError) as error:
+            raise ParseError(f"{path}: is damaged ({str(error).splitlines()[0]}); start anew with -f") from None
+
+    def need(self, names):
+        """Raises ParseError where one of `names` is gone: now rather than after hours."""
+        for name in names if self.folder else ():
+            if not os.path.exists(self._path(name)):
+                raise ParseError(
+                    f"{self._path(name)}: is gone, and the run cannot go on without it; start anew with -f"
+                )
+
+    def remove(self):
+        """Takes away what a finished run does not need; what is not ours stays. The recipe goes first: without it there is
+        nothing to go on with, whenever this is stopped. The marker goes last."""
+        if not self.folder or not os.path.isdir(self.folder):
+            return
+        shutil.rmtree(os.path.join(self.folder, RESULTS), ignore_errors=True)
+        for name in sorted(os.listdir(self.folder), key=lambda name: (name != FILE, name == MARKER)):
+            if name == MARKER or _OURS.fullmatch(name):
+                os.remove(os.path.join(self.folder, name))
+        if not os.listdir(self.folder):
+            os.rmdir(self.folder)

@@ -1,0 +1,176 @@
+"""People's pictures as they lie: list files, folders per class, names that carry the class, TFRecords."""
+
+import itertools
+import os
+import re
+import tempfile
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from caffe2tf.classification import labels as truth
+from caffe2tf.errors import Caffe2TFError, ParseError
+from caffe2tf.images import decode as imaging
+
+MEMORY_LIMIT = 4 << 30  # bytes of pictures or features that are held in memory; above it, in a file
+_READERS = 2
+
+
+class DataError(Caffe2TFError):
+    """Training data that cannot be used: labels, classes, splits, files that are not there."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Labelled pictures. `sources`: paths, or the bytes of an encoded picture; `labels`: numbers into `classes`."""
+
+    sources: tuple
+    labels: np.ndarray
+    classes: tuple
+
+    def __len__(self):
+        return len(self.sources)
+
+    def take(self, places):
+        return replace(self, sources=tuple(self.sources[i] for i in places), labels=self.labels[list(places)])
+
+    def counts(self):
+        """{class name: pictures}."""
+        found = Counter(self.labels.tolist())
+        return {name: found[index] for index, name in enumerate(self.classes)}
+
+
+def read(path, labels_from_names=False, classes=None):
+    """The Pictures that `path` means: a list file (`path label` a line), a folder per class, a folder of pictures whose
+    names carry the class (`cat.0.jpg`, with `labels_from_names`), or TFRecords (`image/encoded`, `image/class/label`).
+
+    `classes`: the names that the training set found, which a validation or test set must keep to. Raises DataError.
+    """
+    numbered = True  # numbers are class numbers; the names of folders and files are names, whatever they look like
+    if os.path.isdir(path):
+        records = [os.path.join(path, f) for f in sorted(os.listdir(path)) if ".tfrecord" in f]
+        if records:
+            pairs = _records(records)
+        elif labels_from_names:
+            numbered = False
+            pairs = [(file, os.path.basename(file).split(".")[0]) for file in imaging.find_images([path])]
+        else:
+            numbered = False
+            pairs = truth.folders(path)
+    elif not os.path.exists(path):
+        raise DataError(f"{path}: no such file or folder")
+    elif ".tfrecord" in os.path.basename(path):
+        pairs = _records([path])
+    else:
+        pairs = truth.listed(path)
+    return _labelled(path, pairs, classes, numbered)
+
+
+def _records(paths):
+    import tensorflow as tf
+
+    pairs = []
+    keys = {
+        "image/encoded": tf.io.FixedLenFeature([], tf.string),
+        "image/class/label": tf.io.FixedLenFeature([], tf.int64),
+    }
+    try:
+        for record in tf.data.TFRecordDataset(paths):
+            example = tf.io.parse_single_example(record, keys)
+            pairs.append((example["image/encoded"].numpy(), str(int(example["image/class/label"]))))
+    except tf.errors.OpError as error:
+        why = str(error.message).splitlines()[0]
+        raise DataError(f"{paths[0]}: is no TFRecord with image/encoded and image/class/label ({why})") from None
+    return pairs
+
+
+def _labelled(path, pairs, classes, numbered):
+    if not pairs:
+        raise DataError(f"{path}: holds no pictures")
+    names = [label for _, label in pairs]
+    numbers = numbered and all(re.fullmatch(r"-?[0-9]{1,18}", name) for name in names)
+    if classes is None:
+        if numbers:
+            found = sorted({int(name) for name in names})
+            if found[0] != 0 or found[-1] != len(found) - 1:
+                there = set(found)  # the labels may claim any number of classes
+                lacking = list(itertools.islice((n for n in range(max(0, found[-1]) + 1) if n not in there), 5))
+                raise DataError(
+                    f"{path}: labels go from {found[0]} to {found[-1]}, but lack {lacking}; they must be 0, 1, 2, ..."
+                )
+            classes = tuple(map(str, found))
+        else:
+            classes = tuple(
+                sorted(set(names), key=lambda name: (not _is_number(name), _is_number(name) and int(name), name))
+            )
+    places = {name: index for index, name in enumerate(classes)}
+    strange = sorted(set(names) - set(places))
+    if strange and not (numbers and all(0 <= int(name) < len(classes) for name in names)):
+        raise DataError(
+            f"{path}: labels {', '.join(strange[:3])} are not among the {len(classes)} classes of the training set"
+        )
+    if len(classes) < 2:
+        raise DataError(f"{path}: all pictures are of one class, '{classes[0]}'; takes at least two")
+    labels = [places.get(name, int(name) if numbers else None) for name in names]
+    return Pictures(tuple(source for source, _ in pairs), np.array(labels, np.int32), classes)
+
+
+def _is_number(name):
+    """Whether a name is a number that Python reads: it refuses those of thousands of digits."""
+    return name.isdecimal() and len(name) <= 18
+
+
+def split(pictures, fractions, seed):
+    """Parts of `pictures` by `fractions`, each class alike, drawn with `seed`. Raises DataError for an empty class."""
+    if not 2 <= len(fractions) <= 3 or not min(fractions) > 0 or not abs(sum(fractions) - 1) <= 1e-6:
+        raise DataError(f"--split {','.join(map(str, fractions))}; takes two or three shares that add up to 1")
+    random, parts = np.random.RandomState(seed), [[] for _ in fractions]
+    for index, name in enumerate(pictures.classes):
+        places = random.permutation(np.flatnonzero(pictures.labels == index))
+        edges = np.rint(np.cumsum([0, *fractions]) * len(places)).astype(int)
+        for part, start, end in zip(parts, edges, edges[1:], strict=False):
+            if start == end:
+                raise DataError(f"class '{name}' has {len(places)} pictures, too few for a split of {fractions}")
+            part.extend(places[start:end].tolist())
+    return [pictures.take(sorted(part)) for part in parts]
+
+
+def storage(shape, dtype):
+    """An array of that shape: in memory, or above MEMORY_LIMIT in a file that goes away with it."""
+    if np.prod(shape) * np.dtype(dtype).itemsize <= MEMORY_LIMIT:
+        return np.empty(shape, dtype)
+    return np.memmap(tempfile.TemporaryFile(prefix="caffe2tf-"), dtype, "w+", shape=tuple(shape))
+
+
+def decode(pictures, how, strict=False, step=lambda done: None):
+    """(uint8 (N, H, W, C) of every picture resized as `how` says, Pictures that could be read, lines on those that could
+    not). With `strict` the first unreadable one is an error."""
+    import io
+
+    if how.resize is None:
+        raise DataError("the network takes any size, so --resize must say which")
+    images = storage((len(pictures), *how.resize, how.channels), np.uint8)
+
+    def one(place):
+        source = pictures.sources[place]
+        try:
+            image = imaging.read_image(io.BytesIO(source) if isinstance(source, bytes) else source, how.channels == 1)
+        except ParseError as error:
+            if strict:
+                raise DataError(str(error)) from None
+            return str(error)
+        images[place] = imaging.resize(image, *how.resize, how.method)
+        step(1)
+        return None
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        bad = list(pool.map(one, range(len(pictures))))
+    good = [place for place, why in enumerate(bad) if why is None]
+    if not good:
+        raise DataError(f"none of the {len(pictures)} pictures can be read; the first: {bad[0]}")
+    for place, old in enumerate(good):  # in place: they may be more than memory holds
+        if place != old:
+            images[place] = images[old]
+    return images[: len(good)], pictures.take(good), [why for why in bad if why]

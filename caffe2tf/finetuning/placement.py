@@ -1,0 +1,170 @@
+"""Where a run computes: one device, several of this machine, or several machines. One design, on tf.distribute."""
+
+import contextlib
+import json
+import os
+
+import numpy as np
+
+from caffe2tf.keras_model import device as devices
+from caffe2tf.keras_model.device import DeviceError
+
+
+class Placement:
+    """`strategy`: the tf.distribute.Strategy; `share`: (replicas, those that are here), for `batches.dataset`; `chief`:
+    whether this process writes results; `name`: for people."""
+
+    def __init__(self, strategy, name, worker=0, workers=1):
+        self.strategy, self.name, self.worker, self.workers = strategy, name, worker, workers
+        total = strategy.num_replicas_in_sync
+        self.share = total, tuple(range(worker * total // workers, (worker + 1) * total // workers))
+        self.chief, self._summed = worker == 0, None
+
+    def split(self, batch):
+        """The tensors of this process's rows as values for each of its replicas."""
+        count = len(self.share[1])
+        if self.share[0] == 1:
+            return batch
+        rows = batch[-1].shape[0] // count
+
+        def part(context):
+            first = (context.replica_id_in_sync_group - self.share[1][0]) * rows
+            return tuple(tensor[first : first + rows] for tensor in batch)
+
+        return self.strategy.experimental_distribute_values_from_function(part)
+
+    def one(self, value):
+        """What all replicas agree on, as NumPy."""
+        return self.strategy.experimental_local_results(value)[0].numpy()
+
+    def total(self, value):
+        """The sum of the workers' NumPy arrays, on each of them."""
+        if self.workers == 1:
+            return value
+        import tensorflow as tf
+
+        if self._summed is None:
+
+            def run(given):
+                # Replicas of one worker give the same, of which one counts.
+                context = tf.distribute.get_replica_context()
+                first = context.replica_id_in_sync_group % len(self.share[1]) == 0
+                mine = tf.where(first, given, tf.zeros_like(given))
+                return context.all_reduce(tf.distribute.ReduceOp.SUM, mine)
+
+            self._summed = tf.function(lambda given: self.strategy.run(run, args=(given,)), autograph=False)
+        kind = value.dtype if value.dtype in (np.float32, np.int32, np.int64) else np.int64
+        return self.one(self._summed(tf.constant(value.astype(kind)))).astype(value.dtype)
+
+    def barrier(self):
+        """Waits until every worker is here."""
+        self.total(np.zeros(1, np.int32))
+
+    def spread(self, value):
+        """The chief's NumPy array `value`, on every worker; the others give one of the same shape."""
+        return self.total(value if self.chief else np.zeros_like(value))
+
+    def spread_text(self, text):
+        """The chief's `text` on every worker."""
+        if self.workers == 1:
+            return text
+        data = np.frombuffer((text or "").encode(), np.uint8).astype(np.int32)
+        size = int(self.spread(np.array([len(data)], np.int32))[0])
+        return bytes(
+            self.spread(np.resize(data, size) if self.chief else np.zeros(size, np.int32)).astype(np.uint8)
+        ).decode()
+
+
+@contextlib.contextmanager
+def placed(device="auto", precision="float32"):
+    """A Placement for the block: MultiWorkerMirroredStrategy where TF_CONFIG is set, MirroredStrategy for several GPUs
+    ("auto" takes all, "gpu:0,gpu:1" some; "cpu:0,cpu:1" cuts the processor in two, to try it out), else one device.
+
+    Must come before TensorFlow computes anything. Raises DeviceError.
+    """
+    cluster = _cluster()
+    names = device.split(",")
+    if precision == "tf32" and (names[0].startswith("cpu") or not devices.gpus()):
+        raise DeviceError("--precision tf32 needs a GPU that has it; this runs on the cpu")
+    if len(set(names)) < len(names):
+        raise DeviceError(f"--device {device} names a device twice")
+    if cluster is not None:
+        with devices.computing_in(precision):
+            yield _machines(*cluster, device)
+    elif names == ["auto"] and len(devices.gpus()) > 1:
+        with _mirrored([f"gpu:{n}" for n in range(len(devices.gpus()))], precision) as placement:
+            yield placement
+    elif len(names) > 1:
+        with _mirrored(names, precision) as placement:
+            yield placement
+    else:
+        with devices.running(device, precision) as running:
+            import tensorflow as tf
+
+            yield Placement(tf.distribute.get_strategy(), running["device"])
+
+
+@contextlib.contextmanager
+def _mirrored(names, precision):
+    import tensorflow as tf
+
+    kinds = {name.partition(":")[0] for name in names}
+    if kinds == {"cpu"} and sorted(names) == [f"cpu:{n}" for n in range(len(names))]:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        try:
+            tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * len(names))
+        except RuntimeError:
+            if len(tf.config.list_logical_devices("CPU")) < len(names):
+                raise DeviceError(
+                    "the processor can only be cut before TensorFlow computes; start a new process"
+                ) from None
+    elif kinds == {"gpu"}:
+        for name in names:
+            devices.choose(name)
+    else:
+        raise DeviceError(f"--device {','.join(names)}; several devices are gpu:0,gpu:1,... or cpu:0,cpu:1,...")
+    reduce = None if kinds == {"gpu"} else tf.distribute.ReductionToOneDevice()
+    strategy = tf.distribute.MirroredStrategy([f"/{name}" for name in names], cross_device_ops=reduce)
+    with devices.computing_in(precision):
+        yield Placement(strategy, f"{len(names)} devices ({', '.join(names)})")
+
+
+def worker():
+    """The number of this process among the workers of TF_CONFIG, 0 without. Raises DeviceError."""
+    cluster = _cluster()
+    return cluster[0] if cluster else 0
+
+
+def _cluster():
+    """(this worker, the workers) of TF_CONFIG, or None where it is not set. Raises DeviceError."""
+    text = os.environ.get("TF_CONFIG")
+    if not text:
+        return None
+    try:
+        config = json.loads(text)
+        workers, task = config["cluster"]["worker"], config["task"]
+        kind, index = task["type"], task["index"]
+    except (ValueError, TypeError, KeyError) as error:
+        what = f"no JSON ({error})" if isinstance(error, ValueError) else "incomplete"
+        form = '{"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", "index": 0}}'
+        raise DeviceError(f"TF_CONFIG is {what}; takes {form}") from None
+    if set(config["cluster"]) != {"worker"} or kind != "worker":
+        raise DeviceError(f"TF_CONFIG names the task '{kind}' of {', '.join(config['cluster'])}; takes workers alone")
+    if not isinstance(workers, list) or not isinstance(index, int) or not 0 <= index < len(workers):
+        raise DeviceError(f"TF_CONFIG has no worker {index!r}; its workers are {workers}, counted from 0")
+    return index, workers
+
+
+def _machines(index, workers, device):
+    import tensorflow as tf
+
+    where, name = devices.choose(device)
+    if device != "auto":
+        kind, _, number = where.partition(":")
+        found = tf.config.list_physical_devices("GPU")
+        tf.config.set_visible_devices([found[int(number)]] if kind == "gpu" else [], "GPU")
+    try:
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    except (tf.errors.OpError, RuntimeError, ValueError) as error:
+        raise DeviceError(f"worker {index} ({workers[index]}) cannot join: {str(error).splitlines()[0]}") from None
+    return Placement(strategy, f"worker {index} of {len(workers)} ({name})", index, len(workers))

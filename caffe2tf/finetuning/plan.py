@@ -1,0 +1,252 @@
+"""Which layers train, where the frozen part ends, and what the loss is taken from."""
+
+import fnmatch
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from caffe2tf.caffe.caffe_pb2 import FillerParameter, NetParameter
+from caffe2tf.errors import Caffe2TFError
+from caffe2tf.net.fillers import fill
+from caffe2tf.net.net import rebuild
+
+# A new head starts as Caffe's tutorials let it start, where the network does not say otherwise.
+_HEAD_FILLER = FillerParameter(type="gaussian", std=0.01)
+
+
+class PlanError(Caffe2TFError):
+    """A layer that cannot be trained, or a head that does not fit the classes."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`net`: all that leads to `logits`; `base`: its frozen part up to `frontier`, None where everything is computed at every step; `top`:
+    the rest, whose inputs are the frontier's blobs; `trained`: the layers that change; `logits`: the blob that the loss is
+    taken from."""
+
+    net: object
+    head: str
+    trained: tuple
+    base: object
+    top: object
+    frontier: tuple
+    logits: str
+
+    @property
+    def classes(self):
+        return self.net.layer(self.head).tops()[0][1]
+
+    def uncached(self):
+        """The same with nothing computed beforehand."""
+        return replace(self, base=None, top=self.net, frontier=tuple(self.net.inputs))
+
+
+def with_head(net, classes, head=None, seed=0):
+    """(`net` with a head for `classes` classes, the head's name, whether it starts fresh).
+
+    The head is `head` or the last layer with weights. It is replaced where its outputs are not the classes, and starts
+    from its filler, else from gaussian of 0.01 and bias 0, as in Caffe's tutorials. A ReLU between a new head and the
+    output is bypassed. Raises PlanError, NetError for a name that does not exist.
+    """
+    weighted = _weighted(net)
+    head = head or weighted[-1]
+    _check_name(net, head, weighted)
+    _to_logits(net, head)
+    if net.layer(head).tops()[0][1] == classes:
+        return net, head, False
+    row = net.layer(head)
+    if row.param not in ("inner_product_param", "convolution_param"):
+        raise PlanError(f"the head '{head}' is of type {row.type}; takes InnerProduct or Convolution")
+    param = _copy(net.param)
+    kept, renamed, top = [], {}, None
+    for layer in param.layer:
+        bottoms = [renamed.get(bottom, bottom) for bottom in layer.bottom]
+        del layer.bottom[:]
+        layer.bottom.extend(bottoms)
+        if layer.name == head:
+            getattr(layer, row.param).num_output = classes
+            top = layer.top[0]
+        elif layer.type == "ReLU" and top is not None and layer.bottom[0] == top:
+            if layer.top[0] != top:
+                renamed[layer.top[0]] = top
+            continue
+        kept.append(type(layer).FromString(layer.SerializeToString()))
+    del param.layer[:]
+    param.layer.extend(kept)
+    arrays = {name: values for name, values in net.arrays.items() if name != head}
+    net = rebuild(net, param, arrays)
+    fresh = fill(net.layer(head), np.random.RandomState(seed), _HEAD_FILLER)
+    return replace(net, arrays={**arrays, head: fresh}), head, True
+
+
+def make(net, head, layers, dropout=None):
+    """The Plan to train `layers` (names and globs, or "all") of `net`. `dropout` replaces the ratio of the Dropout layers
+    above the frozen part while training; below it they do not drop. Raises PlanError, NetError for a name that does not
+    exist."""
+    weighted, (part, logits) = _weighted(net), _to_logits(net, head)
+    inside, trained = set(_weighted(part)), set()
+    for pattern in layers:
+        if pattern == "all" or any(c in pattern for c in "*?["):
+            found = [name for name in weighted if pattern == "all" or fnmatch.fnmatchcase(name, pattern)]
+            if not found:
+                raise PlanError(f"--layers {pattern} names no layer with weights; those are {', '.join(weighted)}")
+            trained.update(inside.intersection(found))
+        else:
+            _check_name(net, pattern, weighted)
+            if pattern not in inside:
+                raise PlanError(f"layer '{pattern}' has no part in the classes, which '{head}' gives")
+            trained.add(pattern)
+    if not trained:
+        raise PlanError(f"--layers {','.join(layers)} names no layer with a part in the classes, which '{head}' gives")
+    trained = tuple(name for name in weighted if name in trained)
+    above = {node.layer.name for node in _cut(part, trained)[1].nodes if node.layer.type == "Dropout"}
+    if dropout is not None and not above:
+        raise PlanError(f"--dropout {dropout:g}: there is no Dropout layer above what is frozen")
+    part = _with_ratios(part, above, dropout)
+    base, top, frontier = _cut(part, trained)
+    return Plan(part, head, trained, base, _averaged_first(top, logits) if base else top, frontier, logits)
+
+
+def _with_ratios(net, above, dropout):
+    param = _copy(net.param)
+    for layer in param.layer:
+        if layer.type == "Dropout" and layer.name not in above:
+            layer.dropout_param.dropout_ratio = 0
+        elif layer.type == "Dropout" and dropout is not None:
+            layer.dropout_param.dropout_ratio = dropout
+    return rebuild(net, param, net.arrays)
+
+
+# What cannot be read as scores before a softmax.
+_NO_SCORES = ("Sigmoid", "TanH", "ArgMax", "Threshold", "Softmax")
+
+
+def _to_logits(net, head):
+    """(`net` up to the blob that the loss is taken from, that blob): the last output that `head` reaches, before its
+    Softmax where it has one. Raises PlanError where that is no row of scores, one for each class of the head."""
+    made, read = net.producers, net.consumers
+    reached, output = set(), None
+    for node in net.nodes:
+        if node.layer.name == head or reached.intersection(node.bottoms):
+            reached.update(blob for blob, _ in node.made())
+            output = next((top for top in node.tops if top not in read), output)
+    logits = at = output
+    while made[at].layer.type in ("Softmax", "Flatten", "Reshape", "Split"):
+        is_softmax, at = made[at].layer.type == "Softmax", made[at].bottoms[0]
+        logits = at if is_softmax else logits
+    source = made[logits]
+    shape = dict(zip(source.tops, source.shapes, strict=True))[logits]
+    classes = net.layer(head).tops()[0][1]
+    if source.layer.type in _NO_SCORES or None in shape[1:] or math.prod(shape[1:]) != classes:
+        raise PlanError(
+            f"the output '{output[0]}' is of layer '{source.layer.name}' ({source.layer.type}), {list(shape[1:])} for a picture; "
+            f"takes one score for each of the {classes} outputs of the head '{head}' (--head names another)"
+        )
+    needed, wanted = set(), {logits}
+    while wanted:
+        nodes = {made[blob].layer.name: made[blob] for blob in wanted}
+        needed.update(nodes)
+        wanted = {bottom for node in nodes.values() for bottom in node.bottoms if made[bottom].layer.name not in needed}
+    return _part(net, [place for place, node in enumerate(net.nodes) if node.layer.name in needed], ()), logits[0]
+
+
+def merged(net, top):
+    """`net` with the weights of `top`, a trained Plan.top."""
+    return rebuild(net, net.param, {**net.arrays, **top.arrays})
+
+
+def _copy(param):
+    return NetParameter.FromString(param.SerializeToString())
+
+
+def _weighted(net):
+    weighted = [node.layer.name for node in net.nodes if node.layer.blobs()]
+    if not weighted:
+        raise PlanError(f"the network '{net.name}' has no layer with weights")
+    return weighted
+
+
+def _check_name(net, name, weighted):
+    if name not in weighted:
+        kind = net.layer(name).type  # a NetError with the nearest names where it does not exist
+        raise PlanError(f"layer '{name}' ({kind}) has no weights to train; those that have: {', '.join(weighted)}")
+
+
+def _cut(net, trained):
+    """(base, top, frontier): the nodes that no trained layer reaches, and the others, as networks of their own."""
+    inside, made = set(), {}
+    for index, node in enumerate(net.nodes):
+        made.update((blob, index) for blob, _ in node.made())
+        if node.layer.name in trained or any(made[bottom] in inside for bottom in node.bottoms):
+            inside.add(index)
+    # A Dropout just below must drop anew at every step, so it belongs to what is computed at every step.
+    grown = True
+    while grown:
+        below = {made[b] for i in inside for b in net.nodes[i].bottoms} - inside
+        grown = {i for i in below if net.nodes[i].layer.type == "Dropout"}
+        inside |= grown
+    frontier = sorted({b for i in inside for b in net.nodes[i].bottoms if made[b] not in inside})
+    if all(net.nodes[made[blob]].layer.type == "Input" for blob in frontier):
+        return None, net, tuple(net.inputs)
+    last = {}
+    for index, node in enumerate(net.nodes):
+        if index not in inside:
+            last.update(blob for blob, _ in node.made())
+    if any(last[name] != version for name, version in frontier):
+        return None, net, tuple(net.inputs)  # a blob that is changed in place later: train on the whole
+    needed, wanted = set(), {made[blob] for blob in frontier}
+    while wanted:
+        needed |= wanted
+        wanted = {made[b] for i in wanted for b in net.nodes[i].bottoms} - needed
+    base = _part(net, sorted(needed), ())
+    top = _part(net, sorted(inside), [name for name, _ in frontier])
+    return base, top, tuple(name for name, _ in frontier)
+
+
+def _averaged_first(net, logits):
+    """`net` with a 1 x 1 convolution that makes `logits` and a global average after it in the other order: what is linear
+    commutes, and the convolution has one place to work at instead of all. Where it pads (SqueezeNet), zeros count."""
+    pool = next((node for node in net.nodes if logits in dict(node.tops)), None)
+    if (
+        pool is None
+        or pool.layer.type != "Pooling"
+        or not pool.layer.p.global_pooling
+        or pool.layer.p.pool != pool.layer.p.AVE
+    ):
+        return net
+    between = pool.bottoms[0]
+    readers = net.consumers[between]
+    conv = next((node for node in net.nodes if between in node.tops), None)
+    if conv is None or conv.layer.type != "Convolution" or len(readers) > 1 or len(conv.tops) > 1:
+        return net
+    if any(k != 1 for k in (*conv.layer.kernel, *conv.layer.stride)) or None in conv.shapes[0]:
+        return net
+    share = math.prod(conv.layer.bottoms[0][2:]) / math.prod(conv.shapes[0][2:])
+    param = NetParameter(name=net.name)
+    for node in net.nodes:
+        if node is pool:
+            averaged, zeros, product = (param.layer.add() for _ in range(3))
+            averaged.CopyFrom(pool.layer.proto)
+            averaged.bottom[0], averaged.top[0] = conv.layer.proto.bottom[0], between[0]
+            zeros.name, zeros.type, zeros.power_param.scale = f"{conv.layer.name} zeros", "Power", share
+            zeros.bottom.append(between[0])
+            zeros.top.append(between[0])
+            product.CopyFrom(conv.layer.proto)
+            product.bottom[0], product.top[0] = between[0], logits
+            product.convolution_param.ClearField("pad")
+            product.convolution_param.ClearField("pad_h")
+            product.convolution_param.ClearField("pad_w")
+        elif node is not conv:
+            param.layer.add().CopyFrom(node.layer.proto)
+    return rebuild(net, param, net.arrays)
+
+
+def _part(net, places, inputs):
+    param = NetParameter(name=net.name)
+    for name in inputs:
+        layer = param.layer.add(name=f"features {name}", type="Input", top=[name])
+        layer.input_param.shape.add().dim.extend(net.blobs[name])
+    param.layer.extend(net.nodes[place].layer.proto for place in places)
+    names = {net.nodes[place].layer.name for place in places}
+    return rebuild(net, param, {name: arrays for name, arrays in net.arrays.items() if name in names})

@@ -1,0 +1,136 @@
+"""A Recipe from what is typed, from a TOML file, and as one."""
+
+import os
+import shlex
+from dataclasses import fields
+from difflib import get_close_matches
+
+from caffe2tf.finetuning.settings import OPTIONS, STAGE_KEYS, Recipe, RecipeError, Stage, convert
+
+FILE = "recipe.toml"
+
+
+def of(values, stages=()):
+    """The Recipe of `values` {key: value}; each text of `stages`, "layers=fc8 epochs=30", changes a stage of its own."""
+    common = {key: value for key, value in values.items() if key in STAGE_KEYS}
+    made = [Stage(**common | _stage(text, f"--stage {n}")) for n, text in enumerate(stages, 1)] or [Stage(**common)]
+    run = {key: value for key, value in values.items() if key not in STAGE_KEYS}
+    return _whole(Recipe(**run, stages=tuple(made)), "--stage" if stages else None)
+
+
+def _whole(recipe, where):
+    for number, stage in enumerate(recipe.stages, 1):
+        if not stage.layers:
+            what = f"{where} {number}" if where else "the run"
+            raise RecipeError(
+                f"{what} names no layers; say which train: {'layers=' if where else '--layers '}fc8 or all"
+            )
+        if stage.optimizer == "adam" and stage.momentum != Stage.momentum:
+            raise RecipeError(f"momentum {stage.momentum:g} is of sgd; adam has none")
+    return recipe
+
+
+def _stage(text, where):
+    pairs = {}
+    try:
+        parts = shlex.split(text)
+    except ValueError as error:
+        raise RecipeError(f"{where}: {text}: {error}") from None
+    for part in parts:
+        key, equal, value = part.partition("=")
+        if not equal:
+            raise RecipeError(f"{where}: '{part}'; takes KEY=VALUE with blanks between")
+        pairs[key] = value
+    return _checked(pairs, STAGE_KEYS, where)
+
+
+def _checked(pairs, known, where):
+    """{key: value} converted. Raises RecipeError for a key that is not known, with the nearest."""
+    found = {}
+    for key, value in pairs.items():
+        name = key.replace("-", "_")
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            raise RecipeError(
+                f"{where}: unknown key '{key}'; " + (f"nearest: {near[0]}" if near else f"known: {', '.join(known)}")
+            )
+        found[name] = convert(name, value, f"{where}: {key}")
+    return found
+
+
+def read(path):
+    """The Recipe in the TOML file `path`, whose paths are relative to its folder. Raises RecipeError."""
+    import tomlkit
+    from tomlkit.exceptions import ParseError
+
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            values = tomlkit.load(file).unwrap()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    except ParseError as error:
+        raise RecipeError(f"{path}: is no TOML: {error}") from None
+    stages = values.pop("stage", [])
+    if not isinstance(stages, list) or not all(isinstance(stage, dict) for stage in stages):
+        raise RecipeError(f"{path}: stage; takes tables [[stage]]")
+    found = _checked(values, tuple(OPTIONS), path)
+    common = {key: value for key, value in found.items() if key in STAGE_KEYS}
+    run = {key: value for key, value in found.items() if key not in STAGE_KEYS}
+    made = [Stage(**common | _checked(stage, STAGE_KEYS, f"{path}: stage {n}")) for n, stage in enumerate(stages, 1)]
+    folder = os.path.dirname(os.path.abspath(path))
+    for key, value in run.items():
+        if OPTIONS[key].metadata["path"] or _is_file(key, value):
+            run[key] = os.path.normpath(os.path.join(folder, value))
+    return _whole(Recipe(**run, stages=tuple(made or [Stage(**common)])), f"{path}: stage")
+
+
+def _is_file(key, value):
+    return key == "mean" and str(value).endswith((".npy", ".binaryproto"))
+
+
+def text(recipe, folder):
+    """`recipe` as TOML for a file in `folder`: what differs from the defaults, and each stage whole."""
+    import tomlkit
+
+    document = tomlkit.document()
+    document.add(tomlkit.comment("caffe2tf finetune --recipe THIS_FILE --out DIR runs it again"))
+    for f in fields(Recipe):
+        value = getattr(recipe, f.name)
+        if f.metadata and value not in (f.default, None):
+            document[f.name] = _relative(value, folder) if f.metadata["path"] or _is_file(f.name, value) else value
+    stages = tomlkit.aot()
+    for stage in recipe.stages:
+        table = tomlkit.table()
+        for key in STAGE_KEYS:
+            value = getattr(stage, key)
+            if value is not None:
+                table[key] = value
+        stages.append(table)
+    document["stage"] = stages
+    return tomlkit.dumps(document)
+
+
+def _relative(path, folder):
+    try:
+        return os.path.relpath(path, folder).replace(os.sep, "/")
+    except ValueError:  # another drive
+        return os.path.abspath(path)
+
+
+def difference(one, other):
+    """The first setting in which two recipes differ, as words, or None."""
+    for f in fields(Recipe):
+        a, b = getattr(one, f.name), getattr(other, f.name)
+        if f.name != "stages" and (_place(a) != _place(b) if f.metadata["path"] or _is_file(f.name, a) else a != b):
+            return f"{f.name} {a}, not {b}"
+    if len(one.stages) != len(other.stages):
+        return f"{len(one.stages)} stages, not {len(other.stages)}"
+    for number, (a, b) in enumerate(zip(one.stages, other.stages, strict=True), 1):
+        for key in STAGE_KEYS:
+            if getattr(a, key) != getattr(b, key):
+                return f"{key} {getattr(a, key)}, not {getattr(b, key)} (stage {number})"
+    return None
+
+
+def _place(path):
+    return path and os.path.abspath(path)

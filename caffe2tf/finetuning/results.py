@@ -1,0 +1,182 @@
+"""What training leaves behind: models, weights, numbers, pictures and one page."""
+
+import csv
+import io
+import json
+import os
+import shutil
+
+import numpy as np
+from sklearn import metrics
+
+from caffe2tf import formats
+from caffe2tf.drawing import plots as pictures
+from caffe2tf.errors import OutputError
+from caffe2tf.files import renames
+from caffe2tf.files import replacing as files
+from caffe2tf.finetuning import checkpoint
+from caffe2tf.inspection import page as pages
+
+COLUMNS = ("stage", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lr")
+MARKER = checkpoint.MARKER  # {"written_by": "caffe2tf finetune", "entries": [...]}: what in a results folder is ours
+BOARD = "tensorboard"
+_LEFT = (
+    *("best.keras", "best_saved_model", "best.h5", "best.npz", "last.npz", "labels.txt", "deploy.prototxt"),
+    *("recipe.toml", "history.csv", "curves.png", "metrics.csv", "confusion.csv", "confusion.png", "examples.png"),
+    *("report.html", "settings.json"),
+)
+
+
+def check_folder(path, force, resume=False):
+    """Raises OutputError where `path` cannot be the results folder: a file, in use without `force` or `resume`, or with
+    something in it that has the name of a result and that no run of finetune wrote."""
+    if os.path.lexists(path) and not os.path.isdir(path):
+        raise OutputError(f"{path}: is a file; --out names a folder")
+    if not os.path.isdir(path) or not os.listdir(path):
+        return
+    if not (force or resume):
+        raise OutputError(f"{path}: is in use; name another folder with --out, or -f/--force to write into it")
+    _check_entries(path)
+
+
+def _check_entries(path):
+    """Raises OutputError for what has the name of a result in the folder `path` and is not ours."""
+    ours = entries(path)
+    if checkpoint.ours(path):
+        ours.add(checkpoint.FOLDER)
+    for name in (*_LEFT, BOARD, checkpoint.FOLDER):
+        whole = os.path.join(path, name)
+        if os.path.lexists(whole) and (name not in ours or os.path.islink(whole)):
+            raise OutputError(
+                f"{whole}: no run of finetune wrote it (by {MARKER}); move it away, or name another folder with --out"
+            )
+        if name in _LEFT:
+            files.check(whole, True, formats.result(formats.FOLDER) if name == "best_saved_model" else files.FILE)
+
+
+def entries(path):
+    """What in the folder `path` runs of finetune wrote, as its marker says; nothing where there is none. Raises OutputError
+    for a marker that is damaged."""
+    try:
+        with open(os.path.join(path, MARKER), encoding="utf-8") as file:
+            data = json.load(file)
+        return {name for name in data["entries"] if name in (*_LEFT, BOARD)}
+    except FileNotFoundError:
+        return set()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OutputError(f"{os.path.join(path, MARKER)}: cannot be read ({error}); name another folder") from None
+
+
+def _note(path, names):
+    text = json.dumps({"written_by": "caffe2tf finetune", "entries": sorted(names)}, indent=1)
+    files.write_text(os.path.join(path, MARKER), text + "\n", force=True)
+
+
+def open_folder(path):
+    """Makes the results folder, and notes in it that its log will be ours. Raises OutputError."""
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be made: {error.strerror.lower()}") from None
+    if BOARD not in entries(path):
+        _note(path, entries(path) | {BOARD})
+
+
+def staging(path):
+    """An empty folder in `path` where results are written first: until all are there, those of an earlier run stay."""
+    made = os.path.join(path, checkpoint.FOLDER, checkpoint.RESULTS)
+    shutil.rmtree(made, ignore_errors=True)
+    os.makedirs(made)
+    return made
+
+
+def place(staged, path):
+    """Moves whole results from the folder `staged` into `path`, in place of those of an earlier run.
+
+    All of the old go before the first of the new comes, so that a run that is killed leaves one or the other, never new
+    weights beside old labels, and `settings.json`, by which the folder is known as a model, is the last; --resume writes
+    them again. Raises OutputError where something that is not ours came to be there meanwhile.
+    """
+    _check_entries(path)
+    new = sorted(os.listdir(staged), key=lambda name: name == "settings.json")
+    ours = entries(path) | set(new)
+    _note(path, ours)
+    for name in reversed(_LEFT):
+        if name in ours:
+            renames.remove(os.path.join(path, name))
+    renames.flush_folder(path)
+    for name in new:
+        os.replace(os.path.join(staged, name), os.path.join(path, name))
+    renames.flush_folder(path)
+    _note(path, {*new, BOARD})
+
+
+def _table(folder, name, rows):
+    """A CSV file, whole or not at all."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    _text(folder, name, text.getvalue())
+
+
+def models(folder, best, last, classes, settings):
+    """best.keras, best_saved_model/, best.h5, best.npz, last.npz, labels.txt, settings.json."""
+    for net, name in (
+        (best, "best.keras"),
+        (best, "best_saved_model/"),
+        (best, "best.h5"),
+        (best, "best.npz"),
+        (last, "last.npz"),
+    ):
+        formats.save(net, os.path.join(folder, name))
+    _text(folder, "labels.txt", "".join(f"{name}\n" for name in classes))
+    mean = settings["preprocessing"]["mean"]
+    indent = None if isinstance(mean[0], (list, tuple)) else 1  # a mean image would fill a line with each value
+    _text(folder, "settings.json", json.dumps(settings, indent=indent) + "\n")
+    _text(folder, "deploy.prototxt", best.text())
+
+
+def history(folder, rows):
+    """history.csv and curves.png."""
+    _table(folder, "history.csv", [COLUMNS, *([row[key] for key in COLUMNS] for row in rows)])
+    pictures.curves(rows, os.path.join(folder, "curves.png"))
+
+
+def evaluation(folder, images, truth, probabilities, classes):
+    """metrics.csv, confusion.csv and .png, examples.png; returns {"accuracy", "classes": [...]}."""
+    guess = probabilities.argmax(1)
+    places = list(range(len(classes)))
+    matrix = metrics.confusion_matrix(truth, guess, labels=places)
+    values = metrics.precision_recall_fscore_support(truth, guess, labels=places, zero_division=0)
+    rows = [
+        {"class": name, "precision": p, "recall": r, "f1": f, "pictures": int(n)}
+        for name, p, r, f, n in zip(classes, *values, strict=True)
+    ]
+    _table(folder, "metrics.csv", [list(rows[0]), *(list(row.values()) for row in rows)])
+    named = [[name, *row] for name, row in zip(classes, matrix.tolist(), strict=True)]
+    _table(folder, "confusion.csv", [["true \\ predicted", *classes], *named])
+    pictures.confusion(matrix, classes, os.path.join(folder, "confusion.png"))
+    wrong = np.flatnonzero(guess != truth)
+    right = np.flatnonzero(guess == truth)
+    count = min(len(right), 12 - min(6, len(wrong)))
+    spread = right[np.linspace(0, len(right) - 1, count).astype(int)] if count else right
+    shown = [*wrong[:6], *spread]
+    pictures.grid(
+        [images[i] for i in shown], [classes[truth[i]] for i in shown], [classes[guess[i]] for i in shown],
+        os.path.join(folder, "examples.png"),
+    )  # fmt: skip
+    return {"accuracy": float((guess == truth).mean()), "classes": rows}
+
+
+def page(folder, title, recipe, rows, found, best):
+    """report.html, one self-contained page."""
+    after = f"the weights of epoch {best['epoch']} of stage {best['stage']}, after {len(rows)} epochs"
+    drawn = []
+    for name in ("curves", "confusion", "examples"):
+        with open(os.path.join(folder, f"{name}.png"), "rb") as file:
+            drawn.append(file.read())
+    facts = f"accuracy {found['accuracy']:.4f} with {after}"
+    _text(folder, "report.html", pages.training(title, facts, found["classes"], *drawn, recipe))
+
+
+def _text(folder, name, text):
+    files.write_text(os.path.join(folder, name), text, force=True)

@@ -1,0 +1,274 @@
+"""`caffe2tf finetune` from data to results."""
+
+import contextlib
+import json
+import os
+import time
+from dataclasses import asdict, replace
+
+from caffe2tf.caffe.read import is_text
+from caffe2tf.files import replacing as files
+from caffe2tf.finetuning import (
+    batches,
+    board,
+    checkpoint,
+    data,
+    inputs,
+    placement,
+    plan,
+    recipe,
+    results,
+    trainer,
+    training,
+)
+from caffe2tf.finetuning.checkpoint import Checkpoint
+from caffe2tf.finetuning.settings import RecipeError
+from caffe2tf.images import preprocess
+from caffe2tf.keras_model import device as devices
+from caffe2tf.net import net as nets
+from caffe2tf.verification.verify import probabilities
+
+_SETS = ("training", "validation", "test")
+
+
+def recall(out, typed):
+    """The Recipe in the results folder `out`, which `typed`, a Recipe or None, must equal; None where the run is finished.
+    Raises RecipeError."""
+    if typed and placement.worker():
+        return typed  # the chief alone knows where the run stands, and tells
+    unfinished = os.path.join(out, checkpoint.FOLDER, recipe.FILE)
+    path = unfinished if os.path.exists(unfinished) else os.path.join(out, recipe.FILE)
+    if not os.path.exists(path):
+        raise RecipeError(f"{out}: holds no {recipe.FILE}, so there is nothing to resume; leave --resume out to start")
+    kept = recipe.read(path)
+    if typed and (other := recipe.difference(kept, typed)):
+        raise RecipeError(
+            f"{out}: is of another run, with {other}; name another folder with --out, or type its settings"
+        )
+    return kept if path == unfinished else None
+
+
+class Run:
+    """One run of `recipe`: its network and its pictures, read and checked, nothing written yet.
+
+    `say` gets lines for the user; `bar(what, total)` makes a progress context. Raises Caffe2TFError.
+    """
+
+    def __init__(self, run, say=print, bar=None):
+        self.recipe, self.say = run, say
+        self.bar = bar or (lambda what, total: contextlib.nullcontext(lambda done: None))
+        net = inputs.network(run)
+        self.how, source = preprocess.of(net)
+        usual = preprocess.of(replace(net, preprocessing=None))[0].span
+        self.usual = None if is_text(run.model) else usual
+        sets = inputs.parts(run)
+        self.classes = sets[0].classes
+        self.net, self.head, fresh = plan.with_head(net, len(self.classes), run.head, run.seed)
+        plans = [self._plan(self.net, stage) for stage in run.stages]
+        if fresh and self.head not in plans[0].trained:
+            outputs = net.layer(self.head).tops()[0][1]
+            raise plan.PlanError(
+                f"the head '{self.head}' gives {outputs} classes, the data has {len(self.classes)}: name it in --layers"
+            )
+        if self.how.crop is None and any("crop" in stage.augment for stage in run.stages):
+            raise RecipeError(f"--augment crop: pictures are not cropped ({self.how}); say a larger --resize")
+        self._tell(sets, fresh, source)
+        self.pictures = [self._decode(name, part) for name, part in zip(_SETS, sets, strict=True)]
+        self.cache = None
+
+    def _plan(self, net, stage):
+        return plan.make(net, self.head, stage.layers.split(","), stage.dropout)
+
+    def _tell(self, sets, fresh, source):
+        how = f"pictures become input as {self.how} ({source})"
+        self.say(f"the head '{self.head}' {'starts fresh' if fresh else 'keeps its weights'}; {how}")
+        for name, part in zip(_SETS, sets, strict=True):
+            if part is None:
+                continue
+            counts = part.counts()
+            listed = ", ".join(f"{c} {n}" for c, n in counts.items())
+            self.say(f"{name}: {len(part)} pictures of {len(counts)} classes ({listed})")
+            inputs.check_classes(name, part)
+
+    def _decode(self, name, part):
+        """(uint8 images, labels) of one set, or None."""
+        if part is None:
+            return None
+        with self.bar(f"reading {name} pictures", len(part)) as step:
+            images, kept, bad = data.decode(part, self.how, self.recipe.strict, step)
+        for line in bad:
+            self.say(f"skipped: {line}")
+        if bad:
+            self.say(f"{len(bad)} of {len(part)} {name} pictures cannot be read and are skipped")
+            inputs.check_classes(name, kept)
+        return images, kept.labels
+
+    def _examples(self, work, stage, placed):
+        """(the Plan, training and validation Examples): of features where nothing below changes, else of pictures."""
+        pictures = self.pictures[:2]
+        if work.base is None or stage.augment:
+            why = "augmentation changes them" if stage.augment else "the first layers train"
+            self.say(f"frozen features are not cached: {why}")
+            augments = (tuple(stage.augment.split(",")) if stage.augment else ()), ()
+            made = [
+                batches.pictures(*both, self.how, augment, self.usual)
+                for both, augment in zip(pictures, augments, strict=True)
+            ]
+            return work.uncached(), made
+        # Arrays that no stage trained are the same objects.
+        key = self._key(work)
+        if self.cache is None or self.cache[0] != key:
+            self.cache = None
+            stores = []
+            for name, (images, _) in zip(_SETS, pictures, strict=False):
+                with self.bar(f"features of the {name} set", len(images)) as step:
+                    stores.append(trainer.features(work.base, work.frontier, images, self.how, step))
+            self.cache = key, stores
+        self.say(f"frozen features up to {', '.join(work.frontier)} are computed once")
+        made = [
+            batches.Examples(store, labels, None, self.how.span, self.usual)
+            for store, (_, labels) in zip(self.cache[1], pictures, strict=True)
+        ]
+        return work, [examples.hold() for examples in made] if placed.share[0] == 1 else made
+
+    def _key(self, work):
+        return work.frontier, [id(array) for arrays in work.base.arrays.values() for array in arrays]
+
+    # -------------------------------------------------------------- training
+
+    def train(self, out, placed, force=False, resume=False):
+        """Trains on the devices of `placed` and writes results into the folder `out`; returns the accuracy on the test
+        set, or on the validation set where there is none; None on a worker that writes nothing."""
+        try:
+            return self._train(out, placed, force, resume)
+        except Exception as error:
+            # TensorFlow's own errors, whose class cannot be named before it is loaded.
+            if placed.workers > 1 and type(error).__module__.startswith("tensorflow."):
+                why = f"a worker is gone ({type(error).__name__}), see what it said; --resume, on all of them, goes on"
+                raise trainer.TrainingError(why) from None
+            raise
+
+    def _train(self, out, placed, force, resume):
+        begun = time.monotonic()
+        if placed.chief:
+            results.check_folder(out, force, resume)
+            results.open_folder(out)
+        keep = Checkpoint(out if placed.chief else None)
+        if not resume:
+            keep.begin(self.recipe)
+        kept = keep.load("last") if resume else None
+        note = json.loads(placed.spread_text(json.dumps(kept[1] if kept else None)))
+        place = training.Place(**note["place"]) if note else None
+        history = note["history"] if note else []
+        if place:
+            keep.need([f"stage-{number}" for number in range(1, place.stage)])
+            keep.need({f"best-{row['stage']}" for row in history if row["stage"] == place.stage})
+        if resume:
+            self.say(f"goes on in stage {place.stage}, epoch {place.epoch + 1}" if place else "goes on from the start")
+        net, best, last, failed = self.net, None, None, None
+        log = os.path.join(out, results.BOARD) if placed.chief else None
+        with board.open(log, len(history)) as watch:
+            for number, stage in enumerate(self.recipe.stages, 1):
+                work = self._plan(net, stage)
+                if place and number < place.stage:
+                    net = last = self._stage_of(keep, number, net, placed)
+                else:
+                    work, sets = self._examples(work, stage, placed)
+                    learner = trainer.Trainer(work, stage, placed, self.recipe.seed + number)
+                    if place:
+                        learner.restore(kept and kept[0])
+                        learner.good_steps = note["good_steps"]
+                    watch.stage(learner, number, self.pictures[0], self.classes)
+                    try:
+                        self._stage(learner, number, sets, keep, place, history, watch)
+                    except training.NotFinite as error:
+                        if not history:
+                            raise
+                        failed = error
+                    place = None
+                    if not any(row["stage"] == number for row in history):
+                        break
+                    if failed:
+                        before = keep.load("last")
+                        learner.restore(before and before[0])
+                    last = plan.merged(net, learner.net())
+                    found = keep.load(f"best-{number}")
+                    learner.go_back(found and found[0])
+                    net = plan.merged(net, learner.net())
+                    self._keep_stage(keep, number, net)
+                if best is None or training.best_of(history)["stage"] == number:
+                    best = net
+                if failed:
+                    break
+        accuracy = None
+        if placed.chief:
+            with devices.computing_in("float32"):  # whatever it was trained in
+                accuracy = self._write(out, best, last, history, placed, time.monotonic() - begun)
+            keep.remove()
+        placed.barrier()
+        if failed:
+            raise trainer.TrainingError(f"{failed}; the results in {out} are those of the epochs before")
+        return accuracy
+
+    def _stage(self, learner, number, sets, keep, place, history, watch):
+        stages = f"stage {number} of {len(self.recipe.stages)}: " if len(self.recipe.stages) > 1 else ""
+        names = learner.plan.trained
+        what = ", ".join(names) if len(names) <= 8 else f"{len(names)} layers, {names[0]} to {names[-1]},"
+        self.say(f"{stages}trains {what} on {learner.placement.name}")
+
+        def report(row):
+            self.say(
+                f"epoch {row['epoch']:3}  loss {row['loss']:.4f}  accuracy {row['accuracy']:.4f}  "
+                f"val_loss {row['val_loss']:.4f}  val_accuracy {row['val_accuracy']:.4f}  lr {row['lr']:.3g}"
+            )
+            watch.epoch(row, learner)
+
+        def steps(epoch, count):
+            return self.bar(f"epoch {epoch}", count)
+
+        training.train(learner, sets, (self.recipe.seed, number), keep, place, history, report, steps)
+
+    def _changed(self, number):
+        """The layers that stages up to `number` train, and the head."""
+        names = {self.head}
+        for stage in self.recipe.stages[:number]:
+            names.update(self._plan(self.net, stage).trained)
+        return sorted(names)
+
+    def _keep_stage(self, keep, number, net):
+        arrays = [array for name in self._changed(number) for array in net.arrays[name]]
+        keep.save(f"stage-{number}", arrays, {})
+
+    def _stage_of(self, keep, number, net, placed):
+        names = self._changed(number)
+        shapes = [(name, array) for name in names for array in net.arrays[name]]
+        found = keep.load(f"stage-{number}")
+        arrays = {name: [] for name in names}
+        for index, (name, blank) in enumerate(shapes):
+            arrays[name].append(placed.spread(found[0][index] if found else blank))
+        return nets.rebuild(net, net.param, {**net.arrays, **{name: tuple(a) for name, a in arrays.items()}})
+
+    # -------------------------------------------------------------- results
+
+    def _write(self, out, best, last, history, placed, seconds):
+        row, staged = training.best_of(history), results.staging(out)
+        settings = asdict(self.recipe) | {"best_stage": row["stage"], "best_epoch": row["epoch"], "head": self.head}
+        settings |= {"device": placed.name, "seconds": round(seconds, 1), "preprocessing": asdict(self.how)}
+        results.models(staged, *(replace(net, preprocessing=self.how) for net in (best, last)), self.classes, settings)
+        files.write_text(os.path.join(staged, recipe.FILE), recipe.text(self.recipe, out), force=True)
+        results.history(staged, history)
+        images, labels = self.pictures[2] or self.pictures[1]
+        judged = "test" if self.pictures[2] else "validation"
+        with self.bar(f"the {judged} set", len(images)) as step:
+            scores = self._plan(best, self.recipe.stages[row["stage"] - 1])
+            if judged == "validation" and scores.base and self.cache and self.cache[0] == self._key(scores):
+                output = trainer.outputs(scores.top, scores.logits, self.cache[1][1])
+            else:
+                output = trainer.features(scores.net, [scores.logits], images, self.how, step)[0]
+        found = results.evaluation(staged, images, labels, probabilities(output.reshape(len(output), -1)), self.classes)
+        title = f"{best.name or 'network'} on {len(self.classes)} classes, {judged} set"
+        results.page(staged, title, recipe.text(self.recipe, out), history, found, row)
+        results.place(staged, out)
+        where = f"epoch {row['epoch']}" + (f" of stage {row['stage']}" if len(self.recipe.stages) > 1 else "")
+        self.say(f"{judged} accuracy {found['accuracy']:.4f} with the weights of {where}; results in {out}")
+        return found["accuracy"]

@@ -1,0 +1,145 @@
+"""The loop: epochs of steps that cannot end in NaN without saying why, and that a break does not undo."""
+
+import contextlib
+import signal
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+
+from caffe2tf.errors import Caffe2TFError
+from caffe2tf.finetuning.batches import dataset
+from caffe2tf.finetuning.trainer import TrainingError
+
+
+class NotFinite(TrainingError):
+    """A loss or a gradient that is not finite, with what was seen."""
+
+
+class Stopped(Caffe2TFError):
+    """The user stopped it, by the signal `number`; what is there was saved."""
+
+    def __init__(self, told, number=signal.SIGINT):
+        super().__init__(told)
+        self.number = number
+
+
+class _Asked(threading.Event):
+    """Whether somebody asked to stop, and by which signal."""
+
+    number = signal.SIGINT
+
+
+@dataclass
+class Place:
+    """Where a run stands: `epoch` and `step` that come next, from 0, and sums over the steps of this epoch."""
+
+    stage: int
+    epoch: int = 0
+    step: int = 0
+    loss: float = 0.0
+    right: int = 0
+
+
+def train(trainer, sets, key, keep, place, history, report=lambda row: None, steps=None):
+    """Trains by `trainer.stage` on `sets`, (training, validation) Examples, from `place` on (None: the start), and adds rows
+    to `history`. `keep`, a Checkpoint, holds the weights with the best validation accuracy as `best-N`, N the stage.
+
+    `key`: the numbers of seed and stage; `report` gets each row; `steps(epoch, count)` makes a progress context. Where the
+    run stands is kept after every epoch. Raises NotFinite, and Stopped after Ctrl-C or SIGTERM.
+    """
+    training, validation = sets
+    stage, placement = trainer.stage, trainer.placement
+    place = place or Place(key[-1])
+    steps = steps or (lambda epoch, count: contextlib.nullcontext(lambda done: None))
+
+    def save():
+        keep.save(
+            "last", trainer.values(), {"place": vars(place), "history": history, "good_steps": trainer.good_steps}
+        )
+
+    with _interruptible() as asked:
+        while place.epoch < stage.epochs:
+            rate, largest, batch = trainer.set_rate(place.epoch), 0.0, ()
+            left = dataset(training, stage.batch_size, placement.share, (*key, place.epoch), place.step)
+            with steps(place.epoch + 1, -(-len(training) // stage.batch_size) - place.step) as stepped:
+                for batch in left:
+                    loss, right, largest = trainer.step(batch, training.held)
+                    place.step += 1
+                    if not np.isfinite(loss) or not np.isfinite(largest):
+                        raise NotFinite(_not_finite(trainer, place, rate, loss, largest, training, batch))
+                    size = min(stage.batch_size, len(training) - (place.step - 1) * stage.batch_size)
+                    place.loss, place.right = place.loss + loss * size, place.right + right
+                    stepped(1)
+                    if _all_asked(placement, asked):
+                        save()
+                        raise Stopped(
+                            f"stopped in stage {place.stage}, epoch {place.epoch + 1}, after step {place.step}",
+                            asked.number,
+                        )
+            val_loss, val_accuracy = trainer.evaluate(validation)
+            if not np.isfinite(val_loss):
+                raise NotFinite(_not_finite(trainer, place, rate, val_loss, largest, training, batch))
+            count = len(training)
+            row = {"stage": place.stage, "epoch": place.epoch + 1, "loss": place.loss / count}
+            row |= {"accuracy": place.right / count, "val_loss": val_loss, "val_accuracy": val_accuracy, "lr": rate}
+            best = max((r["val_accuracy"] for r in history if r["stage"] == place.stage), default=-1.0)
+            history.append(row)
+            if val_accuracy > best:
+                weights = [v.value.numpy() for v in trainer.model.variables]
+                keep.save(f"best-{place.stage}", weights, {"epoch": place.epoch + 1})
+            place = Place(place.stage, place.epoch + 1)
+            save()
+            report(row)
+            if place.epoch < stage.epochs and _all_asked(placement, asked):
+                raise Stopped(f"stopped in stage {place.stage}, after epoch {place.epoch}", asked.number)
+
+
+def _not_finite(trainer, place, rate, loss, largest, examples, batch):
+    given = [array[batch[0].numpy()] for array in examples.arrays] if examples.held else batch[:-2]
+    reach = max((float(np.abs(np.asarray(values)).max()) for values in given), default=0.0)
+    low, high = examples.span
+    seen = f"pictures from {low:g} to {high:g}"
+    if examples.usual and not np.allclose(examples.usual, examples.span, rtol=0.5):
+        seen += f", and this net was trained on {examples.usual[0]:g} to {examples.usual[1]:g}"
+    return (
+        f"the loss is {loss} at epoch {place.epoch + 1}, step {place.step}: learning rate {rate:g} "
+        f"(head {rate * trainer.stage.head_lr:g}), largest gradient {largest:.3g}, {seen}; inputs of the trained layers "
+        f"reach {reach:.3g}. Try --lr {rate / 10:g} or --clip 1"
+    )
+
+
+def best_of(history, stage=None):
+    """The row with the highest validation accuracy, the first of equals, of one stage or of all."""
+    rows = [row for row in history if stage in (None, row["stage"])]
+    return max(rows, key=lambda row: row["val_accuracy"])
+
+
+def _all_asked(placement, asked):
+    """Whether Ctrl-C was pressed, on any worker: they stop after the same step."""
+    if placement.workers == 1:
+        return asked.is_set()
+    return bool(placement.total(np.array([asked.is_set()], np.int32))[0])
+
+
+@contextlib.contextmanager
+def _interruptible():
+    """An Event that the first Ctrl-C or SIGTERM sets; the second ends the process as ever."""
+    asked = _Asked()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def first(number, frame):
+        asked.number = number
+        asked.set()
+        signal.signal(number, before[number])
+
+    for number in before:
+        signal.signal(number, first)
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,1 @@
+"""Picture files, in; the network's input, out: decoded, resized, cropped, minus the mean, as Caffe does it."""

@@ -1,0 +1,232 @@
+"""How a picture becomes a network's input: Caffe's image transform as data (data_transformer.cpp, io.cpp)."""
+
+import functools
+import json
+import os
+import zipfile
+import zlib
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+
+from caffe2tf.arrays.numbers import check_claim, float32, read_npy
+from caffe2tf.caffe.read import read_mean
+from caffe2tf.errors import ParseError
+from caffe2tf.images import decode as imaging
+
+FILE = "caffe2tf.json"  # in a .keras file and in a SavedModel's assets.extra
+IMAGENET_MEAN = (104.0, 117.0, 123.0)  # BGR, the rounded channel means of ILSVRC 2012
+_METHODS = ("bilinear", "nearest_pillow")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """From 8-bit BGR (H, W, C) to float32 (C, H, W): resize, centre crop, minus `mean`, times `scale`.
+
+    `resize`, `crop`: (height, width) or None; `method`: "bilinear" (half-pixel centres, no antialias: OpenCV's
+    INTER_LINEAR) or "nearest_pillow"; `mean`: one value for each channel in the order of the input, or (C, H, W) of the
+    resized picture or of the crop; `channels`: 3 or 1 (grey); `order`: "BGR" or "RGB".
+    """
+
+    resize: tuple = None
+    crop: tuple = None
+    mean: tuple = (0.0,)
+    scale: float = 1.0
+    channels: int = 3
+    method: str = "bilinear"
+    order: str = "BGR"
+
+    def apply(self, image, corner=None):
+        """float32 (C, H, W) of `image`, uint8 (H, W, 3) BGR or (H, W, 1) grey; `corner`: (top, left) of another crop."""
+        if self.resize is not None:
+            image = imaging.resize(image, *self.resize, self.method)
+        mean = self._mean
+        if self.crop is not None:
+            (height, width), (h, w) = image.shape[:2], self.crop
+            if h > height or w > width:
+                raise ParseError(f"crop {h} x {w} of a picture of {height} x {width}; resize it larger or crop less")
+            top, left = corner or ((height - h) // 2, (width - w) // 2)
+            image = image[top : top + h, left : left + w]
+            if mean.shape[1:] == (height, width):
+                mean = mean[:, top : top + h, left : left + w]
+        if mean.shape[1:] not in ((1, 1), image.shape[:2]):
+            raise ParseError(
+                f"a mean image of {mean.shape[1:]} for a picture of {image.shape[:2]}; takes one of its size"
+            )
+        image = image.astype(np.float32).transpose(2, 0, 1)
+        return ((image[::-1] if self.order == "RGB" else image) - mean) * np.float32(self.scale)
+
+    @functools.cached_property
+    def _mean(self):
+        mean = np.asarray(self.mean, np.float32)
+        return mean if mean.ndim == 3 else mean[:, None, None]
+
+    @property
+    def span(self):
+        """(least, largest) value that an input can have."""
+        ends = (0 - self._mean.max()) * self.scale, (255 - self._mean.min()) * self.scale
+        return float(min(ends)), float(max(ends))
+
+    def load(self, path):
+        """`apply` of the picture at `path`. Raises ParseError for what is no picture."""
+        return self.apply(imaging.read_image(path, grey=self.channels == 1))
+
+    def __str__(self):
+        parts = ["grey" if self.channels == 1 else self.order]
+        if self.resize:
+            parts.append(f"{self.method.replace('_', ' ')} to {self.resize[0]} x {self.resize[1]}")
+        if self.crop:
+            parts.append(f"centre crop {self.crop[0]} x {self.crop[1]}")
+        if np.any(self.mean):
+            mean = np.asarray(self.mean)
+            parts.append("minus a mean image" if mean.ndim == 3 else f"minus ({', '.join(f'{m:g}' for m in mean)})")
+        if self.scale != 1:
+            parts.append(f"times {self.scale:g}")
+        return ", ".join(parts)
+
+
+def of(net):
+    """(Preprocessing of `net`'s image input, where it comes from): what the user said, else the snapshot's transform_param
+    where one was kept, else Caffe's ImageNet habit for inputs of three channels, else the bare size."""
+    if net.preprocessing is not None:
+        return net.preprocessing, "as said"
+    blob, shape = next((item for item in net.inputs.items() if len(item[1]) == 4), (None, None))
+    if blob is None:
+        raise ParseError(f"the network '{net.name}' has no image input; its inputs are {dict(net.inputs)}")
+    transform = net.transforms.get(blob)
+    if transform is None or not (transform.mean_value or transform.HasField("scale") or transform.mean_file):
+        return habit(shape), "Caffe's ImageNet habit" if shape[1] == 3 else "the input's size alone"
+    size = tuple(shape[2:]) if None not in shape[2:] else None
+    resize = (256, 256) if transform.crop_size and shape[1] == 3 and size and max(size) <= 256 else size
+    mean = tuple(transform.mean_value)
+    source = "the snapshot's transform_param"
+    if not mean and transform.mean_file:
+        mean, source = IMAGENET_MEAN if shape[1] == 3 else (0.0,), f"{source}, channel means for {transform.mean_file}"
+    return Preprocessing(resize, size, mean or (0.0,), transform.scale, shape[1]), source
+
+
+def habit(shape):
+    """What Caffe's users do for an input of `shape` (N, C, H, W): 256 x 256, centre crop, minus (104, 117, 123)."""
+    size = tuple(shape[2:]) if None not in shape[2:] else None
+    if shape[1] != 3:
+        return Preprocessing(size, None, channels=shape[1])
+    larger = (256, 256) if size and max(size) <= 256 and min(size) >= 200 else size
+    return Preprocessing(larger, size if larger != size else None, IMAGENET_MEAN)
+
+
+def changed(net, resize=None, crop=None, mean=None, scale=None, channels=None):
+    """`net` with a Preprocessing that differs from `of(net)` where something is said.
+
+    `resize`, `crop`: "227", "256x227" (height first) or "none"; `mean`: "104,117,123" in the order of the input, a .npy or
+    .binaryproto file, or "none"; `scale`: a factor, after the mean; `channels`: "bgr", "rgb" or "grey". Raises ParseError.
+    """
+    if all(value is None for value in (resize, crop, mean, scale, channels)):
+        return net
+    how, _ = of(net)
+    if channels is not None and (channels == "grey") != (how.channels == 1):
+        raise ParseError(f"--channels {channels}: the network's input has {how.channels} channels")
+    said = {
+        "resize": None if resize is None else (_extents("--resize", resize),),
+        "crop": None if crop is None else (_extents("--crop", crop),),
+        "mean": None if mean is None else (_mean(mean, how.channels),),
+        "scale": None if scale is None else (float(scale),),
+        "order": None if channels in (None, "grey") else (channels.upper(),),
+    }
+    how = replace(how, **{key: value[0] for key, value in said.items() if value is not None})
+    size = next(tuple(shape[2:]) for shape in net.inputs.values() if len(shape) == 4)
+    if how.crop is None and crop is None and None not in size and how.resize and how.resize != size:
+        how = replace(how, crop=size)
+    given = how.crop or how.resize
+    if given is None or (None not in size and given != size):
+        what = "x".join(map(str, given)) if given else "pictures of any size"
+        takes = "one size" if None in size else f"{size[0]}x{size[1]} (height x width)"
+        raise ParseError(f"--resize and --crop give {what}; the network takes {takes}")
+    how.apply(np.zeros((*(how.resize or how.crop), how.channels), np.uint8))  # do crop and mean fit?
+    return replace(net, preprocessing=how)
+
+
+def _extents(option, text):
+    if text == "none":
+        return None
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdecimal() and 0 < int(part) <= 65536 for part in parts):
+        raise ParseError(f"{option} {text}; takes 227, 256x227 (height first) or none")
+    return int(parts[0]), int(parts[-1])
+
+
+def _mean(text, channels):
+    if text == "none":
+        return (0.0,)
+    if text.endswith((".npy", ".binaryproto")):
+        values = _array(text)
+        if values.ndim not in (1, 3) or values.shape[0] != channels or not np.isfinite(values).all():
+            raise ParseError(f"{text}: holds an array of {values.shape}; takes ({channels}) or ({channels}, H, W)")
+        return tuple(values.tolist())
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) not in (1, channels) or not np.isfinite(values).all():
+        raise ParseError(f"--mean {text}; takes {channels} numbers, a .npy or .binaryproto file, or none")
+    return values
+
+
+def _array(path):
+    if not os.path.isfile(path):
+        raise ParseError(f"{path}: no such file")
+    if path.endswith(".npy"):
+        try:
+            with open(path, "rb") as file:
+                return float32(read_npy(file, os.path.getsize(path)), "it")
+        except (OSError, ParseError) as error:
+            raise ParseError(f"{path}: is no array of numbers ({str(error).splitlines()[0]})") from None
+    return read_mean(path)[0]
+
+
+def to_json(net):
+    """What goes along with a saved model: {"preprocessing": ..., "source": ...}, or {} without an image input."""
+    try:
+        how, source = of(net)
+    except ParseError:
+        return "{}"
+    return json.dumps({"preprocessing": asdict(how), "source": source})
+
+
+def noted_in(path):
+    """What `to_json` left in a saved model: in a zip archive (.keras, .tflite) under FILE, or as the file at `path`
+    itself; {} where there is none. Raises ParseError where it is damaged."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if FILE not in archive.namelist():
+                    return {}
+                check_claim(archive.getinfo(FILE).file_size, os.path.getsize(path))
+                return json.loads(archive.read(FILE))
+        if os.path.basename(path) != FILE or not os.path.exists(path):
+            return {}
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError, RecursionError, zipfile.BadZipFile, zlib.error, ParseError) as error:
+        raise ParseError(f"{path}: its {FILE} cannot be read: {str(error).splitlines()[0]}") from None
+
+
+def made_of(data, where):
+    """The Preprocessing of {field: value}, as `to_json` and finetune's settings write it. Raises ParseError."""
+    try:
+        how = Preprocessing(**{key: tuple(v) if isinstance(v, list) else v for key, v in data.items()})
+        how.apply(np.zeros((*(how.resize or how.crop or (1, 1)), how.channels), np.uint8))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ParseError(f"{where}: its preprocessing is not what caffe2tf writes: {error}") from None
+    return how
+
+
+def from_json(data, where):
+    """The Preprocessing that a golden set states. Raises ParseError for a method that is not known."""
+    method = "nearest_pillow" if "nearest_pillow" in data.get("resize_method", "") else "bilinear"
+    if not any(known in data.get("resize_method", "bilinear") for known in _METHODS):
+        raise ParseError(f"{where}: resize_method '{data['resize_method']}'; takes one of {', '.join(_METHODS)}")
+    crop = None
+    if "crop" in data:
+        crop = tuple(int(n) for n in data["crop"].split()[-1].split("x"))
+    mean = tuple(float(m) for m in data.get("mean_bgr", (0.0,)))
+    return Preprocessing(tuple(data["resize"]), crop, mean, data.get("scale", 1.0), 3, method)

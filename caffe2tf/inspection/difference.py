@@ -1,0 +1,119 @@
+"""What differs between two networks: layers, wiring, parameters, and every value of every weight."""
+
+import numpy as np
+from google.protobuf import text_format
+
+from caffe2tf.inspection import summary as inspection
+from caffe2tf.layers import NO_EFFECT
+
+_BLOCK = 1 << 20  # values compared at once: the float64 copies stay small beside the weights
+
+
+def diff(first, second, step=lambda done: None):
+    """A JSON-ready dictionary of how two Nets differ, `same` where they compute the same; pairs are [first, second].
+
+    The batch is no part of a network, nor is an input's layer name; shapes are said where they begin to differ.
+    Keys: same, preprocessing (a pair of words, null where equal; it does not make networks differ), layers: those that differ
+    or have weights, with name, only (0 or 1: the network that alone has it, else null), differs {what: pair} of type,
+    bottoms, tops, shapes and parameters that have a part in inference, and weights {name: difference}. A difference is
+    {"equal": true}, {"shapes": pair}, {"only": 0 or 1} or {"equal": false, "largest", "relative" (largest / largest
+    absolute value of the first), "place" (in Keras's axes), "changed" and "values" (how many)}; infinite ones are null. `step` is
+    called with 1 for each layer.
+    """
+    rows = [{_name(node): node for node in net.nodes} for net in (first, second)]
+    layers = []
+    for name in [*rows[0], *(name for name in rows[1] if name not in rows[0])]:
+        step(1)
+        only = None if name in rows[0] and name in rows[1] else int(name in rows[1])
+        if only is not None:
+            layers.append({"name": name, "only": only, "differs": {}, "weights": {}})
+            continue
+        differs = _differs(rows[0][name], rows[1][name])
+        weights = _weights(first.weights.get(name), second.weights.get(name))
+        if differs or weights:
+            layers.append({"name": name, "only": None, "differs": differs, "weights": weights})
+    same = not any(
+        layer["only"] is not None or layer["differs"] or any(not w.get("equal") for w in layer["weights"].values())
+        for layer in layers
+    )
+    inputs = [(inspection.preprocessing(net) or {}).get("words") for net in (first, second)]
+    return {"same": same, "preprocessing": None if inputs[0] == inputs[1] else inputs, "layers": layers}
+
+
+def _name(node):
+    if node.layer.type == "Input":
+        return ", ".join(blob for blob, _ in node.tops)
+    return node.layer.name
+
+
+def _differs(a, b):
+    shapes = [[list(shape[1:]) for shape in node.shapes] for node in (a, b)]
+    given = [[shape[1:] for shape in node.layer.bottoms] for node in (a, b)]
+    sides = {
+        "type": (a.layer.type, b.layer.type),
+        "bottoms": ([blob for blob, _ in a.bottoms], [blob for blob, _ in b.bottoms]),
+        "tops": ([blob for blob, _ in a.tops], [blob for blob, _ in b.tops]),
+        "shapes": shapes if given[0] == given[1] else (None, None),
+    }
+    # An input's only parameter is its shape.
+    if a.layer.type == b.layer.type != "Input" and a.layer.param:
+        for field in a.layer.p.DESCRIPTOR.fields:
+            if field.name not in NO_EFFECT:
+                sides[field.name] = _value(a.layer.p, field), _value(b.layer.p, field)
+    return {what: list(pair) for what, pair in sides.items() if pair[0] != pair[1]}
+
+
+def _value(message, field):
+    """A parameter, its default where it is not set, as JSON can hold it."""
+    value = getattr(message, field.name)
+    if field.message_type is not None:
+        several = value if hasattr(value, "append") or hasattr(value, "add") else [value]
+        return [text_format.MessageToString(one, as_one_line=True) for one in several]
+    if field.enum_type is not None and isinstance(value, int):
+        return field.enum_type.values_by_number[value].name
+    return list(value) if hasattr(value, "append") else value
+
+
+def _weights(first, second):
+    if first is None or second is None:
+        here = first or second or {}
+        return {name: {"only": int(first is None)} for name in here}
+    found = {}
+    for name in [*first, *(name for name in second if name not in first)]:
+        if name not in first or name not in second:
+            found[name] = {"only": int(name in second)}
+        elif first[name].shape != second[name].shape:
+            found[name] = {"shapes": [list(first[name].shape), list(second[name].shape)]}
+        else:
+            found[name] = _apart(first[name], second[name])
+    return found
+
+
+def _apart(a, b):
+    """The difference of two arrays of one shape; equal are equal numbers, and NaN and NaN."""
+    if np.array_equal(a, b):
+        return {"equal": True}
+    shape, a, b = a.shape, a.reshape(-1), b.reshape(-1)
+    largest, at, changed, most = 0.0, 0, 0, 0.0
+    for start in range(0, a.size, _BLOCK):
+        x, y = (array[start : start + _BLOCK].astype(np.float64) for array in (a, b))
+        with np.errstate(invalid="ignore"):
+            apart = np.abs(x - y)
+        apart[~np.isfinite(apart)] = np.inf
+        apart[(x == y) | (np.isnan(x) & np.isnan(y))] = 0
+        changed += int(np.count_nonzero(apart))
+        if apart.max() > largest:
+            largest, at = float(apart.max()), start + int(apart.argmax())
+        finite = np.abs(x[np.isfinite(x)])
+        most = max(most, float(finite.max())) if finite.size else most
+    if not changed:
+        return {"equal": True}
+    finite = np.isfinite(largest)
+    return {
+        "equal": False,
+        "largest": largest if finite else None,
+        "relative": largest / most if finite and most else None,
+        "place": [int(n) for n in np.unravel_index(at, shape)],
+        "changed": changed,
+        "values": a.size,
+    }

@@ -1,0 +1,172 @@
+"""What a network is made of, as data: for `inspect` and the closing table of `convert`."""
+
+import json
+import math
+from dataclasses import replace
+from fractions import Fraction
+
+from caffe2tf import loading
+from caffe2tf.caffe import read
+from caffe2tf.errors import UnsupportedLayer
+from caffe2tf.images import preprocess
+from caffe2tf.layers import NO_EFFECT
+from caffe2tf.net.support import set_fields
+
+
+def inspect_file(file, prototxt=None, input_shapes=None):
+    """`summarize` of the network in `file`, a network text or weights with `prototxt` or without.
+
+    A network that is not supported is no error here: its dictionary says what is not.
+    """
+    try:
+        net = load(file, prototxt, input_shapes)
+    except UnsupportedLayer as error:
+        return summarize_unsupported(_source(file, prototxt), str(error).splitlines())
+    return summarize(net, file)
+
+
+def load(file, prototxt=None, input_shapes=None):
+    """The Net in `file`: `formats.load`, and a network text alone is enough, for a network without weights."""
+    text = prototxt is None and read.is_text(file)
+    return loading.load(*((file, None) if text else (prototxt, file)), input_shapes)
+
+
+def _source(file, prototxt):
+    source = read.read_prototxt(file) if prototxt is None and read.is_text(file) else read.read_caffemodel(file)
+    if prototxt is not None:
+        source = replace(read.read_prototxt(prototxt), blobs=source.blobs)
+    return replace(source, path=file)
+
+
+def summarize(net, file=None):
+    """A JSON-ready dictionary of `net`; shapes in Caffe's axis order, null where nothing tells an extent.
+
+    Keys: file, name, encoding, inputs {blob: shape}, outputs, layers (name, type, bottoms, tops, shapes, weights {name:
+    shape in Keras's layout}, parameters, multiply_adds, receptive_field, stride, no_effect), parameters, multiply_adds,
+    preprocessing, fixed_batch (the layers that use axis 0, so that a model of the network has its batch size fixed),
+    unsupported, notes.
+    Parameters count what Caffe learns; shared ones count once. Multiply-adds are those of one item of the batch, null
+    where an extent is unknown.
+    receptive_field and stride are [height, width] in pixels of the input: what one value depends on over all paths, were the
+    picture without a border, and how far neighbouring values lie apart; null where a value is no place in a picture, or
+    depends on the whole. preprocessing says how pictures become input, {"words", "source", and the values of
+    preprocess.Preprocessing}, null for networks without an image input.
+    """
+    layers, counted, fields = [], set(), receptive_fields(net)
+    for node in net.nodes:
+        layer = node.layer
+        weights, own = layer.weight_shapes(), 0
+        arrays = net.arrays.get(layer.name, [None] * len(layer.blobs()))
+        for weight, array in zip(layer.blobs(), arrays, strict=True):
+            # A shared array is one object in every layer that uses it.
+            if weight.name in weights and (array is None or id(array) not in counted):
+                own += math.prod(weight.shape)
+            counted.add(id(array))
+        known = all(None not in shape for shape in node.shapes)
+        layers.append(
+            {
+                "name": layer.name,
+                "type": layer.type,
+                "bottoms": [blob for blob, _ in node.bottoms],
+                "tops": [blob for blob, _ in node.tops],
+                "shapes": [list(shape) for shape in node.shapes],
+                "weights": {name: list(shape) for name, shape in weights.items()},
+                "parameters": own,
+                "multiply_adds": layer.multiply_adds() if known else None,
+                **_in_pixels([fields[top] for top in node.tops]),
+                "no_effect": no_effect(layer),
+            }
+        )
+    work = [layer["multiply_adds"] for layer in layers]
+    return {
+        "file": file,
+        "name": net.name,
+        "encoding": net.encoding,
+        "inputs": {blob: list(shape) for blob, shape in net.inputs.items()},
+        "outputs": net.outputs,
+        "layers": layers,
+        "parameters": sum(layer["parameters"] for layer in layers),
+        "multiply_adds": None if None in work else sum(work),
+        "preprocessing": preprocessing(net),
+        "fixed_batch": [node.layer.name for node in net.nodes if node.layer.fixes_batch()],
+        "unsupported": [],
+        "notes": list(net.notes),
+    }
+
+
+def receptive_fields(net):
+    """{(blob, version): [(pixels, step)] for each spatial axis, or None}, as layers.Layer.receptive says them."""
+    fields = {}
+    for node in net.nodes:
+        if node.layer.type == "Input":
+            found = [[(1, Fraction(1))] * (len(shape) - 2) if len(shape) > 2 else None for shape in node.shapes]
+        else:
+            found = [node.layer.receptive([fields[bottom] for bottom in node.bottoms])] * len(node.tops)
+        fields.update(zip(node.tops, found, strict=True))
+        # A blob of another shape in the same memory has no places of its own.
+        fields.update(
+            (echo, found[index] if shape == node.shapes[index] else None) for index, echo, shape in node.echoes
+        )
+    return fields
+
+
+def _in_pixels(fields):
+    if not fields or fields[0] is None:
+        return {"receptive_field": None, "stride": None}
+    # Behind a deconvolution steps are parts of a pixel, and a window that covers part of one depends on it.
+    steps = [int(step) if step == int(step) else float(step) for _, step in fields[0]]
+    return {"receptive_field": [math.ceil(pixels) for pixels, _ in fields[0]], "stride": steps}
+
+
+def preprocessing(net):
+    """How pictures become input, as `summarize` says it, or None."""
+    known = json.loads(preprocess.to_json(net))
+    if not known or known["preprocessing"]["channels"] not in (1, 3):
+        return None
+    how, source = preprocess.of(net)
+    return {"words": str(how), "source": source, **known["preprocessing"]}
+
+
+def no_effect(layer):
+    """The parameters that a layer sets and that do not reach inference: training, engines, initial values."""
+    proto = layer.proto
+    names = [name for name in ("loss_weight", "propagate_down") if getattr(proto, name)]
+    if any(spec.HasField("lr_mult") or spec.HasField("decay_mult") for spec in proto.param):
+        names.append("lr_mult")
+    if layer.param and proto.HasField(layer.param):
+        names.extend(name for name in set_fields(layer.p) if name in NO_EFFECT)
+    return names
+
+
+def summarize_unsupported(source, lines):
+    """The same dictionary for a network that is not computed: layers as the file has them, and why not."""
+    layers = source.net.layer or source.net.layers
+    return {
+        "file": source.path,
+        "name": source.net.name,
+        "encoding": source.encoding,
+        "inputs": {},
+        "outputs": [],
+        "layers": [
+            {
+                "name": layer.name,
+                "type": layer.type if isinstance(layer.type, str) else "",
+                "bottoms": list(layer.bottom),
+                "tops": list(layer.top),
+                "shapes": [],
+                "weights": {},
+                "parameters": sum(math.prod(blob.shape) for blob in source.blobs.get(layer.name, ())),
+                "multiply_adds": None,
+                "receptive_field": None,
+                "stride": None,
+                "no_effect": [],
+            }
+            for layer in layers
+        ],
+        "parameters": sum(math.prod(blob.shape) for blobs in source.blobs.values() for blob in blobs),
+        "multiply_adds": None,
+        "preprocessing": None,
+        "fixed_batch": [],
+        "unsupported": lines,
+        "notes": list(source.warnings),
+    }

@@ -1,0 +1,203 @@
+"""One walk over a Net's nodes, which leaves a tensor of a flat Keras graph for every blob."""
+
+import numpy as np
+
+from caffe2tf.arrays.layout import is_spatial, keras_order
+from caffe2tf.errors import NetError, WeightMismatch
+from caffe2tf.keras_model.context import Context
+from caffe2tf.net.names import free, input_names, keras_names, plain
+
+_OTHER_SIZES = ((67, 69), (128, 160))
+
+
+def to_last(array):
+    return np.asarray(array.transpose(keras_order(array.ndim)), order="C")
+
+
+class Build:
+    """One walk over the nodes: a tensor (or a constant) for every version of every blob, and which variables hold which
+    weights, `bindings` {layer: [context.Binding]}. `empty` leaves the variables as they are; `part` (nodes, {blob: shape}) walks
+    some nodes alone, from blobs that are given."""
+
+    def __init__(self, net, empty=False, part=None):
+        import keras
+
+        self.keras, self.net, self.empty = keras, net, empty
+        self.names, self.input_names = keras_names(net), input_names(net)
+        self._taken = {*self.names.values(), *self.input_names.values()}
+        self.bindings, self.tensors, self.values = {}, {}, {}
+        self.fixed_batch = [node.layer.name for node in net.nodes if node.layer.fixes_batch()]
+        self.free_size = part is None and _free_size(net)
+        self.starts = []
+        if part is not None:
+            wired = {blob: shape for node in net.nodes for blob, shape in node.made()}
+            for index, (blob, shape) in enumerate(part[1].items()):
+                # What a Filter left of a blob is another count than the wiring's.
+                inner = [shape[a] if shape[a] == wired[blob][a] else None for a in keras_order(len(shape))]
+                self.tensors[blob] = self.keras.Input(batch_shape=inner, name=free(f"given_{index}", self._taken))
+                self.starts.append(self.tensors[blob])
+            for node in part[0]:
+                self._add(node)
+            return
+        if net.unknown_size and not self.free_size:
+            raise NetError(
+                f"the files do not tell the size of {', '.join(net.unknown_size)}, which this network needs; "
+                "give it with --input-shape"
+            )
+        for node in net.nodes:
+            self._add(node)
+
+    @property
+    def constants(self):
+        """{blob: array in Caffe's order} of the blobs that depend on no input."""
+        return {key[0]: self.values[key] for key in self.net.last_versions.items() if key in self.values}
+
+    def _add(self, node):
+        layer = node.layer
+        if layer.type == "Input":
+            for top, shape in zip(node.tops, node.shapes, strict=True):
+                self.tensors[top] = self._input(top[0], shape)
+            return
+        constant = layer.constant(self._arrays(layer) if not layer.bottoms else ())
+        layer.check(*(self.values.get(bottom) for bottom in node.bottoms))
+        if constant is None and all(node.bottoms[index] in self.values for index in layer.value_bottoms()):
+            constant = self._computed(node)
+        if constant is not None:
+            self.values.update(zip(node.tops, constant, strict=True))
+            self.values.update((echo, constant[index].reshape(shape)) for index, echo, shape in node.echoes)
+            return
+        tops = self._layer(layer, self._all_given(node))
+        self.tensors.update(zip(node.tops, tops, strict=True))
+        for index, echo, shape in node.echoes:
+            tensor = layer.reshape(self, tops[index], shape, free_first=not self.fixed_batch)
+            self.tensors[echo] = tensor
+
+    def _arrays(self, layer):
+        """Caffe's arrays of a layer's weights."""
+        if layer.name in self.net.arrays:
+            return self.net.arrays[layer.name]
+        if self.empty or not layer.blobs():
+            return tuple(np.zeros(weight.shape, np.float32) for weight in layer.blobs())
+        raise WeightMismatch(f"layer '{layer.name}' ({layer.type}): the network has no weights; give its .caffemodel")
+
+    @property
+    def ops(self):
+        return self.keras.ops
+
+    def _input(self, blob, shape):
+        inner = [shape[axis] for axis in keras_order(len(shape))]
+        if self.free_size and is_spatial(len(shape)):
+            inner[1:-1] = [None] * (len(inner) - 2)
+        if inner and not self.fixed_batch:
+            inner[0] = None
+        return self.keras.Input(batch_shape=inner, name=self.input_names[blob])
+
+    def _given(self, bottom):
+        if bottom in self.tensors:
+            return self.tensors[bottom]
+        return self.ops.convert_to_tensor(to_last(self.values[bottom]))
+
+    def _all_given(self, node):
+        """The bottoms' tensors. Constants among others join the graph: Keras's layers take no plain tensor beside a symbolic
+        one, and what they make of one they make at once, before they have their weights."""
+        given = [self._given(bottom) for bottom in node.bottoms]
+        if any(bottom not in self.tensors for bottom in node.bottoms):
+            some = next(self.tensors[bottom] for bottom in node.bottoms if bottom in self.tensors)
+            zero = self.ops.zeros_like(self.ops.reshape(some, (-1,))[(slice(0, 1),)])
+            for index, bottom in enumerate(node.bottoms):
+                if bottom not in self.tensors:
+                    given[index] = given[index] + self.ops.reshape(zero, (1,) * len(given[index].shape))
+        return given
+
+    def _layer(self, layer, given):
+        ctx = Context(self.keras, layer, self.names[layer.name], self._taken)
+        tops = layer.build(ctx, *given)
+        tops = ctx.finish(list(tops) if isinstance(tops, (list, tuple)) else [tops], given)
+        self._assign(layer, ctx.bindings)
+        return tops
+
+    def _computed(self, node):
+        """The tops, arrays in Caffe's order, of a layer whose bottoms are all constant."""
+        layer, given = node.layer, [self._given(bottom) for bottom in node.bottoms]
+        if layer.blobs():
+            # Its weights get their values only after it was built.
+            held = [self.keras.Input(batch_shape=tensor.shape) for tensor in given]
+            tops = self.keras.Model(held, self._layer(layer, held))(given)
+        else:
+            tops = layer.build(Context(self.keras, layer, self.names[layer.name], self._taken), *given)
+        tops = tops if isinstance(tops, (list, tuple)) else [tops]
+        return [layer.caffe_top(to_numpy(self.keras, top)) for top in tops]
+
+    def _assign(self, layer, bindings):
+        if not bindings:
+            return
+        self.bindings[layer.name] = bindings
+        if self.empty:
+            return
+        weights = layer.weights(self._arrays(layer))
+        for binding in bindings:
+            value = weights[binding.weight] if binding.part is None else weights[binding.weight][binding.part]
+            value = binding.turn(value) if binding.turn else value
+            binding.variable.assign(np.ascontiguousarray(value).reshape(binding.variable.shape))
+
+    def _inputs(self):
+        return self.starts or [self.tensors[blob, 0] for blob in self.net.inputs]
+
+    def _outputs(self, blobs):
+        last = self.net.last_versions
+        return [self.tensors[blob, last[blob]] for blob in blobs]
+
+    def model(self, blobs):
+        inputs, constants = self._inputs(), self.constants
+        outputs = self._outputs([blob for blob in blobs if blob not in constants])
+        if not inputs or not outputs:
+            raise NetError("the network computes nothing from an input, so it is no model; `forward` gives its blobs")
+        return self.keras.Model(
+            inputs if len(inputs) > 1 else inputs[0],
+            outputs if len(outputs) > 1 else outputs[0],
+            name=plain(self.net.name or "net"),
+        )
+
+    def function(self, versions):
+        """A function from a list of inputs to a list of arrays, one for each of `versions`, (blob, version)."""
+        outputs = [self.tensors[version] for version in versions]
+        model = self.keras.Model(self._inputs(), outputs)
+
+        def run(values):
+            found = model([self.keras.ops.convert_to_tensor(value) for value in values], training=False)
+            found = found if isinstance(found, (list, tuple)) else [found]
+            return [to_numpy(self.keras, value) for value in found]
+
+        return run
+
+    def as_caffe(self, blob, value):
+        """An array of the model's as Caffe's blob of that name."""
+        if blob in self.constants:
+            return np.asarray(value, np.float32)
+        layer = next(node.layer for node in reversed(self.net.nodes) if blob in {top for (top, _), _ in node.made()})
+        return layer.caffe_top(value)
+
+
+def toto_numpy(keras, value):
+    return keras.ops.convert_toto_numpy(value)
+
+
+def _free_size(net):
+    """Whether every layer takes any height and width, and the weights stay what they are."""
+    spatial = [blob for blob, shape in net.inputs.items() if is_spatial(len(shape))]
+    if not spatial or not all(node.layer.any_size() for node in net.nodes if node.layer.type != "Input"):
+        return False
+    known = net.inputs
+    if not all(len(known[blob]) == 4 for blob in spatial):
+        return False
+    try:
+        for size in _OTHER_SIZES:
+            net.reshape({blob: (*known[blob][:2], *size) for blob in spatial})
+    except NetError:
+        return False
+    return True
+
+
+def to_numpy(keras, value):
+    """A tensor of the backend as an array."""
+    return keras.ops.convert_to_numpy(value)

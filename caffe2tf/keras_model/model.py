@@ -1,0 +1,119 @@
+"""A Net as a `keras.Model` of stock layers and `keras.ops` alone, and back.
+
+The model runs where caffe2tf is not installed, on every Keras backend. Inputs and outputs are channels last; images
+stay BGR, minus the mean, as in Caffe.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from caffe2tf.errors import NetError, WeightMismatch
+from caffe2tf.keras_model.build import Build, to_last, to_numpy
+
+# Sizes that a network free in height and width is tried at, beside its own.
+
+
+def to_keras(net, outputs=None):
+    """`net` as a flat keras.Model: the last operation of each Caffe layer is the Keras layer of its name (`/` becomes
+    `_`), what comes before it is named after it, so that `keras.Model(model.input, model.get_layer("conv1").output)` gives
+    the blob.
+
+    Inputs are named as the blobs, shape (N, H, W, C) for rank 4, any other rank in Caffe's order, float32, images BGR
+    minus mean as Caffe takes them. Outputs are the blobs `outputs`, or those that no layer reads, in a list where there are
+    several. The batch is free unless a layer uses axis 0; height and width are free where every layer takes any. Raises NetError
+    where the files do not tell an extent that is needed.
+    """
+    return build(net, outputs)[0]
+
+
+def build(net, outputs=None):
+    """(`to_keras(net, outputs)`, {Caffe layer: the Keras layers that hold its weights})."""
+    made = Build(net)
+    parts = {name: [binding.layer for binding in bindings] for name, bindings in made.bindings.items()}
+    return made.model(net.outputs if outputs is None else outputs), parts
+
+
+def from_keras(model, net):
+    """`net` with the weights of `model`, which `to_keras(net)` made and training changed: the exact inverse.
+
+    Raises WeightMismatch where the model is another network's.
+    """
+    if not hasattr(model, "weights"):
+        raise WeightMismatch(f"{type(model).__name__} is no keras.Model")
+    walk = Build(net, empty=True)
+    blank = walk.model(net.outputs)
+    if [w.shape for w in blank.weights] != [w.shape for w in model.weights]:
+        raise WeightMismatch(f"the model '{model.name}' has other weights than the network '{net.name}'")
+    place = {id(variable): index for index, variable in enumerate(blank.weights)}
+    weights = {name: dict(arrays) for name, arrays in net.weights.items()}
+    for layer, bindings in walk.bindings.items():
+        mine = weights[layer]
+        for binding in bindings:
+            if id(binding.variable) not in place:
+                continue  # of a layer that feeds no output
+            value = to_numpy(walk.keras, model.weights[place[id(binding.variable)]])
+            whole = mine[binding.weight]
+            part = whole if binding.part is None else whole[binding.part]
+            if binding.turn:
+                value = binding.turn(value.reshape(binding.turn(part).shape))
+            value = value.reshape(part.shape)
+            if binding.part is None:
+                mine[binding.weight] = value
+            else:
+                if not whole.flags.writeable:
+                    mine[binding.weight] = whole = whole.copy()
+                whole[binding.part] = value
+    return net.with_weights(weights)
+
+
+def forward(net, inputs):
+    """{blob: float32 array} of every blob of `net`, the last value written to each, in Caffe's axis order.
+
+    `inputs`: {input blob: array in Caffe's axis order}, of any batch and size that Caffe's reshape would take. Raises
+    NetError for a missing or unknown input, or a shape that the network does not take.
+    """
+    if not isinstance(inputs, Mapping):
+        raise NetError(
+            f"inputs are {type(inputs).__name__}; takes a dictionary {{blob: array}} of {sorted(net.inputs)}"
+        )
+    try:
+        arrays = {name: np.asarray(value, np.float32) for name, value in inputs.items()}
+    except (TypeError, ValueError) as error:
+        raise NetError(f"an input is no array of numbers: {error}") from None
+    if set(arrays) != set(net.inputs):
+        raise NetError(f"inputs {sorted(arrays)}; the network takes {sorted(net.inputs)}")
+    if any(array.shape != net.inputs[name] for name, array in arrays.items()):
+        net = net.reshape({name: array.shape for name, array in arrays.items()})
+    blobs = compiled(net, list(net.blobs))(arrays)
+    for node in net.nodes:
+        node.layer.check(*(blobs[name] for name, _ in node.bottoms))
+    return blobs
+
+
+def compiled(net, blobs):
+    """A function like `forward` for some `blobs` of `net` and inputs of any batch that it takes, built once."""
+    walk = Build(net)
+    computed = [blob for blob in blobs if blob not in walk.constants]
+    last = net.last_versions
+    run = walk.function([(blob, last[blob]) for blob in computed]) if computed else None
+
+    def call(inputs):
+        found = dict(walk.constants)
+        if run:
+            values = run([to_last(np.asarray(inputs[name], np.float32)) for name in net.inputs])
+            found.update(zip(computed, values, strict=True))
+        return {blob: walk.as_caffe(blob, found[blob]) for blob in blobs}
+
+    return call
+
+
+def part(net, nodes, given, target):
+    """The blob `target`, a (name, version), in Caffe's axis order: `nodes` of `net` alone, in order, from the arrays `given`
+    {(name, version): array in Caffe's axis order}."""
+    walk = Build(net, part=(nodes, {blob: array.shape for blob, array in given.items()}))
+    if target in walk.values:
+        return walk.values[target]
+    found = walk.function([target])([to_last(np.asarray(array, np.float32)) for array in given.values()])[0]
+    layer = next(node.layer for node in nodes if target in {blob for blob, _ in node.made()})
+    return layer.caffe_top(found)

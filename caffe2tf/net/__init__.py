@@ -1,0 +1,1 @@
+"""A NetParameter and blobs, in; a Net, out: wired, every shape known, weights checked against the layers that take them."""

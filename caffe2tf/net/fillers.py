@@ -1,0 +1,110 @@
+"""How weights start where no file gives them: Caffe's fillers (filler.hpp)."""
+
+from dataclasses import replace
+from types import MappingProxyType
+
+import numpy as np
+
+from caffe2tf.caffe.caffe_pb2 import FillerParameter
+
+
+def start(net, seed=0):
+    """`net` with every weight that it lacks as its filler says. Raises NetError for a filler that Caffe does not have, and
+    for a kernel without one, which Caffe would start at 0 and never train."""
+    random, arrays = np.random.RandomState(seed), dict(net.arrays)
+    for node in net.nodes:
+        if node.layer.blobs() and node.layer.name not in arrays:
+            arrays[node.layer.name] = fill(node.layer, random)
+    return replace(net, arrays=MappingProxyType(arrays))
+
+
+def left_alone(layer, weight):
+    """The array that Caffe leaves where a file has none: what a filler without chance says; None of one with chance."""
+    filler = getattr(layer.p, weight.filler) if weight.filler and layer.p.HasField(weight.filler) else None
+    if filler is None:
+        return np.full(weight.shape, weight.start or 0.0 if weight.unset is None else weight.unset, np.float32)
+    if filler.type not in ("constant", "bilinear"):
+        return None
+    try:
+        return FILLERS[filler.type](weight.shape, filler, None).astype(np.float32)
+    except ValueError as error:
+        layer.fail(f"{weight.filler} {filler.type}: {error}")
+
+
+def fill(layer, random, default=None):
+    """Caffe's arrays of `layer`, a tuple, drawn from `random`; `default` is the FillerParameter of a kernel without one."""
+    made = []
+    for weight in layer.blobs():
+        if weight.filler and layer.p.HasField(weight.filler):
+            filler = getattr(layer.p, weight.filler)
+        elif weight.start is not None:
+            filler = FillerParameter(value=weight.start)
+        elif default is not None:
+            filler = default
+        else:
+            layer.fail(f"has neither weights nor a {weight.filler}, so nothing says how its {weight.name} starts")
+        if filler.type not in FILLERS:
+            layer.fail(f"{weight.filler} of type '{filler.type}'; Caffe has {', '.join(FILLERS)}")
+        try:
+            made.append(FILLERS[filler.type](weight.shape, filler, random).astype(np.float32))
+        except ValueError as error:
+            layer.fail(f"{weight.filler} {filler.type}: {error}")
+    return tuple(made)
+
+
+def _constant(shape, filler, random):
+    return np.full(shape, filler.value)
+
+
+def _uniform(shape, filler, random):
+    return random.uniform(filler.min, filler.max, shape)
+
+
+def _gaussian(shape, filler, random):
+    values = random.normal(filler.mean, filler.std, shape)
+    if filler.sparse >= 0:  # about so many inputs of each output that are not 0
+        values *= random.uniform(size=shape) < filler.sparse / shape[0]
+    return values
+
+
+def _positive_unitball(shape, filler, random):
+    rows = random.uniform(size=(shape[0], int(np.prod(shape[1:]))))
+    return (rows / rows.sum(1, keepdims=True)).reshape(shape)
+
+
+def _fan(shape, filler):
+    """Inputs of an output, outputs of an input, or their mean, counted on Caffe's shape."""
+    count = int(np.prod(shape))
+    into, out = count / shape[0], count / shape[1] if len(shape) > 1 else count
+    norm = filler.variance_norm
+    return {FillerParameter.FAN_IN: into, FillerParameter.FAN_OUT: out}.get(norm, (into + out) / 2)
+
+
+def _xavier(shape, filler, random):
+    reach = np.sqrt(3 / _fan(shape, filler))
+    return random.uniform(-reach, reach, shape)
+
+
+def _msra(shape, filler, random):
+    return random.normal(0, np.sqrt(2 / _fan(shape, filler)), shape)
+
+
+def _bilinear(shape, filler, random):
+    """The kernel of bilinear upsampling, the same for every channel."""
+    if len(shape) != 4 or shape[2] != shape[3]:
+        raise ValueError(f"of a kernel of shape {shape}; takes four axes, the last two equal")
+    factor = -(-shape[3] // 2)
+    centre = (shape[3] - 1) / (2 * factor)
+    line = 1 - abs(np.arange(shape[3]) / factor - centre)
+    return np.broadcast_to(line[:, None] * line, shape)
+
+
+FILLERS = {
+    "constant": _constant,
+    "uniform": _uniform,
+    "gaussian": _gaussian,
+    "positive_unitball": _positive_unitball,
+    "xavier": _xavier,
+    "msra": _msra,
+    "bilinear": _bilinear,
+}

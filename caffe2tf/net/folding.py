@@ -1,0 +1,89 @@
+"""BatchNorm, and the Scale after it, folded into the convolution before them: the same function with fewer layers."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from caffe2tf.caffe.caffe_pb2 import NetParameter
+from caffe2tf.layers.convolution import Convolution
+from caffe2tf.net.net import rebuild
+
+
+@dataclass(frozen=True)
+class Folded:
+    """What folding saved: convolutions changed, layers gone, parameters fewer."""
+
+    convolutions: int
+    layers: int
+    parameters: int
+
+
+def fold(net):
+    """(Net, Folded): every BatchNorm with stored statistics, alone or followed by a Scale over the channels, that is
+    the only reader of a Convolution's top goes into that convolution's kernel and bias.
+
+    The folded blobs keep the name of the last of the three; values differ by rounding alone.
+    """
+    readers = net.consumers
+    arrays, gone, changed, tops = dict(net.arrays), set(), {}, {}
+    for node in net.nodes:
+        chain = _chain(node, readers)
+        if not chain:
+            continue
+        arrays[node.layer.name] = _merged(net, node, chain)
+        changed[node.layer.name] = [proto.layer.name for proto in chain]
+        gone.update(changed[node.layer.name])
+        tops[node.layer.name] = chain[-1].tops[0][0]
+    param = NetParameter.FromString(net.param.SerializeToString())
+    kept = []
+    for layer in param.layer:
+        if layer.name in gone:
+            continue
+        if layer.name in changed:
+            layer.convolution_param.bias_term = True
+            layer.top[0] = tops[layer.name]
+        kept.append(type(layer).FromString(layer.SerializeToString()))
+    del param.layer[:]
+    param.layer.extend(kept)
+    folded = rebuild(net, param, {name: value for name, value in arrays.items() if name not in gone})
+    before, after = (sum(array.size for one in n.arrays.values() for array in one) for n in (net, folded))
+    return folded, Folded(len(changed), len(gone), before - after)
+
+
+def _chain(node, readers):
+    """[BatchNorm] or [BatchNorm, Scale] after the convolution `node`, where both may be folded into it."""
+    if not isinstance(node.layer, Convolution) or len(node.tops) != 1:
+        return []
+    if node.layer.channel_axis != 1 or any(spec.name for spec in node.layer.proto.param):
+        return []
+    chain, top = [], node.tops[0]
+    for kind in ("BatchNorm", "Scale"):
+        after = readers.get(top, [])
+        if len(after) != 1 or after[0].layer.type != kind or len(after[0].bottoms) != 1:
+            break
+        layer = after[0].layer
+        if any(spec.name for spec in layer.proto.param):
+            break
+        if kind == "BatchNorm" and layer.batch_statistics():
+            break
+        if kind == "Scale" and (layer.axis(layer.p.axis) != 1 or layer.p.num_axes != 1):
+            break
+        if after[0].echoes:
+            break  # others see what it changes in place
+        chain.append(after[0])
+        top = after[0].tops[0]
+    return chain
+
+
+def _merged(net, node, chain):
+    """Caffe's kernel and bias of the convolution with the chain inside, computed in float64."""
+    kernel, *rest = (array.astype(np.float64) for array in net.arrays[node.layer.name])
+    bias = rest[0] if rest else np.zeros(len(kernel))
+    norm = net.weights[chain[0].layer.name]
+    share = 1 / np.sqrt(norm["moving_variance"].astype(np.float64) + chain[0].layer.p.eps)
+    shift = -norm["moving_mean"] * share
+    if len(chain) > 1:
+        scale = net.weights[chain[1].layer.name]
+        share, shift = share * scale["gamma"], shift * scale["gamma"] + scale.get("beta", 0.0)
+    kernel = kernel * share.reshape((-1,) + (1,) * (kernel.ndim - 1))
+    return kernel.astype(np.float32), (bias * share + shift).astype(np.float32)

@@ -1,0 +1,76 @@
+"""The arrays of a snapshot, given to the layers that they belong to, as Net::CopyTrainedLayersFrom gives them (net.cpp)."""
+
+import math
+
+from caffe2tf.caffe.caffe_pb2 import ParamSpec
+from caffe2tf.errors import WeightMismatch
+from caffe2tf.net.fillers import left_alone
+
+
+def take_weights(nodes, blobs):
+    """({layer: arrays}, notes): each layer's blobs checked against its layer, as Net::CopyTrainedLayersFrom of net.cpp: layer
+    by layer in the order of the file, so that of parameters shared by name the last in it stays. What the file lacks
+    keeps what its filler says; a filler with chance is refused."""
+    layers = {node.layer.name: node.layer for node in nodes if node.layer.blobs()}
+    cells, owners = _cells(layers.values())
+    values = {}
+    for name, found in blobs.items():
+        if name in layers:
+            values.update(zip(cells[name], layers[name].take_blobs(found), strict=True))
+    if layers and not values:
+        raise WeightMismatch(
+            f"the file has weights of {_few(blobs) or 'no layer'}, the network wants those of {_few(layers)}: they have no "
+            "layer in common"
+        )
+    notes, chance = [], []
+    for name, layer in layers.items():
+        lacking = [
+            (cell, weight) for cell, weight in zip(cells[name], layer.blobs(), strict=True) if cell not in values
+        ]
+        for cell, weight in lacking:
+            values[cell] = left_alone(*owners[cell])
+            if values[cell] is None:
+                chance.append(
+                    f"layer '{name}' ({layer.type}): the file has no {weight.name} for it, and its filler is random"
+                )
+        if lacking and not chance:
+            notes.append(
+                f"layer '{name}' ({layer.type}): the file has no {', '.join(weight.name for _, weight in lacking)} for it; they "
+                "keep what their fillers say, as in Caffe"
+            )
+    if chance:
+        raise WeightMismatch("\n".join(chance))
+    arrays = {
+        name: tuple(
+            values[cell] if values[cell].shape == weight.shape else values[cell].reshape(weight.shape)
+            for cell, weight in zip(cells[name], layer.blobs(), strict=True)
+        )
+        for name, layer in layers.items()
+    }
+    known = {node.layer.name for node in nodes}
+    others = [name for name in blobs if name not in known]
+    notes += [f"weights of layers that the network does not have are left out: {', '.join(others)}"] if others else []
+    return arrays, notes
+
+
+def _cells(layers):
+    """({layer: a key for each of its parameters, one key for those that share a name}, {key: (layer, Weight) of its owner})."""
+    cells, owners = {}, {}
+    for layer in layers:
+        mine, specs = [], [*layer.proto.param, *([ParamSpec()] * len(layer.blobs()))]
+        for index, (weight, spec) in enumerate(zip(layer.blobs(), specs, strict=False)):
+            cell = (spec.name,) if spec.name else (layer.name, index)
+            shape = owners.setdefault(cell, (layer, weight))[1].shape
+            loose = spec.share_mode == ParamSpec.PERMISSIVE
+            if math.prod(shape) != math.prod(weight.shape) if loose else shape != weight.shape:
+                raise WeightMismatch(
+                    f"layer '{layer.name}' ({layer.type}): shares '{spec.name}' of shape {shape}, the layer wants {weight.shape}"
+                )
+            mine.append(cell)
+        cells[layer.name] = mine
+    return cells, owners
+
+
+def _few(names):
+    names = list(names)
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,0 +1,184 @@
+"""Layers in their places: which blob each reads and writes, and every shape."""
+
+import math
+from dataclasses import dataclass
+
+from caffe2tf.caffe.upgrade import UNKNOWN
+from caffe2tf.errors import NetError
+from caffe2tf.layers import REGISTRY
+from caffe2tf.net.support import refuse_unsupported
+
+# Two sizes for heights and widths that no file tells: extents that differ between them are unknown, others are not.
+_PROBES = (256, 320)
+
+
+@dataclass(frozen=True)
+class Node:
+    """One layer in its place. Blobs are (name, version): an in-place layer makes the next version of its bottom.
+
+    `shapes`: of the tops, in Caffe's order; None is an extent that nothing tells. `echoes`: the blobs that lie in the same
+    memory as a top that the layer changes in place, each (index of the top, (name, version), shape): they change with it.
+    """
+
+    layer: object
+    bottoms: tuple
+    tops: tuple
+    shapes: tuple
+    echoes: tuple = ()
+
+    @property
+    def row(self):
+        """The layer, under the name that it had in 0.1.0."""
+        return self.layer
+
+    @property
+    def in_place(self):
+        """Whether the layer overwrites its first bottom."""
+        return bool(self.tops and self.bottoms) and self.tops[0][0] == self.bottoms[0][0]
+
+    def made(self):
+        """Every version of a blob that the layer makes, with its shape: tops, then echoes."""
+        return (*zip(self.tops, self.shapes, strict=True), *((blob, shape) for _, blob, shape in self.echoes))
+
+
+class _Memory:
+    """Which blobs lie in one memory: Flatten, Reshape, Split, a Slice into one and a Concat of one share their bottom's
+    (Blob::ShareData in each layer's .cpp), and Caffe reads what was written last, under whatever name."""
+
+    def __init__(self):
+        self._cells = {}  # blob -> the set of blobs in its memory
+
+    def make(self, top, other=None):
+        """A blob of its own, or in the memory of `other`."""
+        cell = self._cells[other] if other is not None else set()
+        cell.add(top)
+        self._cells[top] = cell
+
+    def beside(self, blob):
+        """The other blobs in its memory."""
+        return sorted(self._cells[blob] - {blob})
+
+
+def wire(param, blobs):
+    """(nodes, notes) of `param`; `blobs` {layer: sequence of things with a shape} settle extents that it leaves open."""
+    refuse_unsupported(param)
+    sizes = _PROBES if any(n == UNKNOWN for s in _input_dims(param) for n in s) else _PROBES[:1]
+    version, shapes, nodes, notes, memory = {}, {}, [], [], _Memory()
+    _refuse_two_sources(param)
+    for proto in param.layer:
+        where = f"layer '{proto.name}' ({proto.type})"
+        kind = REGISTRY[proto.type]
+        _check_count(where, "bottoms", len(proto.bottom), kind.bottom_count)
+        _check_count(where, "tops", len(proto.top), kind.top_count)
+        bottoms = []
+        for blob in proto.bottom:
+            if blob not in version:
+                later = any(blob in other.top for other in param.layer)
+                why = (
+                    "is made only by a later layer (a cycle, or layers out of order)"
+                    if later
+                    else "is made by no layer"
+                )
+                raise NetError(f"{where}: bottom '{blob}' {why}")
+            bottoms.append((blob, version[blob]))
+
+        probed = [[shapes[b][i] for b in bottoms] for i in range(len(sizes))]
+        if hasattr(kind, "settle") and len(sizes) > 1 and probed[0] != probed[1]:
+            settled = kind.settle(proto, _merge([p[0] for p in probed]), blobs.get(proto.name))
+            if None not in settled:
+                notes.append(
+                    f"{where}: its bottom is taken as {settled[2]}x{settled[3]}, the square that its weights fit"
+                )
+                probed = [[settled]] * len(sizes)
+        layers = [kind(_sized(proto, size), bottom) for size, bottom in zip(sizes, probed, strict=True)]
+        outs = [one.tops() for one in layers]
+        if len(proto.param) > len(layers[0].blobs()):
+            raise NetError(
+                f"{where}: {len(proto.param)} param for {len(layers[0].blobs())} learned blobs; takes no more"
+            )
+        if any(n < 1 for out in outs for shape in out for n in shape):
+            raise NetError(
+                f"{where}: bottoms {layers[0].bottoms} give a top of shape {outs[0]}; every extent must be at least 1"
+            )
+        tops, echoes = [], []
+        for index, blob in enumerate(proto.top):
+            out = [one[index] for one in outs]
+            if blob in version:
+                if any(math.prod(a) != math.prod(b) for a, b in zip(out, shapes[bottoms[index]], strict=True)):
+                    raise NetError(f"{where}: changes the size of '{blob}' in place; give it a top of its own")
+                if not layers[0].works_in_place:
+                    layers[0].fail(f"cannot change '{blob}' in place; give it a top of its own")
+                beside = memory.beside(blob)
+                layers[0].aliased = tuple(i for i, b in enumerate(proto.bottom) if b == blob or b in beside)
+                echoes += ((index, other) for other in beside)
+            else:
+                memory.make(blob, layers[0].shares_memory().get(index))
+            version[blob] = version.get(blob, -1) + 1
+            tops.append((blob, version[blob]))
+            shapes[tops[-1]] = out
+        for place, (index, blob) in enumerate(echoes):
+            before = blob, version[blob]
+            version[blob] += 1
+            shapes[blob, version[blob]] = shapes[before]
+            echoes[place] = index, (blob, version[blob]), _merge(shapes[before])
+        merged = tuple(_merge(shapes[top]) for top in tops)
+        nodes.append(Node(layers[0], tuple(bottoms), tuple(tops), merged, tuple(echoes)))
+    return tuple(nodes), notes
+
+
+def _refuse_two_sources(param):
+    """A blob may be made again only in place, by the only layer that reads it (net.cpp, AppendTop; insert_splits.cpp gives
+    each reader of a blob that has several a name of its own)."""
+    made, readers = {}, {}
+    for proto in param.layer:
+        for blob in proto.bottom:
+            key = blob, made.get(blob, 0)
+            readers[key] = readers.get(key, 0) + 1
+        for blob in proto.top:
+            made[blob] = made.get(blob, 0) + 1
+    made = {}
+    for proto in param.layer:
+        where = f"layer '{proto.name}' ({proto.type})"
+        read = {blob: made.get(blob, 0) for blob in proto.bottom}
+        for index, blob in enumerate(proto.top):
+            if blob in made:
+                if index >= len(proto.bottom) or proto.bottom[index] != blob:
+                    raise NetError(
+                        f"{where}: top '{blob}' is already made by another layer; a layer changes a blob in place where it is "
+                        f"its bottom number {index + 1}"
+                    )
+                if readers[blob, read[blob]] > 1:
+                    raise NetError(
+                        f"{where}: changes '{blob}' in place, which is read elsewhere too; give it a top of its own"
+                    )
+            made[blob] = made.get(blob, 0) + 1
+
+
+def _input_dims(param):
+    return [tuple(shape.dim) for layer in param.layer if layer.type == "Input" for shape in layer.input_param.shape]
+
+
+def _sized(proto, size):
+    """An Input with its unknown extents set to the probe's."""
+    if proto.type != "Input" or not any(UNKNOWN in shape.dim for shape in proto.input_param.shape):
+        return proto
+    sized = type(proto).FromString(proto.SerializeToString())
+    for shape in sized.input_param.shape:
+        if len(shape.dim) > 1 and shape.dim[1] == UNKNOWN:
+            raise NetError(
+                f"input '{proto.top[0]}': the file does not tell its channels; give its shape with --input-shape"
+            )
+        shape.dim[:] = [size if n == UNKNOWN else n for n in shape.dim]
+    return sized
+
+
+def _merge(shapes):
+    """One shape from those of all probes: None where they differ."""
+    return tuple(extents[0] if len(set(extents)) == 1 else None for extents in zip(*shapes, strict=True))
+
+
+def _check_count(where, what, count, allowed):
+    least, most = allowed
+    if count < least or (most is not None and count > most):
+        takes = str(least) if least == most else f"{least} to {most}" if most is not None else f"{least} or more"
+        raise NetError(f"{where}: {count} {what}; takes {takes}")

@@ -1,0 +1,1 @@
+"""What comes with the package, or with a digest from the network, to try everything on."""

@@ -1,0 +1,238 @@
+"""Is it still the same network? Every layer against Caffe's own results, in numbers, then the predictions."""
+
+import hashlib
+import os
+from dataclasses import replace
+
+import numpy as np
+
+from caffe2tf import probabilities
+from caffe2tf.caffe.caffe_pb2 import NetParameter
+from caffe2tf.errors import Caffe2TFError, NetError
+from caffe2tf.keras_model import device as devices
+from caffe2tf.keras_model import model
+from caffe2tf.net.net import rebuild
+from caffe2tf.verification import golden as goldens
+from caffe2tf.verification.compare import LayerCheck, Prediction, Report, compare
+from caffe2tf.verification.golden import GoldenError
+
+_BATCH = 16
+
+
+def verify(net, golden=None, images=None, device="auto", precision="float32"):
+    """Runs `net` on the inputs of a golden set and compares everything that the set holds; returns a Report.
+
+    `golden`: a folder or a golden.Golden; None chooses by the weights. `images`: the folder with the photographs of
+    published predictions. `device`: auto, cpu, gpu, gpu:N; `precision`: float32, tf32 or mixed_float16, each with the
+    tolerance it deserves (device.TOLERANCES). Raises GoldenError for a set that is broken or of another network,
+    DeviceError, NetError; a difference is no error but a Report that did not pass.
+    """
+    if golden is None:
+        golden = goldens.choose(net)
+    elif not isinstance(golden, goldens.Golden):
+        golden = goldens.load(golden)
+    if not net.arrays and any(node.layer.blobs() for node in net.nodes):
+        raise GoldenError(f"the network '{net.name}' has no weights to verify; give its .caffemodel")
+    if images is not None and not os.path.isdir(images):
+        raise GoldenError(f"{images}: is no folder; --images takes the folder with the photographs")
+    _refuse_not_finite(net)
+    tolerance = devices.TOLERANCES.get(precision, 0)
+    with devices.running(device, precision) as running:
+        layers, predictions, found = [], [], None
+        if golden.blobs:
+            inputs = _inputs(net, golden)
+            found = model.forward(net, inputs)
+            layers = _check_layers(net, golden, inputs, found, tolerance)
+            predictions += _generated(golden, found)
+        digests = goldens.weight_digests(net)
+        changed = tuple(name for name, known in golden.weights.items() if digests.get(name) != list(known))
+        whole = hashlib.sha256("".join(d for layer in digests.values() for d in layer).encode()).hexdigest()
+        photographs, missing = _photographs(net, golden, images)
+        predictions += photographs
+        report = Report(
+            net.name,
+            golden.name,
+            tuple(layers),
+            tuple(predictions),
+            changed,
+            missing,
+            tolerance,
+            whole,
+            running=running,
+            left_out=tuple(sorted(set(golden.blobs) - set(net.blobs))),
+        )
+        wrong = _first_wrong(net, report)
+        if wrong is None:
+            return report
+        hint = _hint(net, golden, report, wrong) if layers else None
+        return replace(report, first_wrong=wrong, hint=hint)
+
+
+def _refuse_not_finite(net):
+    for name in net.arrays:
+        for weight, array in net.weights[name].items():
+            if not np.isfinite(array).all():
+                raise GoldenError(f"layer '{name}': its {weight} holds NaN or infinity")
+
+
+def _inputs(net, golden):
+    given = dict(golden.inputs)
+    if None in given:
+        if len(net.inputs) != 1:
+            raise GoldenError(f"golden set '{golden.name}' is of one input; the network has {sorted(net.inputs)}")
+        given = {next(iter(net.inputs)): given[None]}
+    given = {name: array for name, array in given.items() if name in net.inputs}
+    lacking = sorted(set(net.inputs) - set(given)) + sorted(set(golden.blobs) - set(net.blobs) - net.dropped)
+    if lacking:
+        raise GoldenError(f"golden set '{golden.name}' is of another network: {', '.join(lacking[:5])} are not in both")
+    try:
+        net.reshape({name: array.shape for name, array in given.items()})
+    except NetError as error:
+        raise GoldenError(f"golden set '{golden.name}' is of another network: {error}") from None
+    return given
+
+
+# ------------------------------------------------------------------------------------------------ layers
+
+
+def _units(net):
+    """The nodes that make each blob: the first, and those that change it, in place or through a blob in the same memory."""
+    units = {}
+    for node in net.nodes:
+        for (blob, _), _ in node.made():
+            units.setdefault(blob, []).append(node)
+    return units
+
+
+def _check_layers(net, golden, inputs, found, tolerance):
+    last = net.last_versions
+    whole = {
+        (blob, last[blob]): expected.values.reshape(found[blob].shape)
+        for blob, expected in golden.blobs.items()
+        if blob in last and expected.index is None and expected.values.size == found[blob].size
+    } | {(blob, 0): array for blob, array in inputs.items()}
+    checks = []
+    for blob, nodes in _units(net).items():
+        if blob not in golden.blobs or nodes[-1].layer.type == "Input":
+            continue
+        alone = _alone(net, (blob, last[blob]), whole, last)
+        makers = [node.layer for node in nodes if node.layer.type != "Input"]
+        checks.append(
+            LayerCheck(
+                tuple(row.name for row in makers),
+                makers[0].type,
+                blob,
+                found[blob].shape,
+                None if alone is None else compare(alone, golden.blobs[blob]),
+                compare(found[blob], golden.blobs[blob]),
+                tolerance,
+            )
+        )
+    return checks
+
+
+def _alone(net, target, whole, last):
+    """The blob `target`, a (name, version), as its layers compute it from Caffe's own bottoms: from the values that they
+    really read, which a later layer may have overwritten. A bottom that was overwritten is computed from what is known
+    before it. None where the golden set does not hold a bottom whole."""
+    needed, nodes, given = {target}, [], {}
+    for node in reversed(net.nodes):
+        made = {blob for blob, _ in node.made()} & needed
+        if not made:
+            continue
+        if node.layer.type == "Input":
+            given.update((blob, whole[blob]) for blob in made)
+            continue
+        nodes.append(node)
+        for bottom in node.bottoms:
+            if bottom in whole and bottom != target:
+                given[bottom] = whole[bottom]
+            elif last[bottom[0]] == bottom[1]:
+                return None
+            else:
+                needed.add(bottom)
+    if not given:
+        return None
+    return model.part(net, nodes[::-1], given, target)
+
+
+def _first_wrong(net, report):
+    """The first layer that is wrong: by its weights, or on Caffe's own bottoms where they are known, else by the chain."""
+    culprits, drifted = set(report.changed_weights), False
+    for check in report.layers:
+        known = check.alone or check.chained
+        if not known.within(check.tolerance) and (check.alone is not None or not drifted):
+            culprits.add(check.layers[0])
+        drifted = drifted or not check.chained.within(check.tolerance)
+    if not culprits and drifted:
+        culprits = {next(check.layers[0] for check in report.layers if not check.passed)}
+    return next((node.layer.name for node in net.nodes if node.layer.name in culprits), None)
+
+
+def _hint(net, golden, report, wrong):
+    """What would make the first wrong layer right, of the mistakes that its row knows; None where none does."""
+    check = next((check for check in report.layers if wrong in check.layers), None)
+    if check is None or check.passed:
+        return None
+    inputs = _inputs(net, golden)
+    for words, change in net.layer(wrong).mistakes():
+        param = NetParameter.FromString(net.param.SerializeToString())
+        proto = next(layer for layer in param.layer if layer.name == wrong)
+        weights = dict(net.weights[wrong]) if wrong in net.arrays else {}
+        change(proto, weights)
+        arrays = dict(net.arrays)
+        if weights:
+            arrays[wrong] = tuple(net.layer(wrong).arrays(weights))
+        try:
+            found = model.forward(rebuild(net, param, arrays), inputs)[check.blob]
+        except Caffe2TFError:
+            continue
+        if compare(found, golden.blobs[check.blob]).within(10 * check.tolerance):
+            return words
+    return None
+
+
+# ------------------------------------------------------------------------------------------------ predictions
+
+
+def _generated(golden, found):
+    if not golden.top5:
+        return []
+    rows = probabilities.probabilities(found[golden.output])
+    expected = probabilities.probabilities(golden.blobs[golden.output].values)
+    return [
+        Prediction(
+            f"image {index + 1}", tuple((label, float(known[label])) for label in labels), probabilities.best(row)
+        )
+        for index, (labels, row, known) in enumerate(zip(golden.top5, rows, expected, strict=True))
+    ]
+
+
+def _photographs(net, golden, folder):
+    """(predictions, photographs that are not there)."""
+    if not golden.photographs:
+        return [], ()
+    places = goldens.find_photographs(golden.photographs, folder) if folder else {}
+    missing = tuple(photo.file for photo in golden.photographs if photo not in places)
+    if folder and missing:
+        few = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
+        raise GoldenError(f"{folder}: {len(missing)} of {len(golden.photographs)} photographs are not there: {few}")
+    run, predictions = predictor(net, golden.output), []
+    photos = [photo for photo in golden.photographs if photo in places]
+    for start in range(0, len(photos), _BATCH):
+        batch = photos[start : start + _BATCH]
+        rows = run(np.stack([photo.preprocessing.load(places[photo]) for photo in batch]))
+        for photo, row in zip(batch, rows, strict=True):
+            count = max(5, len(photo.top))
+            predictions.append(
+                Prediction(photo.file, photo.top, probabilities.best(row, count), photo.tolerance, places[photo])
+            )
+    return predictions, missing
+
+
+def predictor(net, output=None):
+    """A function from images (N, C, H, W) as Caffe takes them to probabilities (N, classes)."""
+    output = output if output in net.blobs else net.outputs[-1]
+    blob = next(iter(net.inputs))
+    run = model.compiled(net, [output])
+    return lambda images: probabilities.probabilities(run({blob: images})[output])
