@@ -264,3 +264,29 @@ def test_every_field_of_a_row_exists_in_the_schema():
             continue
         known = caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name[row.param].message_type.fields_by_name
         assert names <= set(known), kind
+
+
+def test_a_layer_named_as_the_data_is_no_data(tmp_path):
+    text = (
+        'layer { name: "data" type: "Data" top: "data" top: "label" data_param { batch_size: 4 } transform_param { crop_size: 4 } }'
+        + layer("Scale", bottoms=["data"], tops=["data"], name="data")
+    )
+    net = loading.load(make(tmp_path, text)[0], input_shape={"data": (1, 3, 4, 4)})
+    assert [(node.layer.name, node.layer.type) for node in net.nodes] == [("data_1", "Input"), ("data", "Scale")]
+    assert list(net.inputs) == ["data"]
+
+
+def test_items_that_a_filter_lets_through_and_the_next_layer_does_not_take(tmp_path):
+    text = inputs(data=(3, 2), s=(3,)) + layer("Filter", bottoms=["data", "s"], tops=["f"], name="f")
+    text += layer("InnerProduct", "inner_product_param { num_output: 2 axis: 0 }", ["f"], ["p"], "p")
+    net = loading.load(*make(tmp_path, text, {"p": [(2, 6), (2,)]}))
+    x = np.ones((3, 2), np.float32)
+    assert caffe2tf.forward(net, {"data": x, "s": np.ones(3)})["p"].shape == (2,)
+    with pytest.raises(NetError, match="as many items as layer 'f' lets through do not fit"):
+        caffe2tf.forward(net, {"data": x, "s": np.array([1, 0, 1])})
+
+
+def test_a_bias_of_scalars_has_no_axis(tmp_path):
+    text = inputs(a=(2,), b=()) + layer("Reduction", "reduction_param { axis: 0 }", ["a"], ["r"], "r")
+    with pytest.raises(NetError, match="axis 0 of a bottom with 0 axes"):
+        loading.load(make(tmp_path, text + layer("Scale", "scale_param { axis: 0 bias_term: true }", ["r", "b"]))[0])

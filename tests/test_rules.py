@@ -145,3 +145,13 @@ def test_shared_parameters_are_the_owners(tmp_path):
     net = loading.load(*make(tmp_path, text, {"a": [(2, 2, 1, 1)], "b": [(2, 2, 1, 1)]}))
     found = model.forward(net, {"data": np.ones((1, 2, 3, 3))})
     np.testing.assert_array_equal(found["a"], found["top"])
+
+
+def test_a_bias_beside_extents_of_one_keeps_every_axis(tmp_path):
+    """Keras's add takes an array with one extent for a bias of the channels, and would drop the other axes."""
+    from tests.conftest import inputs, layer
+
+    net = loading.load(*make(tmp_path, inputs(data=(1, 5, 1, 1, 1)) + layer("Bias"), {"x": [(5,)]}))
+    x = np.arange(5, dtype=np.float32).reshape(1, 5, 1, 1, 1)
+    expected = x + net.arrays["x"][0].reshape(1, 5, 1, 1, 1)
+    np.testing.assert_allclose(model.forward(net, {"data": x})["top"], expected, rtol=1e-6)

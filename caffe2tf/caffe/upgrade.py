@@ -45,7 +45,15 @@ def upgrade(source, input_shapes=None):
     transforms = datalayers.to_inputs(net, source.blobs, notes)
     _drop_unused(net, transforms.keys(), source.blobs, notes)
     _override_inputs(net, input_shapes or {})
-    return net, {layer.top[0]: transforms[layer.name] for layer in net.layer if layer.name in transforms}, notes
+    return (
+        net,
+        {
+            layer.top[0]: transforms[layer.name]
+            for layer in net.layer
+            if layer.type == "Input" and layer.name in transforms
+        },
+        notes,
+    )
 
 
 def _inputs(net):
@@ -180,7 +188,7 @@ def _drop_unused(net, data_layers, blobs, notes):
     for index in reversed(range(len(net.layer))):
         layer = net.layer[index]
         used = [readers.get((index, top), set()) for top in layer.top]
-        if layer.name in data_layers:
+        if layer.type == "Input" and layer.name in data_layers:
             keep = [place for place, by in enumerate(used) if not by <= dropped]
             for field in (layer.top, layer.input_param.shape):
                 kept = [field[place] for place in keep]

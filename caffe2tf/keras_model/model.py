@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from caffe2tf.errors import NetError, WeightMismatch
+from caffe2tf.errors import Caffe2TFError, NetError, WeightMismatch
 from caffe2tf.keras_model.build import Build, to_last, to_numpy
 
 # Sizes that a network free in height and width is tried at, beside its own.
@@ -85,7 +85,16 @@ def forward(net, inputs):
         raise NetError(f"inputs {sorted(arrays)}; the network takes {sorted(net.inputs)}")
     if any(array.shape != net.inputs[name] for name, array in arrays.items()):
         net = net.reshape({name: array.shape for name, array in arrays.items()})
-    blobs = compiled(net, list(net.blobs))(arrays)
+    try:
+        blobs = compiled(net, list(net.blobs))(arrays)
+    except Exception as error:
+        chooser = next((node.layer.name for node in net.nodes if node.layer.counts_items), None)
+        if chooser is None or isinstance(error, Caffe2TFError):
+            raise
+        # Each backend has its own errors for shapes that do not meet while it runs, which only a count of then can cause.
+        raise NetError(
+            f"as many items as layer '{chooser}' lets through do not fit the layers behind it: {str(error).splitlines()[0]}"
+        ) from None
     for node in net.nodes:
         node.layer.check(*(blobs[name] for name, _ in node.bottoms))
     return blobs

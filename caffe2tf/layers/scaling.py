@@ -26,6 +26,8 @@ class _Broadcast(Layer, type=""):
 
     def tops(self):
         self._span()
+        if getattr(self.p, "bias_term", False):
+            self.axis(self.p.axis)  # its bias is a Bias layer, which counts the axis on the first bottom alone
         return [self.bottoms[0]]
 
     def _weight(self, name, filler, start):
@@ -47,6 +49,11 @@ class _Broadcast(Layer, type=""):
             return value  # (1, C) beside channels that come last
         return ctx.ops.reshape(value, [self.bottoms[0][a] if a in span else 1 for a in order])
 
+    def _plus(self, ctx, x, summand):
+        # On TensorFlow Keras's add(x, y) takes a y with one extent for a bias of the channels, the last axis or the second:
+        # right for (1, C), a guess for all others, which go first.
+        return ctx.ops.add(x, summand) if len(summand.shape) < len(x.shape) else ctx.ops.add(summand, x)
+
     def _spread_bottom(self, ctx, other):
         span, rank = self._span(), len(self.bottoms[0])
         shape = [self.bottoms[0][a] if a in span else 1 for a in range(rank)]
@@ -66,9 +73,7 @@ class Scale(_Broadcast, type="Scale", param="scale_param", fields="axis num_axes
     def build(self, ctx, x, *other):
         gamma = self._spread_bottom(ctx, *other) if other else self._spread(ctx, x, "gamma")
         y = x * gamma
-        if self.p.bias_term:
-            y = ctx.ops.add(self._spread(ctx, x, "beta"), y)
-        return y
+        return self._plus(ctx, y, self._spread(ctx, x, "beta")) if self.p.bias_term else y
 
 
 class Bias(_Broadcast, type="Bias", param="bias_param", fields="axis num_axes", bottoms=(1, 2)):
@@ -78,6 +83,4 @@ class Bias(_Broadcast, type="Bias", param="bias_param", fields="axis num_axes", 
         return [self._weight("bias", "filler", 0.0)] if len(self.bottoms) == 1 else []
 
     def build(self, ctx, x, *other):
-        # The bias goes first: `add(x, bias)` guesses a channel bias from the extents (Keras on TensorFlow).
-        bias = self._spread_bottom(ctx, *other) if other else self._spread(ctx, x, "bias")
-        return ctx.ops.add(bias, x)
+        return self._plus(ctx, x, self._spread_bottom(ctx, *other) if other else self._spread(ctx, x, "bias"))
