@@ -65,7 +65,8 @@ class Preprocessing:
                 f"a mean image of {mean.shape[1:]} for a picture of {image.shape[:2]}; takes one of its size"
             )
         planes = image.astype(np.float32).transpose(2, 0, 1)
-        return ((planes[::-1] if self.order == "RGB" else planes) - mean) * np.float32(self.scale)
+        made: Floats = ((planes[::-1] if self.order == "RGB" else planes) - mean) * np.float32(self.scale)
+        return made
 
     @functools.cached_property
     def _mean(self) -> Floats:

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from caffe2tf.arrays.layout import Shape
 from caffe2tf.caffe.caffe_pb2 import NetParameter
 from caffe2tf.caffe.read import Blob, Source, read_caffemodel, read_prototxt
 from caffe2tf.caffe.upgrade import upgrade
@@ -19,7 +18,7 @@ from caffe2tf.net.wiring import wire
 def from_files(
     prototxt: str | os.PathLike[str] | None = None,
     caffemodel: str | os.PathLike[str] | None = None,
-    input_shapes: Mapping[str | None, Shape] | None = None,
+    input_shapes: Mapping[str | None, Sequence[int]] | None = None,
 ) -> Net:
     """A Net from a network text, a snapshot, or both; a snapshot alone is enough where it holds the network.
 
@@ -50,7 +49,7 @@ def from_files(
 def from_source(
     source: Source,
     blobs: Mapping[str, Sequence[Blob]] | None,
-    input_shapes: Mapping[str | None, Shape] | None = None,
+    input_shapes: Mapping[str | None, Sequence[int]] | None = None,
 ) -> Net:
     """A Net from `source` (read.Source) and the Blobs of each layer, None for a network without weights."""
     param, transforms, notes = upgrade(source, learned, input_shapes)
