@@ -81,8 +81,11 @@ class Build:
         tops = self._layer(layer, self._all_given(node))
         self.tensors.update(zip(node.tops, tops, strict=True))
         for index, echo, shape in node.echoes:
-            tensor = layer.reshape(self, tops[index], shape, free_first=not self.fixed_batch)
-            self.tensors[echo] = tensor
+            if shape == node.shapes[index]:  # where height and width are free, shapes of one memory are the same
+                self.tensors[echo] = tops[index]
+                continue
+            known = [-1 if n is None else n for n in shape]
+            self.tensors[echo] = layer.reshape(self, tops[index], known, free_first=not self.fixed_batch)
 
     def _arrays(self, layer: Layer) -> tuple[Floats, ...]:
         """Caffe's arrays of a layer's weights."""

@@ -284,7 +284,7 @@ class Layer:
         order = layout.keras_order(len(x.shape))
         return x if order == tuple(range(len(order))) else ctx.ops.transpose(x, order)
 
-    def reshape(self, ctx: HasOps, x: Tensor, shape: OpenShape | list[int], free_first: bool = True) -> Tensor:
+    def reshape(self, ctx: HasOps, x: Tensor, shape: Sequence[int], free_first: bool = True) -> Tensor:
         """`x` reshaped, seen in Caffe's order, to `shape`; its first extent stays free where it is the batch."""
         shape = (-1, *shape[1:]) if free_first and shape else tuple(shape)
         return self.to_keras_order(ctx, ctx.ops.reshape(self.to_caffe_order(ctx, x), shape))
