@@ -32,7 +32,7 @@ class Piped(str):
 
 
 def read_image(
-    path: str | os.PathLike[str], grey: bool = False, note: Callable[[str], object] = lambda line: None
+    path: str | os.PathLike[str] | BinaryIO, grey: bool = False, note: Callable[[str], object] = lambda line: None
 ) -> Pixels:
     """The picture at `path` as OpenCV's imread gives it: uint8 (H, W, 3) BGR or (H, W, 1), turned as its EXIF says.
 

@@ -3,7 +3,7 @@
 import contextlib
 import importlib
 from collections.abc import Iterator
-from typing import Any, TypedDict
+from typing import Any
 
 from caffe2tf.errors import Caffe2TFError
 
@@ -16,14 +16,6 @@ PRECISIONS = (*TOLERANCES, "mixed_bfloat16")
 
 class DeviceError(Caffe2TFError):
     """A device or a precision that this machine does not have."""
-
-
-class Running(TypedDict):
-    """Where and how a block runs, for people."""
-
-    device: str
-    precision: str
-    backend: str
 
 
 def gpus() -> list[str]:
@@ -66,7 +58,7 @@ def choose(device: str = "auto") -> tuple[str, str]:
 
 
 @contextlib.contextmanager
-def running(device: str = "auto", precision: str = "float32") -> Iterator[Running]:
+def running(device: str = "auto", precision: str = "float32") -> Iterator[dict[str, str]]:
     """Runs the block on `device` in `precision`; gives a description {device, precision, backend}.
 
     TF32 is off unless `precision` is "tf32", and as it was afterwards. Raises DeviceError.
