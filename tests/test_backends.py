@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.helpers import ROOT
 
 ALEXNET = """
 import sys, json
@@ -31,8 +31,7 @@ import sys
 import numpy as np
 from caffe2tf.keras_model import model
 from caffe2tf import formats
-from tests.conftest import cases, load
-from tests.test_golden import error, golden, inputs_of
+from tests.helpers import cases, error, golden, inputs_of, load
 worst = 0
 for case in cases("layers") + cases("forks"):
     path = case.values[0]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from caffe2tf.cli.main import main
-from tests.conftest import GOLDEN, inputs, layer, make, run
+from tests.helpers import GOLDEN, inputs, layer, make, run
 
 V1 = str(GOLDEN / "formats" / "v1" / "net.caffemodel")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from caffe2tf import formats, loading
-from tests.conftest import inputs, layer, make
+from tests.helpers import inputs, layer, make
 
 pytest.importorskip("keras")
 from caffe2tf.keras_model import model

@@ -10,7 +10,7 @@ import caffe2tf
 from caffe2tf import formats, loading
 from caffe2tf.errors import Caffe2TFError, NetError, OutputError, WeightMismatch
 from caffe2tf.net import names
-from tests.conftest import GOLDEN, inputs, layer, load, make, run
+from tests.helpers import GOLDEN, inputs, layer, load, make, run
 
 pytest.importorskip("keras")
 CONV = "convolution_param { num_output: 2 kernel_size: 1 }"

@@ -7,7 +7,7 @@ import caffe2tf
 from caffe2tf import layers, loading
 from caffe2tf.caffe import caffe_pb2
 from caffe2tf.errors import NetError, UnsupportedLayer, UnsupportedParameter, WeightMismatch
-from tests.conftest import GOLDEN, cases, inputs, layer, load, make
+from tests.helpers import GOLDEN, cases, inputs, layer, load, make
 
 DATA_DEPENDENT = {"filter": "f", "filter_nchw": "f"}  # as many items as the selector chooses
 

@@ -10,7 +10,7 @@ from caffe2tf import loading
 from caffe2tf.errors import ParseError
 from caffe2tf.images import decode as imaging
 from caffe2tf.images import preprocess
-from tests.conftest import GOLDEN, SHARED, inputs, layer, load, make
+from tests.helpers import GOLDEN, SHARED, inputs, layer, load, make
 
 cv2 = pytest.importorskip("cv2")
 RANDOM = np.random.RandomState(0)

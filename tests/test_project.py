@@ -13,10 +13,7 @@ import caffe2tf
 from caffe2tf import formats, layers
 from caffe2tf.cli.main import main
 from caffe2tf.net.support import set_fields
-from tests.conftest import GOLDEN, ROOT, load, parameter
-
-PACKAGE = ROOT / "caffe2tf"
-MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "caffe_pb2.py")
+from tests.helpers import GOLDEN, MODULES, PACKAGE, ROOT, load, parameter
 
 # Each room may import those on lines above its own; rooms of one line do not know each other. Within a room modules are free.
 ORDER = """

@@ -5,7 +5,7 @@ from google.protobuf import text_format
 
 from caffe2tf.caffe import caffe_pb2, prototxt
 from caffe2tf.errors import ParseError
-from tests.conftest import GOLDEN
+from tests.helpers import GOLDEN
 
 TEXTS = sorted(GOLDEN.glob("*/*/net.prototxt")) + sorted(GOLDEN.glob("*/deploy.prototxt"))
 

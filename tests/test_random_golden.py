@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 import caffe2tf
-from tests.conftest import GOLDEN
-from tests.test_golden import assert_same
+from tests.helpers import GOLDEN, assert_same
 
 FOLDERS = sorted(
     path.parent for kind in ("findings", "nets") for path in (GOLDEN / "random" / kind).glob("*/deploy.prototxt")

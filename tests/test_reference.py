@@ -14,7 +14,7 @@ from caffe2tf.errors import Caffe2TFError, NetError, WeightMismatch
 from caffe2tf.layers import REGISTRY
 from caffe2tf.reference.table import FLT_MAX, TABLE, Shared
 from caffe2tf.verification import golden
-from tests.conftest import GOLDEN, ROOT, cases, inputs, layer, load, make
+from tests.helpers import GOLDEN, ROOT, cases, inputs, layer, load, make
 
 EVERY = cases("layers") + cases("forks") + cases("formats")
 RANDOM = [

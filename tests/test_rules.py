@@ -8,8 +8,7 @@ import pytest
 
 from caffe2tf import loading
 from caffe2tf.errors import Caffe2TFError
-from tests.conftest import GOLDEN, make
-from tests.test_golden import RELATIVE, error, golden
+from tests.helpers import GOLDEN, RELATIVE, error, golden, inputs, layer, make
 
 pytest.importorskip("keras")
 from caffe2tf.keras_model import model
@@ -79,9 +78,9 @@ def test_rows_after_a_spatial_blob_are_reordered():
     def naive(arrays, weights):
         return {**weights, "kernel": arrays[0].T}
 
-    for case, layer in (("ip_nchw", "x"), ("ip_after_concat_nchw", "x"), ("ip_after_eltwise_pool_nchw", "x")):
-        assert changed(case, layer, lambda arrays, weights: weights) < 1e-5
-        assert changed(case, layer, naive) > 1e-2
+    for case in ("ip_nchw", "ip_after_concat_nchw", "ip_after_eltwise_pool_nchw"):
+        assert changed(case, "x", lambda arrays, weights: weights) < 1e-5
+        assert changed(case, "x", naive) > 1e-2
 
 
 def test_rows_after_flatten_are_not():
@@ -134,8 +133,6 @@ def test_average_pooling_counts_padding_but_not_overhang(tmp_path):
 
 
 def test_shared_parameters_are_the_owners(tmp_path):
-    from tests.conftest import inputs, layer
-
     conv = 'param { name: "w" } convolution_param { num_output: 2 kernel_size: 1 bias_term: false }'
     text = (
         inputs(data=(1, 2, 3, 3))

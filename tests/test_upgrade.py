@@ -5,7 +5,7 @@ import pytest
 from caffe2tf.caffe import read
 from caffe2tf.caffe.upgrade import UNKNOWN, upgrade
 from caffe2tf.errors import NetError
-from tests.conftest import GOLDEN, inputs, layer, parameter
+from tests.helpers import GOLDEN, inputs, layer, parameter
 
 
 def run(text, blobs=None, shapes=None):

@@ -10,7 +10,7 @@ import pytest
 from caffe2tf import bundled, loading
 from caffe2tf.verification import golden
 from caffe2tf.verification.golden import GoldenError
-from tests.conftest import GOLDEN, cases, load, run
+from tests.helpers import GOLDEN, cases, load, run
 
 keras = pytest.importorskip("keras")
 from caffe2tf.keras_model import device  # noqa: E402

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from caffe2tf import formats, loading
+from caffe2tf import loading
 from caffe2tf.drawing import graph, visualize
 from caffe2tf.drawing import render as drawings
-from tests.conftest import GOLDEN, inputs, layer, make, run
+from caffe2tf.errors import Caffe2TFError
+from tests.helpers import GOLDEN, inputs, layer, make, run
 
 CONV = "convolution_param {{ num_output: {} kernel_size: {} group: {} }}"
 

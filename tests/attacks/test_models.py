@@ -16,7 +16,7 @@ from caffe2tf.caffe.caffe_pb2 import BlobProto, LayerParameter
 from caffe2tf.cli import terminal
 from caffe2tf.errors import ParseError
 from caffe2tf.images import decode as imaging
-from tests.conftest import GOLDEN, inputs, layer, make, run
+from tests.helpers import GOLDEN, inputs, layer, make, run
 
 CASE = GOLDEN / "layers" / "conv_basic"
 
