@@ -10,9 +10,17 @@ from tests import helpers
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes the fixture `shared` is marked `shared`, before marks choose what runs."""
+    for item in items:
+        if "shared" in getattr(item, "fixturenames", ()):
+            item.add_marker("shared")
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of trained models and photographs, which are not part of the project: of tests marked `shared`."""
+    """The folder of trained models and photographs, which are not part of the project."""
     assert (helpers.SHARED / "models").is_dir(), f"{helpers.SHARED} holds no models; CAFFE2TF_SHARED names their folder"
     return helpers.SHARED
 

@@ -401,6 +401,9 @@ def test_unreadable_pictures_are_skipped_and_counted(here):
 def test_a_validation_set_smaller_than_a_batch(here):
     (here / "val.txt").write_text("train/red/1.png red\ntrain/blue/1.png blue\ntrain/green/1.png green\n")
     finetune("--layers", "fc8", "--epochs", "1", "--val", "val.txt", "--batch-size", "64")
+    with open("finetuned/history.csv") as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["val_accuracy"]) in (0, pytest.approx(1 / 3), pytest.approx(2 / 3), 1)
 
 
 def test_no_data_says_what_to_type(here):

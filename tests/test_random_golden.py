@@ -12,7 +12,7 @@ FOLDERS = sorted(
 REFUSED = [folder for folder in FOLDERS if (folder / "why.txt").exists()]
 COMPUTED = [folder for folder in FOLDERS if folder not in REFUSED]
 SEEN_ONLY_IN_A_RUN = ("caffe_refuses_reindex_large", "caffe_refuses_reindex_negative")
-# One convolution that TensorFlow's oneDNN kernel computes wrongly, and losses, which have no part in inference.
+# A loss has no part in inference.
 DROPPED = {"verify_refused_loss": {"loss"}}
 
 

@@ -42,6 +42,7 @@ def folder(tmp_path_factory):
     shutil.rmtree(path)  # gigabytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", range(len(COMMANDS)), ids=[line for line, _ in COMMANDS])
 def test_recipes_run(index, folder, monkeypatch):
     monkeypatch.chdir(folder)
@@ -51,6 +52,7 @@ def test_recipes_run(index, folder, monkeypatch):
         assert_prints(shown, printed)
 
 
+@pytest.mark.slow
 def test_python_examples_run(alexnet, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bvlc_alexnet.caffemodel").symlink_to(alexnet)
