@@ -3,11 +3,14 @@
 Each case reads a golden network, then the same with the rule left out, and sees that only the first is Caffe's.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from caffe2tf import loading
 from caffe2tf.errors import Caffe2TFError
+from caffe2tf.net.net import Net
 from tests.helpers import GOLDEN, RELATIVE, error, golden, inputs, layer, make
 
 pytest.importorskip("keras")
@@ -35,27 +38,43 @@ RULES = {
     "alpha of ELU": ("layers/elu", "alpha: 0.7", ""),
     "mean alone in MVN": ("layers/mvn_mean_only", "normalize_variance: false", ""),
     "eps of MVN": ("layers/mvn_eps", "eps: 0.05", ""),
-    "legacy name of Concat's axis": ("layers/slice_dim_legacy", "slice_dim: 1", "slice_dim: 2"),
     "offset of Crop": ("layers/crop", "offset: 1 offset: 2", ""),
-    "transposed InnerProduct": ("layers/ip_transpose", "transpose: true", ""),
     "group of ShuffleChannel": ("forks/shuffle_channel", "group: 3", "group: 4"),
     "clip of priors": ("forks/prior_box_clip_step", "clip: true", "clip: false"),
 }
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_naive_reading_gives_another_number(rule, tmp_path):
-    case, written, naive = RULES[rule]
+# Where the naive reading does not even fit: (case, text, naive text, what is said).
+UNFIT = {
+    "legacy name of Slice's axis": (
+        "layers/slice_dim_legacy", "slice_dim: 1", "slice_dim: 2", "3 values along axis 2 do not part evenly into 2 tops"
+    ),
+    "transposed InnerProduct": (
+        "layers/ip_transpose", "transpose: true", "", r"shape \(8, 4\) in the file, the layer wants \(4, 8\)"
+    ),
+}  # fmt: skip
+
+
+def read_naively(folder: Path, case: str, written: str, naive: str) -> Net:
+    """The golden network `case` with `naive` in its text where `written` stands."""
     path = GOLDEN / case
     text = (path / "net.prototxt").read_text()
     assert written in text
-    (tmp_path / "net.prototxt").write_text(text.replace(written, naive))
-    _, blobs = golden(path)
-    try:
-        net = loading.load(str(tmp_path / "net.prototxt"), str(path / "net.caffemodel"))
-        found = model.forward(net, {name: blobs[name] for name in net.inputs})
-    except Caffe2TFError:
-        return  # the naive reading does not even fit
+    (folder / "net.prototxt").write_text(text.replace(written, naive))
+    return loading.load(str(folder / "net.prototxt"), str(path / "net.caffemodel"))
+
+
+@pytest.mark.parametrize("rule", UNFIT)
+def test_naive_reading_does_not_fit(rule, tmp_path):
+    *naive, why = UNFIT[rule]
+    with pytest.raises(Caffe2TFError, match=why):
+        read_naively(tmp_path, *naive)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_naive_reading_gives_another_number(rule, tmp_path):
+    net, (_, blobs) = read_naively(tmp_path, *RULES[rule]), golden(GOLDEN / RULES[rule][0])
+    found = model.forward(net, {name: blobs[name] for name in net.inputs})
     assert any(
         found[name].shape != array.shape or error(found[name], array)[0] > 10 * RELATIVE
         for name, array in blobs.items()
