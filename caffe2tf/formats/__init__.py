@@ -10,6 +10,7 @@ import difflib
 import importlib
 import os
 import pkgutil
+import threading
 from dataclasses import dataclass, field, replace
 
 from caffe2tf.arrays.numbers import float32
@@ -71,8 +72,11 @@ def _has(name, function):
     return any(isinstance(node, ast.FunctionDef) and node.name == function for node in _tree(name).body)
 
 
+_PARSING = threading.Lock()  # Python 3.11's parser raises SystemError where two threads are in it
+
+
 def _tree(name):
-    with open(os.path.join(__path__[0], f"{name}.py"), encoding="utf-8") as file:
+    with open(os.path.join(__path__[0], f"{name}.py"), encoding="utf-8") as file, _PARSING:
         return ast.parse(file.read())
 
 
