@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.conftest import GOLDEN, load
+from tests.helpers import GOLDEN, load
 
 
 def test_public_names_stay_functions():

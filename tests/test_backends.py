@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.helpers import ROOT
 
 ALEXNET = """
 import sys, json
@@ -31,8 +31,7 @@ import sys
 import numpy as np
 from caffe2tf.keras_model import model
 from caffe2tf import formats
-from tests.conftest import cases, load
-from tests.test_golden import error, golden, inputs_of
+from tests.helpers import cases, error, golden, inputs_of, load
 worst = 0
 for case in cases("layers") + cases("forks"):
     path = case.values[0]
@@ -49,20 +48,23 @@ print(worst)
 """
 
 
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in ("jax", "torch")]
+
+
 def run(backend, code, *args):
     if importlib.util.find_spec(backend) is None:
-        pytest.skip(f"{backend} is not installed")
+        pytest.skip(f"{backend} is not installed: pip install '.[backends]'")
     env = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code, *args], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     return float(done.stdout.split()[-1])
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+@pytest.mark.parametrize("backend", ["tensorflow", *OTHERS])
 def test_alexnet(backend, alexnet):
     assert run(backend, ALEXNET, str(alexnet)) <= 1e-6
 
 
-@pytest.mark.parametrize("backend", ["jax", "torch"])
+@pytest.mark.parametrize("backend", OTHERS)
 def test_every_golden_network(backend):
     assert run(backend, GOLDEN) < 1e-5

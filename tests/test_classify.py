@@ -14,7 +14,7 @@ from caffe2tf.classification import labels as truths
 from caffe2tf.classification import score as scores
 from caffe2tf.cli.main import main
 from caffe2tf.images import decode as imaging
-from tests.conftest import inputs, layer, make, run
+from tests.helpers import inputs, layer, make, run
 
 pytest.importorskip("keras")
 IP = "inner_product_param { num_output: 3 }"

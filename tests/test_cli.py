@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from caffe2tf.cli.main import main
-from tests.conftest import GOLDEN, inputs, layer, make, run
+from tests.helpers import GOLDEN, inputs, layer, make, run
 
 V1 = str(GOLDEN / "formats" / "v1" / "net.caffemodel")
 
@@ -208,5 +209,5 @@ def test_a_killed_run_leaves_the_old_file_or_none(here):
         f"npz.save = save\ncaffe2tf.save(caffe2tf.load(None, {V1!r}), 'x.npz')"
     )
     (here / "x.npz").write_text("old")
-    subprocess.run([sys.executable, "-c", code])
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
     assert (here / "x.npz").read_text() == "old"

@@ -14,7 +14,7 @@ from caffe2tf import formats
 from caffe2tf.errors import OutputError
 from caffe2tf.files import renames
 from caffe2tf.files import replacing as files
-from tests.conftest import GOLDEN, ROOT, load, run
+from tests.helpers import GOLDEN, ROOT, inputs, layer, load, make, run
 
 NET = GOLDEN / "layers" / "conv_basic"
 CONVERT = ("convert", NET / "net.caffemodel", "-p", NET / "net.prototxt", "-q")
@@ -327,8 +327,6 @@ main(prog_name="caffe2tf")
 @pytest.mark.parametrize("change", ["cut", "touched", "left alone"])
 @pytest.mark.parametrize("kind", ["npy", "npz", "h5", "safetensors", "caffemodel"])
 def test_a_file_that_is_cut_while_it_is_read_is_refused(kind, change, tmp_path):
-    from tests.conftest import inputs, layer, make
-
     text = inputs(data=(1, 300)) + layer("InnerProduct", "inner_product_param { num_output: 400 }")
     prototxt, model = make(tmp_path, text, {"x": [(400, 300), (400,)]})
     out = str(tmp_path / f"out.{kind}")
@@ -345,7 +343,7 @@ def test_a_file_that_is_cut_while_it_is_read_is_refused(kind, change, tmp_path):
 def test_another_bus_error_ends_the_process_as_ever(tmp_path):
     """Of a map that is not ours: the handler steps back."""
     code = (
-        "import mmap, os, sys\nfrom caffe2tf import mapped\n"
+        "import mmap, os, sys\nfrom caffe2tf.files import mapped\n"
         "open('ours', 'wb').write(bytes(9000)); open('theirs', 'wb').write(bytes(9000))\n"
         "file = open('ours', 'rb'); ours = mapped.opened('ours', file.fileno())\n"
         "other = open('theirs', 'r+b'); theirs = mmap.mmap(other.fileno(), 0); os.truncate('theirs', 0)\nprint(theirs[8000])"

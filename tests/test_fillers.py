@@ -7,7 +7,7 @@ from caffe2tf.caffe.read import Source
 from caffe2tf.errors import NetError
 from caffe2tf.layers.base import NO_EFFECT
 from caffe2tf.net import fillers, reading
-from tests.conftest import GOLDEN, inputs, layer, load, parameter
+from tests.helpers import GOLDEN, inputs, layer, load, parameter
 
 
 def weights(kind, params, shape=(1, 4, 9, 9), seed=0):

@@ -8,8 +8,7 @@ import pytest
 from PIL import Image
 
 from caffe2tf import loading
-from tests.conftest import inputs, layer, make, run
-from tests.small_set import COLOURS, NET, load
+from tests.helpers import COLOURS, SMALL, inputs, layer, load_small, make, run
 
 tf = pytest.importorskip("tensorflow")
 pytest.importorskip("sklearn")
@@ -134,7 +133,7 @@ def test_bad_data_is_one_line(here):
 
 
 def test_a_new_head_alone_starts_fresh(here):
-    net = load()
+    net = load_small()
     changed, head, fresh = plan.with_head(net, 3)
     work = plan.make(changed, head, ["fc8"])
     assert (work.head, fresh, work.trained, work.logits) == ("fc8", True, ("fc8",), "s")
@@ -220,7 +219,7 @@ def test_a_head_that_does_not_give_the_classes_is_refused(here):
 
 
 def test_dropout_counts_above_what_is_frozen_only(here):
-    net, head, _ = plan.with_head(load(), 3)
+    net, head, _ = plan.with_head(load_small(), 3)
     ratio = {
         node.layer.name: node.layer.p.dropout_ratio
         for node in plan.make(net, head, ["fc8"], 0.25).net.nodes
@@ -232,7 +231,7 @@ def test_dropout_counts_above_what_is_frozen_only(here):
 
 
 def test_layers_that_cannot_train_are_named(here):
-    net = load()
+    net = load_small()
     with pytest.raises(NetError, match="no layer 'fc9'; nearest: fc8, fc7"):
         plan.make(net, "fc8", ["fc9"])
     with pytest.raises(
@@ -251,7 +250,7 @@ def test_layers_that_cannot_train_are_named(here):
 
 
 def finetune(*args, code=0):
-    return run("finetune", *NET, *args, code=code)
+    return run("finetune", *SMALL, *args, code=code)
 
 
 def test_results_work_and_reload_to_the_same_accuracy(here):
@@ -272,7 +271,7 @@ def test_results_work_and_reload_to_the_same_accuracy(here):
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
 
     # Frozen weights are untouched, bit for bit; the results are a network like any other.
-    best, net = loading.load("finetuned/deploy.prototxt", "finetuned/best.npz"), load()
+    best, net = loading.load("finetuned/deploy.prototxt", "finetuned/best.npz"), load_small()
     for name in ("conv1", "fc7"):
         for key, array in net.weights[name].items():
             assert best.weights[name][key].tobytes() == array.tobytes()
@@ -336,7 +335,7 @@ def test_after_a_loss_that_is_not_finite_the_epochs_before_count(here):
         assert [row["stage"] for row in csv.DictReader(file)] == ["1", "1"]
     best = loading.load("finetuned/deploy.prototxt", "finetuned/best.npz")
     assert np.isfinite(best.weights["fc8"]["kernel"]).all()
-    np.testing.assert_array_equal(best.weights["conv1"]["kernel"], load().weights["conv1"]["kernel"])
+    np.testing.assert_array_equal(best.weights["conv1"]["kernel"], load_small().weights["conv1"]["kernel"])
 
 
 def test_tensorboard_gets_graph_numbers_histograms_and_pictures(here):
@@ -402,6 +401,9 @@ def test_unreadable_pictures_are_skipped_and_counted(here):
 def test_a_validation_set_smaller_than_a_batch(here):
     (here / "val.txt").write_text("train/red/1.png red\ntrain/blue/1.png blue\ntrain/green/1.png green\n")
     finetune("--layers", "fc8", "--epochs", "1", "--val", "val.txt", "--batch-size", "64")
+    with open("finetuned/history.csv") as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["val_accuracy"]) in (0, pytest.approx(1 / 3), pytest.approx(2 / 3), 1)
 
 
 def test_no_data_says_what_to_type(here):
@@ -413,7 +415,7 @@ def test_cached_features_are_what_the_whole_network_computes(here):
     from caffe2tf.images import preprocess
     from caffe2tf.keras_model.model import forward
 
-    net = load()
+    net = load_small()
     how, _ = preprocess.of(net)
     images, pictures, _ = data.decode(data.read("train"), how)
     work = plan.make(net, "fc8", ["fc8"])

@@ -8,15 +8,14 @@ import sys
 
 import pytest
 
-from tests.conftest import ROOT, run
-from tests.small_set import NET
+from tests.helpers import ROOT, SMALL, run
 
 pytest.importorskip("tensorflow")
 pytest.importorskip("sklearn")
 from caffe2tf.finetuning import checkpoint, results
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-ONE = (*NET, "--layers", "fc8", "--epochs", "1", "-q")
+ONE = (*SMALL, "--layers", "fc8", "--epochs", "1", "-q")
 
 
 @pytest.mark.parametrize(
@@ -53,7 +52,7 @@ def test_results_of_two_runs_never_stand_side_by_side(tmp_path):
     """Killed before any step of the placing: old results, none, or new ones; the next placing sets it right."""
     names = ["best.keras", "labels.txt", "history.csv", "settings.json", "recipe.toml"]
     code = (
-        "import os, sys\nfrom caffe2tf.finetune import results\nfrom caffe2tf import renames\ncount = 0\n"
+        "import os, sys\nfrom caffe2tf.finetuning import results\ncount = 0\n"
         "def counted(function):\n    def call(*args, **options):\n        global count\n"
         "        if count == int(sys.argv[2]):\n            os._exit(9)\n        count += 1\n"
         "        return function(*args, **options)\n    return call\n"
@@ -95,7 +94,7 @@ def test_results_of_two_runs_never_stand_side_by_side(tmp_path):
 
 def stopped(out):
     """A run in the folder `out` that was stopped after its first epoch."""
-    command = [sys.executable, "-m", "caffe2tf", "finetune", *NET, "--layers", "all", "--epochs", "60", "--out", out]
+    command = [sys.executable, "-m", "caffe2tf", "finetune", *SMALL, "--layers", "all", "--epochs", "60", "--out", out]
     process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     next(line for line in process.stdout if line.startswith("epoch"))
     process.send_signal(signal.SIGTERM)

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from caffe2tf import loading
-from tests.conftest import ROOT, inputs, layer, run
-from tests.small_set import NET
+from tests.helpers import ROOT, SMALL, inputs, layer, run
 
 pytest.importorskip("tensorflow")
 pytest.importorskip("sklearn")
@@ -48,7 +47,7 @@ def losses(folder):
 
 def test_stages_run_one_after_the_other(here):
     result = finetune(
-        *NET, "--stage", "layers=fc8 epochs=3 lr=1e-2", "--stage", "layers=all epochs=2 lr=1e-3 dropout=0"
+        *SMALL, "--stage", "layers=fc8 epochs=3 lr=1e-2", "--stage", "layers=all epochs=2 lr=1e-3 dropout=0"
     )
     assert "stage 1 of 2: trains fc8 on cpu" in result.stderr
     assert "stage 2 of 2: trains conv1, fc7, fc8 on cpu" in result.stderr
@@ -61,7 +60,9 @@ def test_stages_run_one_after_the_other(here):
 
 
 def test_a_recipe_is_written_and_runs_again(here):
-    finetune(*NET, "--layers", "fc8", "--epochs", "2", "--lr", "0.01", "--seed", "3", "--mean", "0", "--scale", "0.01")
+    finetune(
+        *SMALL, "--layers", "fc8", "--epochs", "2", "--lr", "0.01", "--seed", "3", "--mean", "0", "--scale", "0.01"
+    )
     kept = recipe.read("finetuned/recipe.toml")
     assert (kept.seed, kept.mean, kept.scale, kept.stages[0].lr) == (3, "0", 0.01, 0.01)
     os.makedirs("elsewhere")
@@ -98,24 +99,25 @@ def test_bad_stages_are_one_line(here):
         ("layers=fc9", "no layer 'fc9'; nearest: fc8, fc7"),
         ("layers=fc8 lr=-1", "--stage 1: lr: '-1'; takes a number above 0"),
     ]:
-        result = finetune(*NET, "--stage", text, code=1)
+        result = finetune(*SMALL, "--stage", text, code=1)
         assert why in result.stderr, result.stderr
         assert not (here / "finetuned" / "best.keras").exists()
-    assert "the run names no layers; say which train: --layers fc8 or all" in finetune(*NET, code=1).stderr
+    assert "the run names no layers; say which train: --layers fc8 or all" in finetune(*SMALL, code=1).stderr
     (here / "recipe.toml").write_text("")
     both = finetune("--recipe", "recipe.toml", "--layers", "fc8", code=2)
     assert "--recipe says all settings; --layers has no part beside it" in both.stderr
     both = finetune("--recipe", "recipe.toml", "--stage", "layers=fc8", code=2)
     assert "--recipe says all settings; --stage has no part beside it" in both.stderr
-    adam = finetune(*NET, "--layers", "fc8", "--optimizer", "adam", "--momentum", "0.5", code=1)
+    adam = finetune(*SMALL, "--layers", "fc8", "--optimizer", "adam", "--momentum", "0.5", code=1)
     assert "momentum 0.5 is of sgd; adam has none" in adam.stderr
 
 
 # ------------------------------------------------------------------------------------------------ stop and go on
 
-LONG = [*NET, "--stage", "layers=fc8 epochs=3 lr=1e-2", "--stage", "layers=all epochs=4 lr=1e-3"]
+LONG = [*SMALL, "--stage", "layers=fc8 epochs=3 lr=1e-2", "--stage", "layers=all epochs=4 lr=1e-3"]
 
 
+@pytest.mark.slow
 def test_killed_and_gone_on_with_is_as_uninterrupted(here):
     """On a processor every number is equal; nothing is tolerated."""
     finetune(*LONG, "--out", "whole", "-q")
@@ -139,9 +141,10 @@ def test_killed_and_gone_on_with_is_as_uninterrupted(here):
         assert "the run is finished" in finetune("--resume", "--out", out).stderr
 
 
+@pytest.mark.slow
 def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(here):
-    finetune(*NET, "--layers", "all", "--epochs", "25", "--batch-size", "4", "--out", "whole", "-q")
-    stopped = process(*NET, "--layers", "all", "--epochs", "25", "--batch-size", "4", "--out", "part")
+    finetune(*SMALL, "--layers", "all", "--epochs", "25", "--batch-size", "4", "--out", "whole", "-q")
+    stopped = process(*SMALL, "--layers", "all", "--epochs", "25", "--batch-size", "4", "--out", "part")
     stopped.stdout.readline()
     stopped.send_signal(signal.SIGINT)
     error = stopped.communicate()[1]
@@ -154,15 +157,16 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(here):
 
 def test_resume_refuses_what_is_another_run(here):
     assert "holds no recipe.toml, so there is nothing to resume" in finetune("--resume", code=1).stderr
-    finetune(*NET, "--layers", "fc8", "--epochs", "1", "-q")
-    other = finetune(*NET, "--layers", "fc8", "--epochs", "2", "--resume", code=1)
+    finetune(*SMALL, "--layers", "fc8", "--epochs", "1", "-q")
+    other = finetune(*SMALL, "--layers", "fc8", "--epochs", "2", "--resume", code=1)
     assert "is of another run, with epochs 1, not 2 (stage 1)" in other.stderr
     assert "--resume goes on with what --force would replace" in finetune("--resume", "-f", code=2).stderr
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on_where_the_mean_is_a_file(here):
     np.save("mean.npy", np.float32([1, 2, 3]))
-    options = [*NET, "--layers", "all", "--epochs", "40", "--batch-size", "4", "--mean", "mean.npy"]
+    options = [*SMALL, "--layers", "all", "--epochs", "40", "--batch-size", "4", "--mean", "mean.npy"]
     stopped = process(*options)
     next(line for line in stopped.stdout if line.startswith("epoch"))
     stopped.send_signal(signal.SIGINT)
@@ -178,7 +182,7 @@ def test_a_recipe_without_model_and_data_takes_those_here(here):
 
 
 def test_a_damaged_checkpoint_is_one_line(here):
-    finetune(*NET, "--layers", "fc8", "--epochs", "1", "-q")
+    finetune(*SMALL, "--layers", "fc8", "--epochs", "1", "-q")
     (here / "finetuned" / "checkpoint").mkdir()
     moved = recipe.text(recipe.read("finetuned/recipe.toml"), "finetuned/checkpoint")
     (here / "finetuned" / "checkpoint" / "recipe.toml").write_text(moved)
@@ -235,10 +239,13 @@ def test_a_text_without_weights_must_say_how_they_start(here):
 
 # ------------------------------------------------------------------------------------------------ devices and machines
 
-EQUAL = [*NET, "--stage", "layers=fc8 epochs=2 lr=1e-2 dropout=0", "--stage", "layers=all epochs=2 lr=1e-3 dropout=0"]
+EQUAL = [*SMALL, "--stage", "layers=fc8 epochs=2 lr=1e-2 dropout=0", "--stage", "layers=all epochs=2 lr=1e-3 dropout=0"]
 EQUAL += ["--batch-size", "10"]  # 24 pictures: the last batch is smaller, and no multiple of the devices
+# Long enough that a worker that dies after the first epoch is missed.
+NEVER_DONE = [*EQUAL[:-4], "--stage", "layers=all epochs=20 lr=1e-3 dropout=0", *EQUAL[-2:]]
 
 
+@pytest.mark.slow
 def test_two_devices_give_the_losses_of_one(here):
     finetune(*EQUAL, "--out", "one", "-q")
     two = process(*EQUAL, "--out", "two", "--device", "cpu:0,cpu:1")
@@ -260,10 +267,11 @@ def cluster():
     return tasks
 
 
+@pytest.mark.slow
 def test_every_device_drops_otherwise(here):
     code = (
         "import keras, numpy as np, tensorflow as tf\n"
-        "from caffe2tf.finetune import placement, trainer\n"
+        "from caffe2tf.finetuning import placement, trainer\n"
         "with placement.placed('cpu:0,cpu:1') as place:\n"
         "    with place.strategy.scope(): layer = keras.layers.Dropout(RATIO)\n"
         "    trainer._drop_here(layer)\n"
@@ -278,6 +286,7 @@ def test_every_device_drops_otherwise(here):
         subprocess.run([sys.executable, "-c", code.replace("RATIO", ratio)], check=True, env=ENVIRONMENT)
 
 
+@pytest.mark.slow
 def test_two_workers_give_the_losses_of_one_and_the_chief_alone_writes(here):
     finetune(*EQUAL, "--out", "one", "-q")
     both = [process(*EQUAL, "--out", f"worker{n}", TF_CONFIG=task) for n, task in enumerate(cluster())]
@@ -288,22 +297,23 @@ def test_two_workers_give_the_losses_of_one_and_the_chief_alone_writes(here):
     assert not (here / "worker1").exists()
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_ends_the_others_and_resume_goes_on(here):
-    finetune(*EQUAL, "--out", "one", "-q")
-    options = [*EQUAL[:-2], "--batch-size", "10", "--out", "two"]
+    finetune(*NEVER_DONE, "--out", "one", "-q")
+    options = [*NEVER_DONE, "--out", "two"]
     both = [process(*options, TF_CONFIG=task) for task in cluster()]
     both[0].stdout.readline()
     both[1].send_signal(signal.SIGKILL)
     both[1].communicate()
     error = both[0].communicate(timeout=240)[1]
-    if both[0].returncode:  # unless it was done before it could notice
-        assert "a worker is gone" in error
-        assert "Traceback" not in error
-        both = [process(*options, "--resume", TF_CONFIG=task) for task in cluster()]
-        for worker in both:
-            error = worker.communicate(timeout=240)[1]
-            assert worker.returncode == 0, error
-        np.testing.assert_allclose(losses("two"), losses("one"), rtol=1e-4)
+    assert both[0].returncode != 0
+    assert "a worker is gone" in error
+    assert "Traceback" not in error
+    both = [process(*options, "--resume", TF_CONFIG=task) for task in cluster()]
+    for worker in both:
+        error = worker.communicate(timeout=240)[1]
+        assert worker.returncode == 0, error
+    np.testing.assert_allclose(losses("two"), losses("one"), rtol=1e-4)
 
 
 @pytest.mark.parametrize(("text", "why"), [
@@ -314,22 +324,23 @@ def test_a_worker_that_dies_ends_the_others_and_resume_goes_on(here):
 ])  # fmt: skip
 def test_a_bad_cluster_is_one_line(text, why, here, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", text)
-    assert why in finetune(*NET, "--layers", "fc8", code=1).stderr
+    assert why in finetune(*SMALL, "--layers", "fc8", code=1).stderr
 
 
 def test_devices_that_are_not_there_are_one_line(here):
-    assert "sees no GPU here" in finetune(*NET, "--layers", "fc8", "--device", "gpu", code=1).stderr
+    assert "sees no GPU here" in finetune(*SMALL, "--layers", "fc8", "--device", "gpu", code=1).stderr
     for device in ("cpu", "cpu:0,cpu:1"):
-        line = finetune(*NET, "--layers", "fc8", "--precision", "tf32", "--device", device, code=1).stderr
+        line = finetune(*SMALL, "--layers", "fc8", "--precision", "tf32", "--device", device, code=1).stderr
         assert "--precision tf32 needs a GPU that has it" in line
-    assert "names a device twice" in finetune(*NET, "--layers", "fc8", "--device", "cpu,cpu", code=1).stderr
-    assert "several devices are" in finetune(*NET, "--layers", "fc8", "--device", "cpu:0,gpu:0", code=1).stderr
+    assert "names a device twice" in finetune(*SMALL, "--layers", "fc8", "--device", "cpu,cpu", code=1).stderr
+    assert "several devices are" in finetune(*SMALL, "--layers", "fc8", "--device", "cpu:0,gpu:0", code=1).stderr
     assert not (here / "finetuned").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
 def test_half_precision_trains(precision, here):
-    finetune(*NET, "--layers", "all", "--epochs", "2", "--precision", precision, "--lr", "1e-3")
+    finetune(*SMALL, "--layers", "all", "--epochs", "2", "--precision", precision, "--lr", "1e-3")
     assert all(np.isfinite(row["loss"]) for row in rows("finetuned"))
     net = loading.load("finetuned/deploy.prototxt", "finetuned/best.npz")
     assert net.weights["fc8"]["kernel"].dtype == np.float32

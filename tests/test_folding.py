@@ -5,8 +5,7 @@ import pytest
 
 from caffe2tf import loading
 from caffe2tf.net.folding import fold
-from tests.conftest import GOLDEN, inputs, layer, load, make
-from tests.test_golden import error, golden
+from tests.helpers import GOLDEN, error, golden, inputs, layer, load, make
 
 pytest.importorskip("keras")
 from caffe2tf.keras_model import model

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from caffe2tf import formats, loading
-from tests.conftest import inputs, layer, make
+from tests.helpers import inputs, layer, make
 
 pytest.importorskip("keras")
 from caffe2tf.keras_model import model
@@ -24,8 +24,7 @@ def run(folder, kind, params, given, blobs=(), tops=("top",)):
     text += layer(kind, params, bottoms=list(given), tops=tops)
     net = loading.load(*make(folder, text, {"x": list(blobs)} if blobs else None))
     found = model.forward(net, arrays)[tops[0]]
-    if model.to_keras(net).inputs:
-        assert formats.save(net, str(folder / "x.keras")) == 0
+    assert formats.save(net, str(folder / "x.keras")) == 0
     return found
 
 
@@ -38,16 +37,16 @@ def data(*shape):
     return RANDOM.randn(*shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("one_gamma", [True, False])
 @pytest.mark.parametrize("across", [True, False])
-def test_normalize(across, shared, tmp_path):
+def test_normalize(across, one_gamma, tmp_path):
     """SSD, normalize_layer.cpp: norm = (eps + sum x^2)^0.5 over channels, or over the whole item."""
-    x, gamma = data(2, 3, 4, 5), (np.array(2.5) if shared else data(3))
-    params = f"norm_param {{ across_spatial: {across} channel_shared: {shared} eps: 0.5 }}".lower()
+    x, gamma = data(2, 3, 4, 5), (np.array(2.5) if one_gamma else data(3))
+    params = f"norm_param {{ across_spatial: {across} channel_shared: {one_gamma} eps: 0.5 }}".lower()
     found = run(tmp_path, "Normalize", params, {"data": x}, [gamma])
     x = x.astype(np.float64)
     norm = np.sqrt(0.5 + (x**2).sum(axis=(1, 2, 3) if across else 1, keepdims=True))
-    close(found, x / norm * (gamma if shared else gamma[:, None, None]))
+    close(found, x / norm * (gamma if one_gamma else gamma[:, None, None]))
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (2, 3, 1, 1)])

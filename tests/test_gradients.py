@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from caffe2tf import layers, loading
-from tests.conftest import cases, inputs, layer, load, make
+from tests.helpers import cases, inputs, layer, load, make
 
 tf = pytest.importorskip("tensorflow")
 import keras  # noqa: E402

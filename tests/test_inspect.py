@@ -8,7 +8,7 @@ import pytest
 from caffe2tf import bundled
 from caffe2tf.cli import terminal
 from caffe2tf.inspection import summary as inspection
-from tests.conftest import GOLDEN, inputs, layer, make, parameter, run
+from tests.helpers import GOLDEN, inputs, layer, make, parameter, run
 
 V1 = GOLDEN / "formats" / "v1" / "net.caffemodel"
 CONV = "convolution_param {{ num_output: 2 kernel_size: {} stride: {} dilation: {} }}"

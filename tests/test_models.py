@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from caffe2tf import bundled, loading
-from tests.conftest import GOLDEN
-from tests.test_golden import RELATIVE, assert_same, error
+from tests.helpers import GOLDEN, RELATIVE, assert_same, error
 
 pytest.importorskip("keras")
 from caffe2tf.keras_model import model

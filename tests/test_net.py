@@ -8,7 +8,7 @@ from caffe2tf import layers, loading
 from caffe2tf.caffe import caffe_pb2
 from caffe2tf.errors import NetError, UnsupportedLayer, UnsupportedParameter, WeightMismatch
 from caffe2tf.net.support import set_fields
-from tests.conftest import GOLDEN, cases, inputs, layer, load, make, parameter
+from tests.helpers import GOLDEN, cases, inputs, layer, load, make, parameter
 
 DATA_DEPENDENT = {"filter": "f", "filter_nchw": "f"}  # as many items as the selector chooses
 

@@ -9,7 +9,7 @@ import pytest
 from caffe2tf import formats, loading
 from caffe2tf.arrays import numbers as arrays
 from caffe2tf.errors import Caffe2TFError, ParseError
-from tests.conftest import GOLDEN, inputs, layer, load, make
+from tests.helpers import GOLDEN, inputs, layer, load, make
 
 CASE = GOLDEN / "layers" / "conv_basic"
 TEXT = str(CASE / "net.prototxt")

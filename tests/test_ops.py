@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from caffe2tf import loading
-from tests.conftest import inputs, layer, make
+from tests.helpers import inputs, layer, make
 
 keras = pytest.importorskip("keras")
 tf = pytest.importorskip("tensorflow")

@@ -10,11 +10,10 @@ from caffe2tf import loading
 from caffe2tf.errors import ParseError
 from caffe2tf.images import decode as imaging
 from caffe2tf.images import preprocess
-from tests.conftest import GOLDEN, SHARED, inputs, layer, load, make
+from tests.helpers import GOLDEN, inputs, layer, load, make
 
 cv2 = pytest.importorskip("cv2")
 RANDOM = np.random.RandomState(0)
-PICTURES = sorted((SHARED / "images").glob("*")) if SHARED.is_dir() else []
 
 
 def smooth(h=90, w=120):
@@ -22,10 +21,11 @@ def smooth(h=90, w=120):
     return cv2.resize(small, (w, h), interpolation=cv2.INTER_CUBIC)
 
 
-@pytest.mark.skipif(not PICTURES, reason="no photographs (CAFFE2TF_SHARED names their folder)")
 @pytest.mark.parametrize("size", [(256, 256), (227, 227), (300, 900)])
-def test_photographs_decode_and_resize_as_opencv(size):
-    for path in PICTURES:
+def test_photographs_decode_and_resize_as_opencv(size, shared):
+    photographs = sorted((shared / "images").iterdir())
+    assert photographs
+    for path in photographs:
         expected = cv2.imread(str(path))
         found = imaging.read_image(str(path))
         np.testing.assert_array_equal(found, expected)
@@ -38,7 +38,7 @@ def test_photographs_decode_and_resize_as_opencv(size):
 def test_resize_of_any_size_is_opencvs(shape, size):
     image = RANDOM.randint(0, 256, (*shape, 3), np.uint8)
     expected = cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
-    assert abs(imaging.resize(image, *size).astype(int) - expected).max() <= 1
+    np.testing.assert_array_equal(imaging.resize(image, *size), expected)
 
 
 def test_nearest_is_pillows():
@@ -72,15 +72,19 @@ def test_modes(mode, tmp_path):
     else:
         path = saved(tmp_path, rgb.convert(mode), "x.png")
     expected, found = cv2.imread(path), imaging.read_image(path)
-    assert found.shape == expected.shape
-    assert abs(found.astype(int) - expected).max() <= 1
+    np.testing.assert_array_equal(found, expected)
 
 
-def test_grey_pictures_for_grey_networks(tmp_path):
-    path = saved(tmp_path, Image.fromarray(smooth()), "x.png")
-    found, expected = imaging.read_image(path, grey=True), cv2.imread(path, cv2.IMREAD_GRAYSCALE)
-    assert found.shape == (90, 120, 1)
-    assert abs(found[:, :, 0].astype(int) - expected).max() <= 1
+WRITTEN = {"png": ("RGB", "RGBA", "P", "L", "LA", "1"), "jpg": ("RGB", "L", "CMYK"), "bmp": ("RGB", "RGBA", "P", "L"),
+           "tif": ("RGB", "P", "L"), "gif": ("RGB", "P", "L"), "webp": ("RGB", "RGBA")}  # fmt: skip
+
+
+@pytest.mark.parametrize(("suffix", "mode"), [(suffix, mode) for suffix, modes in WRITTEN.items() for mode in modes])
+def test_grey_pictures_for_grey_networks(suffix, mode, tmp_path):
+    """OpenCV's rule is another for each decoder."""
+    exact = {"lossless": True} if suffix == "webp" else {}
+    path = saved(tmp_path, Image.fromarray(smooth()).convert(mode), f"x.{suffix}", **exact)
+    np.testing.assert_array_equal(imaging.read_image(path, grey=True)[:, :, 0], cv2.imread(path, cv2.IMREAD_GRAYSCALE))
 
 
 def test_first_frame_of_a_gif(tmp_path):

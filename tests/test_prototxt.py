@@ -5,7 +5,7 @@ from google.protobuf import text_format
 
 from caffe2tf.caffe import caffe_pb2, prototxt
 from caffe2tf.errors import ParseError
-from tests.conftest import GOLDEN
+from tests.helpers import GOLDEN
 
 TEXTS = sorted(GOLDEN.glob("*/*/net.prototxt")) + sorted(GOLDEN.glob("*/deploy.prototxt"))
 
@@ -52,7 +52,7 @@ def test_unknown_fields_of_forks_are_named_with_their_line():
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ('layer {\n name: "a"\n', "2: the file ends inside the { opened on line 1|3: the file ends"),
+        ('layer {\n name: "a"\n', "3: the file ends inside the { opened on line 1"),
         ('layer { name: "a" name: "b" }', "1: field 'name' is given twice"),
         ("layer { name: 3 }", "1: field 'name' takes a quoted string, found 3"),
         ("\n\ninput_dim: three", "3: field 'input_dim' takes a whole number, found three"),
@@ -73,4 +73,4 @@ def test_errors_name_line_and_what_is_allowed(text, why):
     with pytest.raises(ParseError) as caught:
         parse(text)
     assert str(caught.value).startswith("x.prototxt:")
-    assert any(part in str(caught.value) for part in why.split("|"))
+    assert why in str(caught.value)

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 import caffe2tf
-from tests.conftest import GOLDEN
-from tests.test_golden import assert_same
+from tests.helpers import GOLDEN, assert_same
 
 FOLDERS = sorted(
     path.parent for kind in ("findings", "nets") for path in (GOLDEN / "random" / kind).glob("*/deploy.prototxt")
@@ -13,7 +12,7 @@ FOLDERS = sorted(
 REFUSED = [folder for folder in FOLDERS if (folder / "why.txt").exists()]
 COMPUTED = [folder for folder in FOLDERS if folder not in REFUSED]
 SEEN_ONLY_IN_A_RUN = ("caffe_refuses_reindex_large", "caffe_refuses_reindex_negative")
-# One convolution that TensorFlow's oneDNN kernel computes wrongly, and losses, which have no part in inference.
+# A loss has no part in inference.
 DROPPED = {"verify_refused_loss": {"loss"}}
 
 

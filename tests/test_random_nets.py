@@ -11,14 +11,15 @@ from tests.random_nets.comparing import differing, distance, shaken
 from tests.random_nets.shapes import infer
 from tests.random_nets.shrinking import shrink
 
-COUNT, BLOCK = 500, 20
+COUNT, BLOCK, FEW = 500, 20, 100
 # What is not followed: batch statistics that Caffe writes into blobs that another BatchNorm shares; what is not finite in LRN on
 # TensorFlow, in ReLU (-inf) and in ArgMax of several, whose docstrings say so.
 LATER = frozenset(("shared_statistics", "nan"))
 
 
-@pytest.mark.filterwarnings("ignore:You are using a softmax over axis")
-@pytest.mark.parametrize("first", range(0, COUNT, BLOCK))
+@pytest.mark.parametrize(
+    "first", [*range(0, FEW, BLOCK), *(pytest.param(n, marks=pytest.mark.slow) for n in range(FEW, COUNT, BLOCK))]
+)
 def test_every_way_gives_the_same(first):
     for seed in range(first, first + BLOCK):
         sample = make(seed, FEATURES - LATER)
@@ -82,7 +83,6 @@ def test_rounding_is_told_from_a_fault():
     assert differing(sample, right, {"data": right["data"] * 2}, run)
 
 
-@pytest.mark.filterwarnings("ignore:You are using a softmax over axis")
 def test_a_fault_is_found_and_shrunk_to_its_layer(monkeypatch):
     from caffe2tf.layers.activation import ELU
 

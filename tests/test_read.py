@@ -5,7 +5,7 @@ import pytest
 
 from caffe2tf.caffe import caffe_pb2, read
 from caffe2tf.errors import ParseError
-from tests.conftest import GOLDEN, cases
+from tests.helpers import GOLDEN, cases
 
 FORMATS = GOLDEN / "formats"
 ENCODINGS = [case for case in cases("formats") if case.id != "raw_data_float16"]

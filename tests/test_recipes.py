@@ -9,8 +9,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from caffe2tf.cli.main import main
-from tests.conftest import ROOT
-from tests.test_readme import README, blocks, matches
+from tests import picture
+from tests.helpers import README, ROOT, assert_prints, blocks
 
 pytest.importorskip("tensorflow")
 pytest.importorskip("sklearn")
@@ -20,32 +20,28 @@ FLOWERS, LIKE = 3, 12  # pictures of each flower, of each animal
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory, alexnet):
+def shop(tmp_path_factory, alexnet, shared):
     """A folder as the recipes expect it, with few of the pictures."""
-    from tests.conftest import SHARED
-
-    if not (SHARED / "models").is_dir():
-        pytest.skip(f"no trained models in {SHARED} (CAFFE2TF_SHARED names their folder)")
     folder = tmp_path_factory.mktemp("shop")
-    model = SHARED / "models" / "squeezenet_v1.0"
+    model = shared / "models" / "squeezenet_v1.0"
     shutil.copy(model / "squeezenet_v1.0.caffemodel", folder)
     shutil.copy(model / "deploy.prototxt", folder / "squeezenet_v1.0.prototxt")
     shutil.copy(ROOT / "tests" / "networks" / "alexnet_plain.prototxt", folder)
-    shutil.copy(SHARED / "images" / "llama.jpeg", folder)
+    shutil.copy(shared / "images" / "llama.jpeg", folder)
     (folder / "photographs").mkdir()
     lines = []
-    for path in sorted((SHARED / "images").glob("n0*"))[:8]:
+    for path in sorted((shared / "images").glob("n0*"))[:8]:
         shutil.copy(path, folder / "photographs")
         lines.append(f"photographs/{path.name} {path.name.split('_')[0]}\n")
     (folder / "val.txt").write_text("".join(lines))
-    for kind in sorted((SHARED / "flowers17").iterdir()):
+    for kind in sorted((shared / "flowers17").iterdir()):
         (folder / "flowers" / kind.name).mkdir(parents=True)
         for path in sorted(kind.iterdir())[:FLOWERS]:
             shutil.copy(path, folder / "flowers" / kind.name)
     (folder / "cats_dogs").mkdir()
     listed = {"train.txt": [], "val.txt": []}
     for label, kind in enumerate(("cat", "dog")):
-        for index, path in enumerate(sorted((SHARED / "cats_dogs").glob(f"{kind}.*.jpg"))[:LIKE]):
+        for index, path in enumerate(sorted((shared / "cats_dogs").glob(f"{kind}.*.jpg"))[:LIKE]):
             shutil.copy(path, folder / "cats_dogs")
             listed["val.txt" if index % 4 == 3 else "train.txt"].append(f"{path.name} {label}\n")
     for name, text in listed.items():
@@ -92,7 +88,7 @@ def test_recipe(index, shop, monkeypatch):
     assert result.exit_code == 0, result.output
     if shown:
         # Pictures are a slice here, so figures differ where something was trained.
-        matches(shown, result.stdout, figures="finetune" not in line)
+        assert_prints(shown, result.stdout, figures="finetune" not in line)
 
 
 def test_every_command_is_in_some_recipe():
@@ -106,8 +102,6 @@ def test_the_picture_of_a_terminal_is_what_is_printed(shop):
     from html import unescape
 
     from rich.text import Text
-
-    from tests import picture
 
     shown = unescape(re.sub("<[^>]+>", " ", picture.TARGET.read_text(encoding="utf-8"))).replace("\xa0", " ")
     for line in Text.from_ansi(picture.printed(shop)).plain.splitlines():

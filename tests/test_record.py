@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from caffe2tf.verification import golden
-from tests.conftest import GOLDEN, ROOT, load
+from tests.helpers import GOLDEN, ROOT, load
 
 STAND_IN = """
 import collections, numpy as np

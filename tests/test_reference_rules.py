@@ -11,7 +11,7 @@ import pytest
 from caffe2tf import loading, reference
 from caffe2tf.errors import NetError
 from caffe2tf.reference.table import FLT_MAX, TABLE
-from tests.conftest import inputs, layer, make, parameter
+from tests.helpers import inputs, layer, make, parameter
 
 
 def one(folder, kind, params, blobs=None, tops=("top",), **given):

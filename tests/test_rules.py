@@ -3,13 +3,15 @@
 Each case reads a golden network, then the same with the rule left out, and sees that only the first is Caffe's.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from caffe2tf import loading
 from caffe2tf.errors import Caffe2TFError
-from tests.conftest import GOLDEN, make
-from tests.test_golden import RELATIVE, error, golden
+from caffe2tf.net.net import Net
+from tests.helpers import GOLDEN, RELATIVE, error, golden, inputs, layer, make
 
 pytest.importorskip("keras")
 from caffe2tf.keras_model import model
@@ -36,27 +38,43 @@ RULES = {
     "alpha of ELU": ("layers/elu", "alpha: 0.7", ""),
     "mean alone in MVN": ("layers/mvn_mean_only", "normalize_variance: false", ""),
     "eps of MVN": ("layers/mvn_eps", "eps: 0.05", ""),
-    "legacy name of Concat's axis": ("layers/slice_dim_legacy", "slice_dim: 1", "slice_dim: 2"),
     "offset of Crop": ("layers/crop", "offset: 1 offset: 2", ""),
-    "transposed InnerProduct": ("layers/ip_transpose", "transpose: true", ""),
     "group of ShuffleChannel": ("forks/shuffle_channel", "group: 3", "group: 4"),
     "clip of priors": ("forks/prior_box_clip_step", "clip: true", "clip: false"),
 }
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_naive_reading_gives_another_number(rule, tmp_path):
-    case, written, naive = RULES[rule]
+# Where the naive reading does not even fit: (case, text, naive text, what is said).
+UNFIT = {
+    "legacy name of Slice's axis": (
+        "layers/slice_dim_legacy", "slice_dim: 1", "slice_dim: 2", "3 values along axis 2 do not part evenly into 2 tops"
+    ),
+    "transposed InnerProduct": (
+        "layers/ip_transpose", "transpose: true", "", r"shape \(8, 4\) in the file, the layer wants \(4, 8\)"
+    ),
+}  # fmt: skip
+
+
+def read_naively(folder: Path, case: str, written: str, naive: str) -> Net:
+    """The golden network `case` with `naive` in its text where `written` stands."""
     path = GOLDEN / case
     text = (path / "net.prototxt").read_text()
     assert written in text
-    (tmp_path / "net.prototxt").write_text(text.replace(written, naive))
-    _, blobs = golden(path)
-    try:
-        net = loading.load(str(tmp_path / "net.prototxt"), str(path / "net.caffemodel"))
-        found = model.forward(net, {name: blobs[name] for name in net.inputs})
-    except Caffe2TFError:
-        return  # the naive reading does not even fit
+    (folder / "net.prototxt").write_text(text.replace(written, naive))
+    return loading.load(str(folder / "net.prototxt"), str(path / "net.caffemodel"))
+
+
+@pytest.mark.parametrize("rule", UNFIT)
+def test_naive_reading_does_not_fit(rule, tmp_path):
+    *naive, why = UNFIT[rule]
+    with pytest.raises(Caffe2TFError, match=why):
+        read_naively(tmp_path, *naive)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_naive_reading_gives_another_number(rule, tmp_path):
+    net, (_, blobs) = read_naively(tmp_path, *RULES[rule]), golden(GOLDEN / RULES[rule][0])
+    found = model.forward(net, {name: blobs[name] for name in net.inputs})
     assert any(
         found[name].shape != array.shape or error(found[name], array)[0] > 10 * RELATIVE
         for name, array in blobs.items()
@@ -79,9 +97,9 @@ def test_rows_after_a_spatial_blob_are_reordered():
     def naive(arrays, weights):
         return {**weights, "kernel": arrays[0].T}
 
-    for case, layer in (("ip_nchw", "x"), ("ip_after_concat_nchw", "x"), ("ip_after_eltwise_pool_nchw", "x")):
-        assert changed(case, layer, lambda arrays, weights: weights) < 1e-5
-        assert changed(case, layer, naive) > 1e-2
+    for case in ("ip_nchw", "ip_after_concat_nchw", "ip_after_eltwise_pool_nchw"):
+        assert changed(case, "x", lambda arrays, weights: weights) < 1e-5
+        assert changed(case, "x", naive) > 1e-2
 
 
 def test_rows_after_flatten_are_not():
@@ -134,8 +152,6 @@ def test_average_pooling_counts_padding_but_not_overhang(tmp_path):
 
 
 def test_shared_parameters_are_the_owners(tmp_path):
-    from tests.conftest import inputs, layer
-
     conv = 'param { name: "w" } convolution_param { num_output: 2 kernel_size: 1 bias_term: false }'
     text = (
         inputs(data=(1, 2, 3, 3))
@@ -149,7 +165,7 @@ def test_shared_parameters_are_the_owners(tmp_path):
 
 def test_a_bias_beside_extents_of_one_keeps_every_axis(tmp_path):
     """Keras's add takes an array with one extent for a bias of the channels, and would drop the other axes."""
-    from tests.conftest import inputs, layer
+    from tests.helpers import inputs, layer
 
     net = loading.load(*make(tmp_path, inputs(data=(1, 5, 1, 1, 1)) + layer("Bias"), {"x": [(5,)]}))
     x = np.arange(5, dtype=np.float32).reshape(1, 5, 1, 1, 1)

@@ -6,7 +6,7 @@ import json
 from caffe2tf import bundled, loading
 from caffe2tf.caffe import read
 from caffe2tf.samples import networks as sample
-from tests.conftest import GOLDEN
+from tests.helpers import GOLDEN
 
 
 def test_digests(alexnet):

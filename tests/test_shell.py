@@ -14,8 +14,7 @@ from caffe2tf import formats
 from caffe2tf.cli import main as cli
 from caffe2tf.cli import terminal
 from caffe2tf.cli.main import main
-from tests.conftest import GOLDEN, ROOT, run
-from tests.test_project import MODULES
+from tests.helpers import GOLDEN, MODULES, ROOT, run
 
 V1 = str(GOLDEN / "formats" / "v1" / "net.caffemodel")
 COMMAND = [sys.executable, "-c", "from caffe2tf.cli.main import main; main(prog_name='caffe2tf')"]

@@ -6,7 +6,7 @@ from caffe2tf.caffe import read
 from caffe2tf.caffe.upgrade import UNKNOWN, upgrade
 from caffe2tf.errors import NetError
 from caffe2tf.net.reading import learned
-from tests.conftest import GOLDEN, inputs, layer, parameter
+from tests.helpers import GOLDEN, inputs, layer, parameter
 
 
 def run(text, blobs=None, shapes=None):

@@ -13,7 +13,7 @@ from caffe2tf import loading
 from caffe2tf.drawing import graph, visualize
 from caffe2tf.drawing import render as drawings
 from caffe2tf.errors import Caffe2TFError
-from tests.conftest import GOLDEN, inputs, layer, make, run
+from tests.helpers import GOLDEN, inputs, layer, make, run
 
 CONV = "convolution_param {{ num_output: {} kernel_size: {} group: {} }}"
 

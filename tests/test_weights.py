@@ -6,7 +6,7 @@ For each layout the naive reading (no transposition, rows not reordered) is seen
 import numpy as np
 import pytest
 
-from tests.conftest import GOLDEN, load
+from tests.helpers import GOLDEN, load
 
 LAYERS = GOLDEN / "layers"
 

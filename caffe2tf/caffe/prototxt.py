@@ -84,11 +84,10 @@ class _Parser:
             return mark
         return None
 
-    def fields(self, message: Message | None, closing: str | None, depth: int) -> None:
-        """Reads fields up to `closing`; `message` None reads and forgets them."""
+    def fields(self, message: Message | None, closing: str | None, depth: int, opened: int = 1) -> None:
+        """Reads fields up to `closing`, whose { stands on line `opened`; `message` None reads and forgets them."""
         if depth > _MAX_DEPTH:
             self.fail(f"messages nested more than {_MAX_DEPTH} deep")
-        opened = self.line
         while True:
             if self.kind is None:
                 if closing is None:
@@ -120,6 +119,7 @@ class _Parser:
         self.one(message, field, name, colon, depth)
 
     def one(self, message: Message | None, field: "Field | None", name: str, colon: bool, depth: int) -> None:
+        line = self.line
         opening = self.take("{", "<")
         if field is not None and (field.message_type is not None) != bool(opening):
             wanted = "a { block }" if field.message_type is not None else "a value"
@@ -132,7 +132,7 @@ class _Parser:
                 child = getattr(message, name)
                 child = child.add() if field.is_repeated else child
                 child.SetInParent()
-            self.fields(child, _CLOSES[opening], depth + 1)
+            self.fields(child, _CLOSES[opening], depth + 1, line)
             return
         if not colon:
             self.fail(f"expected : or {{ after '{name}', found {self.value or 'the end of the file'}")

@@ -10,6 +10,7 @@ import difflib
 import importlib
 import os
 import pkgutil
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from types import ModuleType
@@ -80,8 +81,11 @@ def _has(name: str, function: str) -> bool:
     return any(isinstance(node, ast.FunctionDef) and node.name == function for node in _tree(name).body)
 
 
+_PARSING = threading.Lock()  # Python 3.11's parser raises SystemError where two threads are in it
+
+
 def _tree(name: str) -> ast.Module:
-    with open(os.path.join(__path__[0], f"{name}.py"), encoding="utf-8") as file:
+    with open(os.path.join(__path__[0], f"{name}.py"), encoding="utf-8") as file, _PARSING:
         return ast.parse(file.read())
 
 

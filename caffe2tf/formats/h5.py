@@ -73,7 +73,7 @@ def load(path: str) -> Weights:
 def _names(group: Any, attribute: str, size: int) -> list[str]:
     """The texts in an attribute. Its claim is seen first: in a damaged file it may be of any size."""
     kind = group.attrs.get_id(attribute)
-    if kind.shape == (0,):  # HDF5 asks for the size of nothing in vain
+    if kind.shape == (0,):  # of a network without weights; h5py 3.14 cannot tell the size of nothing
         return []
     if kind.get_storage_size() > size or len(kind.shape) > 1 or (kind.shape and kind.shape[0] > size):
         raise ParseError(f"is damaged: '{attribute}' claims more than the file holds")

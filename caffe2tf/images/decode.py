@@ -48,6 +48,9 @@ def read_image(
             if getattr(image, "is_animated", False) and image.format != "MPO":
                 note(f"{name}: has several frames; the first is used")
                 image.seek(0)
+            kind = image.format
+            if grey and kind in ("JPEG", "MPO"):
+                image.draft("L", None)  # the Y that it holds
             image.load()
             image = ImageOps.exif_transpose(image)
             if image.mode == "CMYK":
@@ -55,7 +58,7 @@ def read_image(
                 image = Image.fromarray(pixels)
             elif image.mode.startswith("I;16"):
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            return _grey(image) if grey else np.asarray(image.convert("RGB"))[:, :, ::-1]
+            return _grey(image, kind) if grey else np.asarray(image.convert("RGB"))[:, :, ::-1]
     except UnidentifiedImageError:
         raise ParseError(f"{name}: is not a picture that can be read ({', '.join(SUFFIXES)})") from None
     except Exception as error:  # a damaged picture makes Pillow raise whatever its format's code meets first
@@ -78,8 +81,23 @@ def opened(file: str | os.PathLike[str] | BinaryIO) -> "Image.Image":
     return image
 
 
-def _grey(image: "Image.Image") -> Pixels:
-    return np.asarray(image.convert("L"))[:, :, None]
+# Red, green and blue in grey as parts of 2 ** bits, and what is added before the rest is cut off: OpenCV leaves a PNG to libpng,
+# which rounds down, converts animated formats with cvtColor, and all others with the older rule of its own decoders (utils.cpp).
+_GREYS = {
+    "PNG": (9797, 19234, 3737, 15, 0),
+    "GIF": (9798, 19235, 3735, 15, 1 << 14),
+    "WEBP": (9798, 19235, 3735, 15, 1 << 14),
+}
+_OLDER_GREY = (4899, 9617, 1868, 14, 1 << 13)
+
+
+def _grey(image: "Image.Image", kind: str | None) -> Pixels:
+    """`image` of the format `kind` as uint8 (H, W, 1)."""
+    if image.mode in ("L", "1"):
+        return np.asarray(image.convert("L"))[:, :, None]
+    *shares, bits, more = _GREYS.get(kind or "", _OLDER_GREY)
+    pixels = np.asarray(image.convert("RGB")).astype(np.int32)
+    return (pixels @ np.array(shares, np.int32) + more >> bits).astype(np.uint8)[:, :, None]
 
 
 def _from_cmyk(cmyk: Pixels) -> Pixels:

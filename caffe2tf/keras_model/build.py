@@ -123,7 +123,7 @@ class Build:
             zero = self.ops.zeros_like(self.ops.reshape(some, (-1,))[(slice(0, 1),)])
             for index, bottom in enumerate(node.bottoms):
                 if bottom not in self.tensors:
-                    given[index] = given[index] + self.ops.reshape(zero, (1,) * len(given[index].shape))
+                    given[index] = self.ops.add(given[index], self.ops.reshape(zero, (1,) * len(given[index].shape)))
         return given
 
     def _layer(self, layer: Layer, given: Sequence[Tensor]) -> list[Tensor]:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from caffe2tf import formats
-from tests.conftest import GOLDEN, ROOT, load
+from tests.helpers import GOLDEN, ROOT, load
 
 CASE = GOLDEN / "layers" / "conv_basic"
 HUGE = 1 << 32

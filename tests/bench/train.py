@@ -52,7 +52,7 @@ def unsplit():
 
 
 def native_step(model):
-    """A training step of `model` with SGD, as `caffe2tf.finetune.trainer` takes it, on whatever compiles it."""
+    """A training step of `model` with SGD, as `caffe2tf.finetuning.trainer` takes it, on whatever compiles it."""
     optimizer = keras.optimizers.SGD(1e-4, momentum=0.9)
     optimizer.build(model.trainable_variables)
 
@@ -129,8 +129,8 @@ def whole(folder, repeats):
     net = [str(models / "squeezenet_v1.0.caffemodel"), "-p", str(models / "deploy.prototxt")]
     one = (
         "import sys, numpy as np\n"
-        "from caffe2tf import formats, preprocess\n"
-        "from caffe2tf.finetune import data, trainer\n"
+        "from caffe2tf import formats\nfrom caffe2tf.images import preprocess\n"
+        "from caffe2tf.finetuning import data, trainer\n"
         "net = loading.load(sys.argv[3], sys.argv[1])\n"
         "how, _ = preprocess.of(net)\n"
         "images, _, _ = data.decode(data.read(sys.argv[4]), how)\n"
