@@ -264,7 +264,7 @@ def test_detection_output_without_detections(tmp_path):
     found = run(
         tmp_path, "DetectionOutput", params, {"loc": np.zeros((1, 8)), "conf": np.full((1, 4), 0.1), "prior": prior}
     )
-    assert found.tolist() == [[[[-1] * 7]]]
+    assert found.tolist() == [[[[0, *[-1] * 6]]]]
 
 
 def test_dummy_data_of_four_extents(tmp_path):

@@ -45,7 +45,7 @@ MAY_LOAD_HEAVY = {
     "formats/keras.py": {"keras"},
     "formats/savedmodel.py": {"tensorflow"},
     "formats/tflite.py": {"tensorflow"},
-    "keras_model/model.py": {"keras"},
+    "keras_model/build.py": {"keras"},
     "keras_model/device.py": {"keras"},
     "drawing/render.py": {"matplotlib"},
     "drawing/plots.py": {"matplotlib"},

@@ -102,7 +102,7 @@ BAD = {
     "zeros": (bytes(512), "is not a .caffemodel"),
     "other message": (caffe_pb2.LayerParameter(type="conv", bottom=["a"]).SerializeToString(), "not a .caffemodel"),
     "shape of other size": (huge([5, 5]), "25 values, but holds 4"),
-    "shape that overflows": (huge([2**31 - 1] * 3), "but holds 4"),
+    "shape that overflows": (huge([2**31 - 1] * 3), "more values than Caffe takes"),
     "extent beyond Caffe's": (huge([2**40]), "extent 1099511627776"),
     "negative extent": (huge([-4]), "extent -4"),
 }

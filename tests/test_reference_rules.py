@@ -173,7 +173,7 @@ def test_a_product_in_place_leaves_the_bias(kind, params, shape, tmp_path):
 
 def test_batch_reindex_in_place_is_refused(tmp_path):
     """Caffe reads what it has just written."""
-    with pytest.raises(NetError, match="cannot change its bottom in place"):
+    with pytest.raises(NetError, match="cannot change 'data' in place"):
         many(tmp_path, layer("BatchReindex", bottoms=["data", "i"], tops=["data"]), data=[[1], [2]], i=[1, 0])
 
 

@@ -14,8 +14,9 @@ from tests.conftest import GOLDEN, cases, load, run
 
 keras = pytest.importorskip("keras")
 from caffe2tf.keras_model import device  # noqa: E402
-from caffe2tf.probabilities import best, probabilities, verify  # noqa: E402
+from caffe2tf.probabilities import best, probabilities  # noqa: E402
 from caffe2tf.verification import report  # noqa: E402
+from caffe2tf.verification.verify import verify  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -137,15 +137,6 @@ def test_rows_and_boxes(tmp_path):
     assert [box.layers[0] for box in found["sum"].above] == ["a", "c", "d"]
 
 
-def test_a_layer_between_keeps_an_in_place_layer_apart(tmp_path):
-    text = (
-        inputs(data=(1, 4)) + layer("ReLU", tops=["a"], name="a") + layer("TanH", bottoms=["a"], tops=["b"], name="b")
-    )
-    found = boxes(tmp_path, text + layer("ReLU", bottoms=["a"], tops=["a"], name="late"))
-    assert found["a"].layers == ("a",)
-    assert found["late"].above == [found["a"]]
-
-
 def test_boxes_do_not_overlap_and_edges_pass_beside_them(tmp_path):
     found = boxes(tmp_path, branching())
     for box in found.values():

@@ -8,7 +8,7 @@ import numpy as np
 
 from caffe2tf.files import replacing as files
 
-_TOP = 5  # classes of which one may be right
+TOP = 5  # classes of which one may be right
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Score:
             classes = [number for number, _, _ in seen.top]
             self.truth.append(seen.truth[0])
             self.guess.append(classes[0])
-            self.near += seen.truth[0] in classes[:_TOP]
+            self.near += seen.truth[0] in classes[:TOP]
 
     @property
     def few(self):
@@ -38,7 +38,7 @@ class Score:
         """{"images", "top1", "top5"}, the shares None without a picture; top5 only with more than five classes."""
         count = len(self.truth)
         right = sum(a == b for a, b in zip(self.truth, self.guess, strict=True))
-        found = {"top1": right} | ({"top5": self.near} if len(self.names) > _TOP else {})
+        found = {"top1": right} | ({"top5": self.near} if len(self.names) > TOP else {})
         return {"images": count} | {name: n / count if count else None for name, n in found.items()}
 
     def __str__(self):

@@ -327,18 +327,18 @@ def _print_diff(found):
             rows.append([layer["name"], what, f"{said(what, first)}  ->  {said(what, second)}"])
         for name, weight in layer["weights"].items():
             if weight.get("equal"):
-                words = "equal"
+                told = "equal"
             elif "only" in weight:
-                words = f"only in {files[weight['only']]}"
+                told = f"only in {files[weight['only']]}"
             elif "shapes" in weight:
-                words = "  ->  ".join(map(words.shape, weight["shapes"]))
+                told = "  ->  ".join(map(words.shape, weight["shapes"]))
             else:
                 largest, share = (
                     "infinite" if weight[k] is None else f"{weight[k]:.3g}" for k in ("largest", "relative")
                 )
                 place = "x".join(map(str, weight["place"]))
-                words = f"{weight['changed']:,} of {weight['values']:,} values, largest {largest} (relative {share}) at {place}"
-            rows.append([layer["name"], name, words])
+                told = f"{weight['changed']:,} of {weight['values']:,} values, largest {largest} (relative {share}) at {place}"
+            rows.append([layer["name"], name, told])
     terminal.table(["layer", "what", "difference"], rows, f"{files[0]}  ->  {files[1]}")
     _notes(
         [f"pictures become input as {'  ->  '.join(map(str, found['preprocessing']))}"]
@@ -563,7 +563,7 @@ def classify(model, images, prototxt, count, labels, truth, labels_from_names, a
         rows = csv.writer(sys.stdout, lineterminator="\n")
         if as_csv:
             rows.writerow(classifying.COLUMNS[: None if written else -1])
-        for seen in terminal.hushed_each(classifier(paths, max(count, truths.TOP), numbers), verbose):
+        for seen in terminal.hushed_each(classifier(paths, max(count, scores.TOP), numbers), verbose):
             step(1)
             found.append(seen)
             score.add(seen)

@@ -10,7 +10,6 @@ from caffe2tf.caffe.read import is_text
 from caffe2tf.files import replacing as files
 from caffe2tf.finetuning import (
     batches,
-    board,
     checkpoint,
     data,
     inputs,
@@ -18,6 +17,7 @@ from caffe2tf.finetuning import (
     plan,
     recipe,
     results,
+    tensorboard,
     trainer,
     training,
 )
@@ -26,7 +26,7 @@ from caffe2tf.finetuning.settings import RecipeError
 from caffe2tf.images import preprocess
 from caffe2tf.keras_model import device as devices
 from caffe2tf.net import net as nets
-from caffe2tf.verification.verify import probabilities
+from caffe2tf.probabilities import probabilities
 
 _SETS = ("training", "validation", "test")
 
@@ -167,7 +167,7 @@ class Run:
             self.say(f"goes on in stage {place.stage}, epoch {place.epoch + 1}" if place else "goes on from the start")
         net, best, last, failed = self.net, None, None, None
         log = os.path.join(out, results.BOARD) if placed.chief else None
-        with board.open(log, len(history)) as watch:
+        with tensorboard.open(log, len(history)) as watch:
             for number, stage in enumerate(self.recipe.stages, 1):
                 work = self._plan(net, stage)
                 if place and number < place.stage:

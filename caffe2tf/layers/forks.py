@@ -122,6 +122,7 @@ class Upsample(
         places = ops.cast(places, "int32") + planes.astype(np.int32)
         values = ops.reshape(self.to_caffe_order(ctx, x), (-1,))
         # Of several values for one place the last stays (SegNet's upsample_layer.cpp).
-        last = ops.segment_max(ops.arange(len(planes), dtype="int32"), places, num_segments=n * c * oh * ow)
+        order = ops.cumsum(ops.ones_like(places)) - 1
+        last = ops.segment_max(order, places, num_segments=n * c * oh * ow)
         y = ops.where(last >= 0, ops.take(values, ops.maximum(last, 0), axis=0), 0.0)
         return self.to_keras_order(ctx, ops.reshape(y, (n, c, oh, ow)))
