@@ -532,7 +532,7 @@ def classify(model, images, prototxt, count, labels, truth, labels_from_names, a
     import csv
 
     from caffe2tf import formats
-    from caffe2tf.classification import labels as truths
+    from caffe2tf.classification import labels as labelling
     from caffe2tf.cli import terminal
 
     if as_csv and as_json:
@@ -543,7 +543,7 @@ def classify(model, images, prototxt, count, labels, truth, labels_from_names, a
         raise click.UsageError("Missing argument 'IMAGE...'.")
     if confusion and not (truth or labels_from_names):
         raise click.UsageError("--confusion compares with what is in the pictures; say that with --truth")
-    paths, written = truths.find(images, truth, labels_from_names)
+    paths, written = labelling.find(images, truth, labels_from_names)
     formats.check_targets([path for path in (plot, confusion) if path], force, sources=[*paths, model])
     with contextlib.ExitStack() as stack:
         loading = terminal.progress(f"loading {_name(model)}", None, quiet)
@@ -554,7 +554,7 @@ def classify(model, images, prototxt, count, labels, truth, labels_from_names, a
             stack.enter_context(devices.running(device))
             many = len(paths) > classifying.MANY
             classifier = classifying.load(model, prototxt, labels, input_shapes, many, device, trust)
-        numbers = truths.numbers(written, classifier.names, classifier.ids) if written else None
+        numbers = labelling.numbers(written, classifier.names, classifier.ids) if written else None
         score, found = scores.Score(classifier.names), []
         _notes([f"pictures become input as {classifier.preprocessing} ({classifier.source})"], quiet)
         # Rows that run over the terminal are progress enough.
@@ -570,7 +570,7 @@ def classify(model, images, prototxt, count, labels, truth, labels_from_names, a
             if as_csv:
                 rows.writerows([plain(str(cell)) for cell in row] for row in classifying.rows(seen, count))
             elif seen.top and not as_json:
-                verdict = "" if seen.right is None else "  ok" if seen.right else f"  WRONG, is {seen.truth[1]}"
+                verdict = "" if seen.right is None else "  ok" if seen.right else f"  WRONG, is {seen.label[1]}"
                 terminal.bars(f"{seen.file}{verdict}", [(name, p) for _, name, p in seen.top[:count]])
     _notes([seen.note for seen in found if seen.note], quiet)
     if plot:
