@@ -290,7 +290,7 @@ def test_a_network_without_one_picture_is_refused(tmp_path):
         ({"data": (1, 5)}, "has no image input"),
     ]:
         prototxt, _ = make(tmp_path, inputs(**shapes) + layer("ReLU", tops=["r"], name="r"))
-        with pytest.raises(formats.Caffe2TFError, match=why):
+        with pytest.raises(Caffe2TFError, match=why):
             visualize.see(loading.load(prototxt), str(tmp_path / "x.png"))
 
 
