@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from caffe2tf import formats, loading
+from caffe2tf import loading
 from caffe2tf.drawing import graph, visualize
 from caffe2tf.drawing import render as drawings
+from caffe2tf.errors import Caffe2TFError
 from tests.conftest import GOLDEN, inputs, layer, make, run
 
 CONV = "convolution_param {{ num_output: {} kernel_size: {} group: {} }}"
@@ -71,7 +72,7 @@ def test_a_group_is_drawn_alone(tmp_path, monkeypatch):
         assert columns == 2
         assert f"group {first // 2 + 1} of 2: 2 output x 2 input channels, 3 x 3" in title
         assert labels == ["output channel of the group", "input channel of the group"]
-    with pytest.raises(visualize.VisualizeError, match="has 2 groups; --group 3 is none of them"):
+    with pytest.raises(visualize.VisualizeError, match="has 2 groups; `group` 3 is none of them"):
         visualize.filters(net, "c", 3)
 
 

@@ -109,7 +109,7 @@ def read_caffemodel(path):
     except (DecodeError, Damaged) as error:
         why = str(error)
         if _is_text(head):
-            why = "is text, expected a binary .caffemodel as MODEL; a network text goes to -p/--prototxt"
+            why = "is text, expected a binary .caffemodel; a network text goes to `prototxt`"
         elif isinstance(error, DecodeError):
             why = f"is not a .caffemodel ({why.splitlines()[0].lower()})"
         raise ParseError(f"{path}: {why}") from None

@@ -125,7 +125,7 @@ def _is_number(name):
 def split(pictures, fractions, seed):
     """Parts of `pictures` by `fractions`, each class alike, drawn with `seed`. Raises DataError for an empty class."""
     if not 2 <= len(fractions) <= 3 or not min(fractions) > 0 or not abs(sum(fractions) - 1) <= 1e-6:
-        raise DataError(f"--split {','.join(map(str, fractions))}; takes two or three shares that add up to 1")
+        raise DataError(f"`split` {','.join(map(str, fractions))}; takes two or three shares that add up to 1")
     random, parts = np.random.RandomState(seed), [[] for _ in fractions]
     for index, name in enumerate(pictures.classes):
         places = random.permutation(np.flatnonzero(pictures.labels == index))
@@ -150,7 +150,7 @@ def decode(pictures, how, strict=False, step=lambda done: None):
     import io
 
     if how.resize is None:
-        raise DataError("the network takes any size, so --resize must say which")
+        raise DataError("the network takes any size, so `resize` must say which")
     images = storage((len(pictures), *how.resize, how.channels), np.uint8)
 
     def one(place):

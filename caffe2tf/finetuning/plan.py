@@ -90,7 +90,7 @@ def make(net, head, layers, dropout=None):
         if pattern == "all" or any(c in pattern for c in "*?["):
             found = [name for name in weighted if pattern == "all" or fnmatch.fnmatchcase(name, pattern)]
             if not found:
-                raise PlanError(f"--layers {pattern} names no layer with weights; those are {', '.join(weighted)}")
+                raise PlanError(f"`layers` {pattern} names no layer with weights; those are {', '.join(weighted)}")
             trained.update(inside.intersection(found))
         else:
             _check_name(net, pattern, weighted)
@@ -98,11 +98,11 @@ def make(net, head, layers, dropout=None):
                 raise PlanError(f"layer '{pattern}' has no part in the classes, which '{head}' gives")
             trained.add(pattern)
     if not trained:
-        raise PlanError(f"--layers {','.join(layers)} names no layer with a part in the classes, which '{head}' gives")
+        raise PlanError(f"`layers` {','.join(layers)} names no layer with a part in the classes, which '{head}' gives")
     trained = tuple(name for name in weighted if name in trained)
     above = {node.layer.name for node in _cut(part, trained)[1].nodes if node.layer.type == "Dropout"}
     if dropout is not None and not above:
-        raise PlanError(f"--dropout {dropout:g}: there is no Dropout layer above what is frozen")
+        raise PlanError(f"`dropout` {dropout:g}: there is no Dropout layer above what is frozen")
     part = _with_ratios(part, above, dropout)
     base, top, frontier = _cut(part, trained)
     return Plan(part, head, trained, base, _averaged_first(top, logits) if base else top, frontier, logits)
@@ -141,7 +141,7 @@ def _to_logits(net, head):
     if source.layer.type in _NO_SCORES or None in shape[1:] or math.prod(shape[1:]) != classes:
         raise PlanError(
             f"the output '{output[0]}' is of layer '{source.layer.name}' ({source.layer.type}), {list(shape[1:])} for a picture; "
-            f"takes one score for each of the {classes} outputs of the head '{head}' (--head names another)"
+            f"takes one score for each of the {classes} outputs of the head '{head}' (`head` names another)"
         )
     needed, wanted = set(), {logits}
     while wanted:

@@ -39,11 +39,11 @@ def recall(out, typed):
     unfinished = os.path.join(out, checkpoint.FOLDER, recipe.FILE)
     path = unfinished if os.path.exists(unfinished) else os.path.join(out, recipe.FILE)
     if not os.path.exists(path):
-        raise RecipeError(f"{out}: holds no {recipe.FILE}, so there is nothing to resume; leave --resume out to start")
+        raise RecipeError(f"{out}: holds no {recipe.FILE}, so there is nothing to resume; leave `resume` out to start")
     kept = recipe.read(path)
     if typed and (other := recipe.difference(kept, typed)):
         raise RecipeError(
-            f"{out}: is of another run, with {other}; name another folder with --out, or type its settings"
+            f"{out}: is of another run, with {other}; name another folder with `out`, or type its settings"
         )
     return kept if path == unfinished else None
 
@@ -68,16 +68,16 @@ class Run:
         if fresh and self.head not in plans[0].trained:
             outputs = net.layer(self.head).tops()[0][1]
             raise plan.PlanError(
-                f"the head '{self.head}' gives {outputs} classes, the data has {len(self.classes)}: name it in --layers"
+                f"the head '{self.head}' gives {outputs} classes, the data has {len(self.classes)}: name it in `layers`"
             )
         if self.how.crop is None and any("crop" in stage.augment for stage in run.stages):
-            raise RecipeError(f"--augment crop: pictures are not cropped ({self.how}); say a larger --resize")
+            raise RecipeError(f"`augment` crop: pictures are not cropped ({self.how}); say a larger `resize`")
         self._tell(sets, fresh, source)
         self.pictures = [self._decode(name, part) for name, part in zip(_SETS, sets, strict=True)]
         self.cache = None
 
     def _plan(self, net, stage):
-        return plan.make(net, self.head, stage.layers.split(","), stage.dropout)
+        return plan.make(net, self.head, list(stage.layers), stage.dropout)
 
     def _tell(self, sets, fresh, source):
         how = f"pictures become input as {self.how} ({source})"
@@ -109,7 +109,7 @@ class Run:
         if work.base is None or stage.augment:
             why = "augmentation changes them" if stage.augment else "the first layers train"
             self.say(f"frozen features are not cached: {why}")
-            augments = (tuple(stage.augment.split(",")) if stage.augment else ()), ()
+            augments = stage.augment, ()
             made = [
                 batches.pictures(*both, self.how, augment, self.usual)
                 for both, augment in zip(pictures, augments, strict=True)
@@ -144,7 +144,7 @@ class Run:
         except Exception as error:
             # TensorFlow's own errors, whose class cannot be named before it is loaded.
             if placed.workers > 1 and type(error).__module__.startswith("tensorflow."):
-                why = f"a worker is gone ({type(error).__name__}), see what it said; --resume, on all of them, goes on"
+                why = f"a worker is gone ({type(error).__name__}), see what it said; `resume`, on all of them, goes on"
                 raise trainer.TrainingError(why) from None
             raise
 

@@ -2,40 +2,52 @@
 
 import json
 import math
+import os
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 from caffe2tf import loading
 from caffe2tf.caffe import read
-from caffe2tf.errors import UnsupportedLayer
+from caffe2tf.errors import Caffe2TFError, UnsupportedLayer
 from caffe2tf.images import preprocess
 from caffe2tf.layers import NO_EFFECT
+from caffe2tf.net.net import Net
 from caffe2tf.net.support import set_fields
 
 
-def inspect_file(file, prototxt=None, input_shapes=None):
-    """`summarize` of the network in `file`, a network text or weights with `prototxt` or without.
+def inspect(
+    *network: Net | loading.Path | None,
+    input_shape: loading.InputShape | None = None,
+    prototxt: loading.Path | None = None,
+    model: loading.Path | None = None,
+) -> dict[str, Any]:
+    """What a network is made of, as `summarize` says it: of a Net, or of the files of one, as `loading.load` takes them.
 
-    A network that is not supported is no error here: its dictionary says what is not.
+    A network that is not supported is no error here: its dictionary says what is not. Raises ParseError and NetError for
+    what cannot be read.
     """
+    if len(network) == 1 and isinstance(network[0], Net):
+        return summarize(network[0])
+    files = [file for file in network if file is not None and not isinstance(file, Net)]
+    if len(files) != len([file for file in network if file is not None]):
+        raise Caffe2TFError("a Net comes with other files; takes a Net alone, or files")
+    if files:
+        prototxt, model = loading.told_apart(files)
+    file = model if model is not None else prototxt
+    named = None if file is None else os.fspath(file)
     try:
-        net = load(file, prototxt, input_shapes)
+        return summarize(loading.load(prototxt=prototxt, model=model, input_shape=input_shape), named)
     except UnsupportedLayer as error:
-        return summarize_unsupported(_source(file, prototxt), str(error).splitlines())
-    return summarize(net, file)
+        return summarize_unsupported(_source(prototxt, model), str(error).splitlines())
 
 
-def load(file, prototxt=None, input_shapes=None):
-    """The Net in `file`: `formats.load`, and a network text alone is enough, for a network without weights."""
-    text = prototxt is None and read.is_text(file)
-    return loading.load(*((file, None) if text else (prototxt, file)), input_shapes)
-
-
-def _source(file, prototxt):
-    source = read.read_prototxt(file) if prototxt is None and read.is_text(file) else read.read_caffemodel(file)
-    if prototxt is not None:
-        source = replace(read.read_prototxt(prototxt), blobs=source.blobs)
-    return replace(source, path=file)
+def _source(prototxt: loading.Path | None, model: loading.Path | None) -> read.Source:
+    """What the files hold, as they hold it: the text's layers where there is one, and the model's weights."""
+    if prototxt is None or model is None:
+        return read.read_prototxt(prototxt) if model is None else read.read_caffemodel(model)
+    blobs = read.read_caffemodel(model).blobs
+    return replace(read.read_prototxt(prototxt), blobs=blobs, path=os.fspath(model))
 
 
 def summarize(net, file=None):

@@ -22,7 +22,7 @@ def from_files(prototxt=None, caffemodel=None, input_shapes=None):
     snapshot = read_caffemodel(caffemodel) if caffemodel is not None else None
     text = read_prototxt(prototxt) if prototxt is not None else None
     if text is None and not (snapshot.net.layer or snapshot.net.layers):
-        raise NetError(f"{caffemodel}: holds weights but no network; give its text with -p/--prototxt")
+        raise NetError(f"{caffemodel}: holds weights but no network; give its text with `prototxt`")
     first = text or snapshot
     blobs = snapshot.blobs if snapshot else None
     warnings = [*(text.warnings if text else ()), *(snapshot.warnings if snapshot else ())]

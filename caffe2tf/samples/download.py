@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Sequence
 
 from caffe2tf import bundled
 from caffe2tf.errors import Caffe2TFError
@@ -40,8 +41,14 @@ def catalogue():
     return {**{name: [entry] for name, entry in _MODELS.items()}, IMAGES: files}
 
 
-def fetch(name, folder=".", progress=False, entries=None):
-    """Fetches `name` into `folder` and returns the paths; a file that is there with its digest is not fetched again.
+def download(
+    name: str,
+    folder: str | os.PathLike[str] = ".",
+    progress: bool = False,
+    entries: Sequence[tuple[str, str, str]] | None = None,
+) -> list[str]:
+    """Fetches `name`, one of `catalogue()`, into `folder` and returns the paths; a file that is there with its digest is not
+    fetched again. `progress` draws a bar on stderr; `entries` are other files than the catalogue's, as it states them.
 
     Raises DownloadError with the address and the digest, so that the file can be brought another way.
     """
