@@ -256,6 +256,13 @@ def test_nearest_names():
         net.layer("convv")
 
 
+def test_a_type_registered_twice_is_refused():
+    with pytest.raises(TypeError, match="the type 'ReLU' is already that of ReLU"):
+        type("Other", (layers.Layer,), {}, type="NewType ReLU")
+    assert "NewType" not in layers.REGISTRY
+    assert layers.REGISTRY["ReLU"].__name__ == "ReLU"
+
+
 def test_every_field_of_a_row_exists_in_the_schema():
     for kind, row in layers.REGISTRY.items():
         names = {field.split(".")[0] for field in row.fields}
