@@ -2,18 +2,27 @@
 
 import json
 import math
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 from caffe2tf import loading
 from caffe2tf.caffe import read
 from caffe2tf.errors import UnsupportedLayer
 from caffe2tf.images import preprocess
 from caffe2tf.layers import NO_EFFECT
+from caffe2tf.layers.base import Layer
+from caffe2tf.net.net import Net
 from caffe2tf.net.support import set_fields
 
+_Path = str | os.PathLike[str]
+_Shapes = Mapping[str | None, Sequence[int]]
+Field = list[tuple[int | Fraction, int | Fraction]]  # (pixels, step) for each spatial axis
 
-def inspect_file(file, prototxt=None, input_shapes=None):
+
+def inspect_file(file: _Path, prototxt: _Path | None = None, input_shapes: _Shapes | None = None) -> dict[str, Any]:
     """`summarize` of the network in `file`, a network text or weights with `prototxt` or without.
 
     A network that is not supported is no error here: its dictionary says what is not.
@@ -22,23 +31,23 @@ def inspect_file(file, prototxt=None, input_shapes=None):
         net = load(file, prototxt, input_shapes)
     except UnsupportedLayer as error:
         return summarize_unsupported(_source(file, prototxt), str(error).splitlines())
-    return summarize(net, file)
+    return summarize(net, str(file))
 
 
-def load(file, prototxt=None, input_shapes=None):
+def load(file: _Path, prototxt: _Path | None = None, input_shapes: _Shapes | None = None) -> Net:
     """The Net in `file`: `formats.load`, and a network text alone is enough, for a network without weights."""
     text = prototxt is None and read.is_text(file)
-    return loading.load(*((file, None) if text else (prototxt, file)), input_shapes)
+    return loading.load(file, None, input_shapes) if text else loading.load(prototxt, file, input_shapes)
 
 
-def _source(file, prototxt):
+def _source(file: _Path, prototxt: _Path | None) -> read.Source:
     source = read.read_prototxt(file) if prototxt is None and read.is_text(file) else read.read_caffemodel(file)
     if prototxt is not None:
         source = replace(read.read_prototxt(prototxt), blobs=source.blobs)
-    return replace(source, path=file)
+    return replace(source, path=str(file))
 
 
-def summarize(net, file=None):
+def summarize(net: Net, file: str | None = None) -> dict[str, Any]:
     """A JSON-ready dictionary of `net`; shapes in Caffe's axis order, null where nothing tells an extent.
 
     Keys: file, name, encoding, inputs {blob: shape}, outputs, layers (name, type, bottoms, tops, shapes, weights {name:
@@ -52,7 +61,7 @@ def summarize(net, file=None):
     depends on the whole. preprocessing says how pictures become input, {"words", "source", and the values of
     preprocess.Preprocessing}, null for networks without an image input.
     """
-    layers, counted, fields = [], set(), receptive_fields(net)
+    layers, counted, fields = list[dict[str, Any]](), set[int](), receptive_fields(net)
     for node in net.nodes:
         layer = node.layer
         weights, own = layer.weight_shapes(), 0
@@ -94,10 +103,11 @@ def summarize(net, file=None):
     }
 
 
-def receptive_fields(net):
+def receptive_fields(net: Net) -> dict[tuple[str, int], Field | None]:
     """{(blob, version): [(pixels, step)] for each spatial axis, or None}, as layers.Layer.receptive says them."""
-    fields = {}
+    fields: dict[tuple[str, int], Field | None] = {}
     for node in net.nodes:
+        found: list[Field | None]
         if node.layer.type == "Input":
             found = [[(1, Fraction(1))] * (len(shape) - 2) if len(shape) > 2 else None for shape in node.shapes]
         else:
@@ -110,7 +120,7 @@ def receptive_fields(net):
     return fields
 
 
-def _in_pixels(fields):
+def _in_pixels(fields: Sequence[Field | None]) -> dict[str, Any]:
     if not fields or fields[0] is None:
         return {"receptive_field": None, "stride": None}
     # Behind a deconvolution steps are parts of a pixel, and a window that covers part of one depends on it.
@@ -118,7 +128,7 @@ def _in_pixels(fields):
     return {"receptive_field": [math.ceil(pixels) for pixels, _ in fields[0]], "stride": steps}
 
 
-def preprocessing(net):
+def preprocessing(net: Net) -> dict[str, Any] | None:
     """How pictures become input, as `summarize` says it, or None."""
     known = json.loads(preprocess.to_json(net))
     if not known or known["preprocessing"]["channels"] not in (1, 3):
@@ -127,7 +137,7 @@ def preprocessing(net):
     return {"words": str(how), "source": source, **known["preprocessing"]}
 
 
-def no_effect(layer):
+def no_effect(layer: Layer) -> list[str]:
     """The parameters that a layer sets and that do not reach inference: training, engines, initial values."""
     proto = layer.proto
     names = [name for name in ("loss_weight", "propagate_down") if getattr(proto, name)]
@@ -138,7 +148,7 @@ def no_effect(layer):
     return names
 
 
-def summarize_unsupported(source, lines):
+def summarize_unsupported(source: read.Source, lines: list[str]) -> dict[str, Any]:
     """The same dictionary for a network that is not computed: layers as the file has them, and why not."""
     layers = source.net.layer or source.net.layers
     return {
