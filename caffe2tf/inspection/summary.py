@@ -12,8 +12,11 @@ from caffe2tf.caffe import read
 from caffe2tf.errors import Caffe2TFError, UnsupportedLayer
 from caffe2tf.images import preprocess
 from caffe2tf.layers import NO_EFFECT
+from caffe2tf.layers.base import Layer
 from caffe2tf.net.net import Net
 from caffe2tf.net.support import set_fields
+
+Field = list[tuple[int | Fraction, int | Fraction]]  # (pixels, step) for each spatial axis
 
 
 def inspect(
@@ -50,7 +53,7 @@ def _source(prototxt: loading.Path | None, model: loading.Path | None) -> read.S
     return replace(read.read_prototxt(prototxt), blobs=blobs, path=os.fspath(model))
 
 
-def summarize(net, file=None):
+def summarize(net: Net, file: str | None = None) -> dict[str, Any]:
     """A JSON-ready dictionary of `net`; shapes in Caffe's axis order, null where nothing tells an extent.
 
     Keys: file, name, encoding, inputs {blob: shape}, outputs, layers (name, type, bottoms, tops, shapes, weights {name:
@@ -64,7 +67,7 @@ def summarize(net, file=None):
     depends on the whole. preprocessing says how pictures become input, {"words", "source", and the values of
     preprocess.Preprocessing}, null for networks without an image input.
     """
-    layers, counted, fields = [], set(), receptive_fields(net)
+    layers, counted, fields = list[dict[str, Any]](), set[int](), receptive_fields(net)
     for node in net.nodes:
         layer = node.layer
         weights, own = layer.weight_shapes(), 0
@@ -106,10 +109,11 @@ def summarize(net, file=None):
     }
 
 
-def receptive_fields(net):
+def receptive_fields(net: Net) -> dict[tuple[str, int], Field | None]:
     """{(blob, version): [(pixels, step)] for each spatial axis, or None}, as layers.Layer.receptive says them."""
-    fields = {}
+    fields: dict[tuple[str, int], Field | None] = {}
     for node in net.nodes:
+        found: list[Field | None]
         if node.layer.type == "Input":
             found = [[(1, Fraction(1))] * (len(shape) - 2) if len(shape) > 2 else None for shape in node.shapes]
         else:
@@ -122,7 +126,7 @@ def receptive_fields(net):
     return fields
 
 
-def _in_pixels(fields):
+def _in_pixels(fields: Sequence[Field | None]) -> dict[str, Any]:
     if not fields or fields[0] is None:
         return {"receptive_field": None, "stride": None}
     # Behind a deconvolution steps are parts of a pixel, and a window that covers part of one depends on it.
@@ -130,7 +134,7 @@ def _in_pixels(fields):
     return {"receptive_field": [math.ceil(pixels) for pixels, _ in fields[0]], "stride": steps}
 
 
-def preprocessing(net):
+def preprocessing(net: Net) -> dict[str, Any] | None:
     """How pictures become input, as `summarize` says it, or None."""
     known = json.loads(preprocess.to_json(net))
     if not known or known["preprocessing"]["channels"] not in (1, 3):
@@ -139,7 +143,7 @@ def preprocessing(net):
     return {"words": str(how), "source": source, **known["preprocessing"]}
 
 
-def no_effect(layer):
+def no_effect(layer: Layer) -> list[str]:
     """The parameters that a layer sets and that do not reach inference: training, engines, initial values."""
     proto = layer.proto
     names = [name for name in ("loss_weight", "propagate_down") if getattr(proto, name)]
@@ -150,7 +154,7 @@ def no_effect(layer):
     return names
 
 
-def summarize_unsupported(source, lines):
+def summarize_unsupported(source: read.Source, lines: list[str]) -> dict[str, Any]:
     """The same dictionary for a network that is not computed: layers as the file has them, and why not."""
     layers = source.net.layer or source.net.layers
     return {

@@ -18,7 +18,12 @@ FIELDS = (
 
 
 def convolved(
-    ctx: Context, x: Tensor, convolve: Callable[[Tensor], Tensor], inputs: int, kernel: Sequence[int], stride: Sequence[int]
+    ctx: Context,
+    x: Tensor,
+    convolve: Callable[[Tensor], Tensor],
+    inputs: int,
+    kernel: Sequence[int],
+    stride: Sequence[int],
 ) -> Tensor:
     """`convolve(x)`, for a convolution of `x` (items, spatial, channels) with `inputs` channels per group and no padding.
 

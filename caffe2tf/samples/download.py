@@ -28,24 +28,25 @@ _MODELS = {
     ),
 }
 IMAGES = "golden-images"
+Entry = tuple[str, str, str]  # address, digest, file name
 
 
 class DownloadError(Caffe2TFError):
     """A file that cannot be fetched, or that is not what its digest says."""
 
 
-def catalogue():
+def catalogue() -> dict[str, list[Entry]]:
     """{name: [(address, digest, file name), ...]} of all that can be fetched."""
     photographs = goldens.load(os.path.join(bundled.home(), "bvlc_alexnet")).photographs
-    files = [(photo.url, f"sha256:{photo.sha256}", photo.file) for photo in photographs]
-    return {**{name: [entry] for name, entry in _MODELS.items()}, IMAGES: files}
+    pictures = [(photo.url, f"sha256:{photo.sha256}", photo.file) for photo in photographs]
+    return {**{name: [entry] for name, entry in _MODELS.items()}, IMAGES: pictures}
 
 
 def download(
     name: str,
     folder: str | os.PathLike[str] = ".",
     progress: bool = False,
-    entries: Sequence[tuple[str, str, str]] | None = None,
+    entries: Sequence[Entry] | None = None,
 ) -> list[str]:
     """Fetches `name`, one of `catalogue()`, into `folder` and returns the paths; a file that is there with its digest is not
     fetched again. `progress` draws a bar on stderr; `entries` are other files than the catalogue's, as it states them.
@@ -60,7 +61,7 @@ def download(
             raise DownloadError(f"no download '{name}'; takes one of {', '.join(known)}")
         entries = known[name]
     pooch.get_logger().setLevel("ERROR")
-    paths = []
+    paths: list[str] = []
     for address, digest, file in entries:
         path = os.path.join(folder, file)
         if os.path.exists(path) and not pooch.hashes.hash_matches(path, digest):
@@ -77,7 +78,7 @@ def download(
     return paths
 
 
-def _retrieve(address, digest, temporary, path, progress):
+def _retrieve(address: str, digest: str, temporary: str, path: str, progress: bool) -> None:
     """Fetches into the file `temporary`, which becomes `path`."""
     import pooch
     import requests
@@ -95,10 +96,10 @@ def _retrieve(address, digest, temporary, path, progress):
         ) from None
 
 
-def _reason(error):
+def _reason(error: Exception) -> str:
     import requests
 
-    if isinstance(error, requests.exceptions.HTTPError):
+    if isinstance(error, requests.exceptions.HTTPError) and error.response is not None:
         return f"the server answers {error.response.status_code}"
     if isinstance(error, requests.exceptions.Timeout):
         return "no answer in 30 seconds"
