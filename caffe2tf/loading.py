@@ -57,7 +57,7 @@ def told_apart(files: Sequence[Path]) -> tuple[str | None, str | None]:
         )
     if not paths:
         return None, None
-    texts = [_suffix(path) not in formats.names() and is_text(path) for path in paths]
+    texts = [_suffix(path) not in formats.names() and not os.path.isdir(path) and is_text(path) for path in paths]
     if len(paths) == 1:
         return (paths[0], None) if texts[0] else (None, paths[0])
     if texts[0] == texts[1]:  # then names tell which of them is not what it should be, and reading it says so

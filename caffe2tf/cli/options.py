@@ -130,7 +130,8 @@ def network(*files: str | None, prototxt: str | None) -> tuple[str | None, str |
 def leading(arguments: Sequence[str], prototxt: str | None) -> tuple[str | None, str, list[str]]:
     """(network text, model, what follows) of arguments that start with the one or two files of a network. A text alone is
     the model. A second file is taken for the network's by its suffix."""
-    count = 2 if len(arguments) > 1 and arguments[1].lower().endswith((*_WEIGHTS, *_TEXTS)) else 1
+    named = prototxt is None and len(arguments) > 1 and arguments[1].lower().endswith((*_WEIGHTS, *_TEXTS))
+    count = 2 if named else 1
     text, model = network(*arguments[:count], prototxt=prototxt)
     return (text, model, list(arguments[count:])) if model else (None, str(text), list(arguments[count:]))
 

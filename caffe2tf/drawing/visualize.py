@@ -58,16 +58,15 @@ def visualize(
         raise VisualizeError(f"{what} {'needs a picture; give `image`' if image is None else 'takes no `image`'}")
     if image is not None:
         with devices.running(device):
-            if what == "all":
-                return bytes(everything(net, os.fspath(image), step).encode())
-            return bytes(activations(net, os.fspath(image), names, kind or "png", step))
+            page = what == "all"
+            return (
+                everything(net, image, step).encode() if page else activations(net, image, names, kind or "png", step)
+            )
     if what == "graph":
-        return bytes(graph_of(net, kind or "svg"))
-    if what != "filters":
-        raise VisualizeError(f"'{what}'; draws one of filters, activations, graph, all")
-    if len(names) != 1:
-        raise VisualizeError(f"filters of {len(names)} layers; takes one of `layers`")
-    return bytes(filters(net, names[0], group, kind or "png"))
+        return graph_of(net, kind or "svg")
+    if what != "filters" or len(names) != 1:
+        raise VisualizeError(f"{what} of {len(names)} layers; takes filters of one, activations, graph or all")
+    return filters(net, names[0], group, kind or "png")
 
 
 def count(net: Net, what: What) -> int:
