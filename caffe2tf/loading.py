@@ -41,7 +41,8 @@ def load(
     if given:
         prototxt, model = told_apart(given)
     text, weights = (None if file is None else os.fspath(file) for file in (prototxt, model))
-    net = _read(text, weights, input_shape)
+    shapes = {name: tuple(shape) for name, shape in input_shape.items()} if input_shape else None
+    net = _read(text, weights, shapes)
     for note in net.notes:
         _LOG.info("%s", note)
     return net
@@ -78,7 +79,7 @@ def _suffix(path: str) -> str:
     return os.path.splitext(path)[1].lstrip(".").lower()
 
 
-def _read(prototxt: str | None, model: str | None, input_shape: InputShape | None) -> Net:
+def _read(prototxt: str | None, model: str | None, input_shape: Mapping[str | None, tuple[int, ...]] | None) -> Net:
     suffix = _suffix(model) if model is not None else ""
     if suffix not in formats.names() or suffix == "caffemodel":
         return reading.from_files(prototxt, model, input_shape)

@@ -148,7 +148,7 @@ def _to_logits(net, head):
         nodes = {made[blob].layer.name: made[blob] for blob in wanted}
         needed.update(nodes)
         wanted = {bottom for node in nodes.values() for bottom in node.bottoms if made[bottom].layer.name not in needed}
-    return _part(net, [place for place, node in enumerate(net.nodes) if node.layer.name in needed], ()), logits[0]
+    return net.part([node for node in net.nodes if node.layer.name in needed]), logits[0]
 
 
 def merged(net, top):
@@ -199,8 +199,8 @@ def _cut(net, trained):
     while wanted:
         needed |= wanted
         wanted = {made[b] for i in wanted for b in net.nodes[i].bottoms} - needed
-    base = _part(net, sorted(needed), ())
-    top = _part(net, sorted(inside), [name for name, _ in frontier])
+    base = net.part([net.nodes[place] for place in sorted(needed)])
+    top = net.part([net.nodes[place] for place in sorted(inside)], [name for name, _ in frontier])
     return base, top, tuple(name for name, _ in frontier)
 
 
@@ -240,13 +240,3 @@ def _averaged_first(net, logits):
         elif node is not conv:
             param.layer.add().CopyFrom(node.layer.proto)
     return rebuild(net, param, net.arrays)
-
-
-def _part(net, places, inputs):
-    param = NetParameter(name=net.name)
-    for name in inputs:
-        layer = param.layer.add(name=f"features {name}", type="Input", top=[name])
-        layer.input_param.shape.add().dim.extend(net.blobs[name])
-    param.layer.extend(net.nodes[place].layer.proto for place in places)
-    names = {net.nodes[place].layer.name for place in places}
-    return rebuild(net, param, {name: arrays for name, arrays in net.arrays.items() if name in names})

@@ -48,10 +48,11 @@ def inspect(
 
 def _source(prototxt: loading.Path | None, model: loading.Path | None) -> read.Source:
     """What the files hold, as they hold it: the text's layers where there is one, and the model's weights."""
-    if prototxt is None or model is None:
-        return read.read_prototxt(prototxt) if model is None else read.read_caffemodel(model)
-    blobs = read.read_caffemodel(model).blobs
-    return replace(read.read_prototxt(prototxt), blobs=blobs, path=os.fspath(model))
+    weights = None if model is None else read.read_caffemodel(model)
+    text = None if prototxt is None else read.read_prototxt(prototxt)
+    if weights is not None and text is not None:
+        return replace(text, blobs=weights.blobs, path=weights.path)
+    return weights or text  # type: ignore[return-value]  # one of them is given, else loading would have refused
 
 
 def summarize(net: Net, file: str | None = None) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from types import MappingProxyType
 
 from caffe2tf.arrays.layout import Shape
 from caffe2tf.caffe.caffe_pb2 import NetParameter
@@ -63,7 +62,7 @@ def from_source(
     return Net(
         source.net.name,
         nodes,
-        MappingProxyType(arrays),
+        arrays,
         param,
         transforms,
         (*source.warnings, *notes, *assumed, *ignored),
