@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests.conftest import GOLDEN, ROOT, load
+from tests.conftest import GOLDEN, ROOT, inputs, layer, load, make
 
 
 def test_public_names_stay_functions():
@@ -101,13 +101,14 @@ def test_a_text_under_a_models_name_is_told_by_its_suffix(tmp_path):
             caffe2tf.load(*files)
 
 
-def test_notes_of_loading_are_logged(caplog):
+def test_notes_of_loading_are_logged(caplog, tmp_path):
     import caffe2tf
 
-    net = caffe2tf.load(MODEL)
-    assert net.notes
+    text = inputs(data=(1, 1, 3, 3)) + layer("InnerProduct", "inner_product_param { num_output: 2 }")
+    prototxt, model = make(tmp_path, text, {"x": [(2, 9)]})
     with caplog.at_level("INFO", logger="caffe2tf"):
-        caffe2tf.load(MODEL)
+        net = caffe2tf.load(prototxt, model)
+    assert "the file has no bias" in net.notes[0]
     assert [record.getMessage() for record in caplog.records] == list(net.notes)
 
 

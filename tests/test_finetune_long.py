@@ -63,7 +63,7 @@ def test_stages_run_one_after_the_other(here):
 def test_a_recipe_is_written_and_runs_again(here):
     finetune(*NET, "--layers", "fc8", "--epochs", "2", "--lr", "0.01", "--seed", "3", "--mean", "0", "--scale", "0.01")
     kept = recipe.read("finetuned/recipe.toml")
-    assert (kept.seed, kept.mean, kept.scale, kept.stages[0].lr) == (3, "0", 0.01, 0.01)
+    assert (kept.seed, kept.mean, kept.scale, kept.stages[0].lr) == (3, (0.0,), 0.01, 0.01)
     os.makedirs("elsewhere")
     os.chdir("elsewhere")
     finetune("--recipe", "../finetuned/recipe.toml", "--out", "again", "-q")

@@ -67,9 +67,7 @@ def read_prototxt(path: str | os.PathLike[str]) -> Source:
     data = bytes(_open(path))
     text = data.decode("utf-8", "surrogateescape")
     if not foreign.is_text(data):
-        raise ParseError(
-            f"{path}: is binary, expected a network text (.prototxt); a .caffemodel goes first: MODEL -p TEXT"
-        )
+        raise ParseError(f"{path}: is binary, expected a network text (.prototxt); a .caffemodel goes to `model`")
     foreign.refuse(path, data)
     net = NetParameter()
     warnings = prototxt.parse(text.removeprefix("\ufeff"), net, str(path))

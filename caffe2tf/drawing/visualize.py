@@ -58,10 +58,9 @@ def visualize(
         raise VisualizeError(f"{what} {'needs a picture; give `image`' if image is None else 'takes no `image`'}")
     if image is not None:
         with devices.running(device):
-            page = what == "all"
-            return (
-                everything(net, image, step).encode() if page else activations(net, image, names, kind or "png", step)
-            )
+            if what == "all":
+                return everything(net, image, step).encode()
+            return activations(net, image, names, kind or "png", step)
     if what == "graph":
         return graph_of(net, kind or "svg")
     if what != "filters" or len(names) != 1:
