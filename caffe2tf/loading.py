@@ -70,9 +70,9 @@ def told_apart(files: Sequence[Path]) -> tuple[str | None, str | None]:
     return (paths[0], paths[1]) if texts[0] else (paths[1], paths[0])
 
 
-def network(given: Net | Path, input_shape: InputShape | None = None) -> Net:
+def network(given: Net | Path) -> Net:
     """`given`, a Net or the file of one."""
-    return given if isinstance(given, Net) else load(given, input_shape=input_shape)
+    return given if isinstance(given, Net) else load(given)
 
 
 def _suffix(path: str) -> str:

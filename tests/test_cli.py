@@ -216,18 +216,18 @@ def test_a_killed_run_leaves_the_old_file_or_none(here):
 
 
 def test_a_file_is_enough_for_a_command(tmp_path, monkeypatch):
+    """The command that CONTRIBUTING shows."""
     import caffe2tf.cli
 
-    (tmp_path / "hello.py").write_text(
-        "import click\n\nPLACE = 4\n\n\n@click.command(short_help='Say hello.')\ndef command():\n"
-        "    'Say hello.'\n    click.echo('hello')\n"
-    )
+    section = (ROOT / "CONTRIBUTING.md").read_text().split("## Add a command\n", 1)[1]
+    (tmp_path / "count.py").write_text(section.split("```python\n", 1)[1].split("```\n", 1)[0])
     monkeypatch.setattr(caffe2tf.cli, "__path__", [*caffe2tf.cli.__path__, str(tmp_path)])
-    assert run("hello").stdout == "hello\n"
+    assert run("count", TEXT, V1).stdout == "1315\n"
+    assert "caffe2tf count net.caffemodel" in run("count", "--help").stdout
     names = [line.split()[0] for line in run("--help").stdout.split("Commands:\n")[1].splitlines()]
-    assert names.index("sample") < names.index("hello") < names.index("classify")
+    assert names.index("inspect") < names.index("count") < names.index("verify")
     monkeypatch.undo()
-    assert "No such command 'hello'" in run("hello", code=2).stderr
+    assert "No such command 'count'" in run("count", code=2).stderr
 
 
 def test_every_file_is_a_command_or_shared():

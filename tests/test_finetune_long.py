@@ -93,7 +93,7 @@ def test_a_bad_recipe_is_one_line(text, why, tmp_path):
 def test_bad_stages_are_one_line(here):
     for text, why in [
         ("layers=fc8 epoch=3", "--stage 1: unknown key 'epoch'; nearest: epochs"),
-        ("epochs=3", "--stage 1 names no layers; say which train: layers=fc8 or all"),
+        ("epochs=3", "stage 1 names no layers; say which train: layers=fc8 or all"),
         ("fc8", "--stage 1: 'fc8'; takes KEY=VALUE with blanks between"),
         ("layers=fc9", "no layer 'fc9'; nearest: fc8, fc7"),
         ("layers=fc8 lr=-1", "--stage 1: lr: '-1'; takes a number above 0"),

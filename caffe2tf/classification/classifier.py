@@ -106,6 +106,10 @@ def load(
     """
     names = _labels(labels) if labels else None
     if isinstance(model, Net):
+        if prototxt or input_shape:
+            raise Caffe2TFError(
+                f"the Net '{model.name}' has its text and shapes; `prototxt` and `input_shape` are for files"
+            )
         return _of_net(model, model.name, names, many)
     model = str(model)
     settings = os.path.join(model, "settings.json")

@@ -35,7 +35,7 @@ def _setting(name: str) -> click.Option:
     flag: dict[str, Any] = {"metavar": known.metadata["metavar"], "type": str}
     if known.default is False:
         flag = {"is_flag": True}
-    default = settings.text_of(known.default) or None if known.default == () else settings.text_of(known.default)
+    default = None if known.default == () else settings.text_of(known.default)
     return click.Option(
         [f"--{name.replace('_', '-')}"], default=default, show_default=default is not None and default is not False,
         help=known.metadata["help"], callback=take, **flag,

@@ -31,11 +31,12 @@ def inspect(
     A network that is not supported is no error here: its dictionary says what is not. Raises ParseError and NetError for
     what cannot be read.
     """
-    if len(network) == 1 and isinstance(network[0], Net):
-        return summarize(network[0])
     files = [file for file in network if file is not None and not isinstance(file, Net)]
-    if len(files) != len([file for file in network if file is not None]):
-        raise Caffe2TFError("a Net comes with other files; takes a Net alone, or files")
+    for net in network:
+        if isinstance(net, Net):
+            if len(network) > 1 or prototxt or model or input_shape:
+                raise Caffe2TFError(f"the Net '{net.name}' comes with files or `input_shape`; takes it alone, or files")
+            return summarize(net)
     if files:
         prototxt, model = loading.told_apart(files)
     file = model if model is not None else prototxt
