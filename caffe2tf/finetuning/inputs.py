@@ -9,9 +9,10 @@ from caffe2tf.finetuning.settings import Recipe, RecipeError
 from caffe2tf.images import preprocess
 from caffe2tf.net import net as nets
 from caffe2tf.net.fillers import start
+from caffe2tf.net.net import Net
 
 
-def find_data(path):
+def find_data(path: str | None) -> str:
     """`path`, or train.txt or train/ in this folder. Raises DataError with what to type."""
     if path is not None:
         return path
@@ -23,7 +24,7 @@ def find_data(path):
     )
 
 
-def network(run):
+def network(run: Recipe) -> Net:
     """The Net of a Recipe: weights and text, or a text alone, whose weights start from its fillers."""
     shapes = nets.parse_shapes(run.input_shape.split(";")) if run.input_shape else None
     if is_text(run.model):
@@ -36,9 +37,9 @@ def network(run):
     return preprocess.changed(net, **said)
 
 
-def parts(run):
+def parts(run: Recipe) -> tuple[data.Pictures, data.Pictures, data.Pictures | None]:
     """(training, validation, test or None) Pictures of a Recipe: from files of their own, or split off."""
-    pictures = data.read(run.data, run.labels_from_names)
+    pictures = data.read(find_data(run.data), run.labels_from_names)
     shares = tuple(float(part) for part in run.split.split(","))
     test = data.read(run.test, run.labels_from_names, pictures.classes) if run.test else None
     if run.val is not None:
@@ -48,13 +49,16 @@ def parts(run):
     if test is not None:
         if len(shares) > 2:
             raise data.DataError(f"--split {run.split} and --test {run.test}; a test set of its own leaves two shares")
-        return *data.split(pictures, shares, run.seed), test
+        training, validation = data.split(pictures, shares, run.seed)
+        return training, validation, test
     split = data.split(pictures, shares, run.seed)
     return split[0], split[1], split[2] if len(split) > 2 else None
 
 
-def check_classes(name, part):
+def check_classes(name: str, part: data.Pictures) -> None:
     """Raises DataError for a class without pictures to train or to judge by."""
     counts = part.counts()
     if name != "test" and not all(counts.values()):
-        raise data.DataError(f"the {name} set has no picture of class '{min(counts, key=counts.get)}' that can be read")
+        raise data.DataError(
+            f"the {name} set has no picture of class '{min(counts, key=counts.__getitem__)}' that can be read"
+        )

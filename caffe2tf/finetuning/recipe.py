@@ -2,15 +2,17 @@
 
 import os
 import shlex
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
+from typing import Any
 
 from caffe2tf.finetuning.settings import OPTIONS, STAGE_KEYS, Recipe, RecipeError, Stage, convert
 
 FILE = "recipe.toml"
 
 
-def of(values, stages=()):
+def of(values: Mapping[str, Any], stages: Sequence[str] = ()) -> Recipe:
     """The Recipe of `values` {key: value}; each text of `stages`, "layers=fc8 epochs=30", changes a stage of its own."""
     common = {key: value for key, value in values.items() if key in STAGE_KEYS}
     made = [Stage(**common | _stage(text, f"--stage {n}")) for n, text in enumerate(stages, 1)] or [Stage(**common)]
@@ -18,7 +20,7 @@ def of(values, stages=()):
     return _whole(Recipe(**run, stages=tuple(made)), "--stage" if stages else None)
 
 
-def _whole(recipe, where):
+def _whole(recipe: Recipe, where: str | None) -> Recipe:
     for number, stage in enumerate(recipe.stages, 1):
         if not stage.layers:
             what = f"{where} {number}" if where else "the run"
@@ -30,7 +32,7 @@ def _whole(recipe, where):
     return recipe
 
 
-def _stage(text, where):
+def _stage(text: str, where: str) -> dict[str, Any]:
     pairs = {}
     try:
         parts = shlex.split(text)
@@ -44,7 +46,7 @@ def _stage(text, where):
     return _checked(pairs, STAGE_KEYS, where)
 
 
-def _checked(pairs, known, where):
+def _checked(pairs: Mapping[str, Any], known: Collection[str], where: str) -> dict[str, Any]:
     """{key: value} converted. Raises RecipeError for a key that is not known, with the nearest."""
     found = {}
     for key, value in pairs.items():
@@ -58,11 +60,12 @@ def _checked(pairs, known, where):
     return found
 
 
-def read(path):
+def read(path: str | os.PathLike[str]) -> Recipe:
     """The Recipe in the TOML file `path`, whose paths are relative to its folder. Raises RecipeError."""
     import tomlkit
     from tomlkit.exceptions import ParseError
 
+    path = str(path)
     try:
         with open(path, encoding="utf-8-sig") as file:
             values = tomlkit.load(file).unwrap()
@@ -84,11 +87,11 @@ def read(path):
     return _whole(Recipe(**run, stages=tuple(made or [Stage(**common)])), f"{path}: stage")
 
 
-def _is_file(key, value):
+def _is_file(key: str, value: object) -> bool:
     return key == "mean" and str(value).endswith((".npy", ".binaryproto"))
 
 
-def text(recipe, folder):
+def text(recipe: Recipe, folder: str) -> str:
     """`recipe` as TOML for a file in `folder`: what differs from the defaults, and each stage whole."""
     import tomlkit
 
@@ -110,14 +113,14 @@ def text(recipe, folder):
     return tomlkit.dumps(document)
 
 
-def _relative(path, folder):
+def _relative(path: str, folder: str) -> str:
     try:
         return os.path.relpath(path, folder).replace(os.sep, "/")
     except ValueError:  # another drive
         return os.path.abspath(path)
 
 
-def difference(one, other):
+def difference(one: Recipe, other: Recipe) -> str | None:
     """The first setting in which two recipes differ, as words, or None."""
     for f in fields(Recipe):
         a, b = getattr(one, f.name), getattr(other, f.name)
@@ -132,5 +135,5 @@ def difference(one, other):
     return None
 
 
-def _place(path):
-    return path and os.path.abspath(path)
+def _place(path: str | None) -> str | None:
+    return os.path.abspath(path) if path else path
