@@ -38,9 +38,15 @@ def _kept(shape: Any, dropped: int, seed: Any) -> Any:
 
 
 def dropping(model: Any) -> Any:
-    """`model`, a flat keras.Model, with this Dropout in place of Keras's; all other layers are the same objects."""
+    """`model`, a flat keras.Model, with this Dropout in place of Keras's, of the same seeds; all other layers are the same
+    objects."""
 
     def exchanged(layer: Any) -> Any:
-        return Dropout.from_config(layer.get_config()) if type(layer) is keras.layers.Dropout else layer
+        if type(layer) is not keras.layers.Dropout:
+            return layer
+        ours = Dropout.from_config(layer.get_config())
+        if layer.rate:
+            ours.seed_generator.state.assign(layer.seed_generator.state)
+        return ours
 
     return keras.models.clone_model(model, clone_function=exchanged)
