@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+
 def shape(extents: Iterable[int | None]) -> str:
     """`2 x 3 x 4`, `?` for an extent that nothing tells, `scalar` for none."""
     return " x ".join("?" if extent is None else str(extent) for extent in extents) or "scalar"
