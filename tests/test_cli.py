@@ -188,14 +188,14 @@ def test_help_of_every_command_has_an_example_and_needs_no_tensorflow():
     assert "--version" in run("--help").stdout
     assert run("--version").stdout.startswith("caffe2tf ")
     heavy = "{'numpy', 'tensorflow', 'keras', 'h5py', 'matplotlib', 'rich', 'google.protobuf'} & set(sys.modules)"
-    code = f"import sys; from caffe2tf.cli import main\ntry: main(['inspect', '--help'])\nfinally: sys.exit(str({heavy}) if {heavy} else 0)"
+    code = f"import sys; from caffe2tf.cli.main import main\ntry: main(['inspect', '--help'])\nfinally: sys.exit(str({heavy}) if {heavy} else 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
 def test_inspect_loads_nothing_heavy():
     heavy = "{'tensorflow', 'keras', 'h5py', 'matplotlib'} & set(sys.modules)"
-    code = f"import sys; from caffe2tf.cli import main\ntry: main(['inspect', {V1!r}])\nfinally: sys.exit(str({heavy}) if {heavy} else 0)"
+    code = f"import sys; from caffe2tf.cli.main import main\ntry: main(['inspect', {V1!r}])\nfinally: sys.exit(str({heavy}) if {heavy} else 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

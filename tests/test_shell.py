@@ -18,7 +18,7 @@ from tests.conftest import GOLDEN, ROOT, run
 from tests.test_project import MODULES
 
 V1 = str(GOLDEN / "formats" / "v1" / "net.caffemodel")
-COMMAND = [sys.executable, "-c", "from caffe2tf.cli import main; main(prog_name='caffe2tf')"]
+COMMAND = [sys.executable, "-c", "from caffe2tf.cli.main import main; main(prog_name='caffe2tf')"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}  # a buffer is what breaks late
 
 
@@ -128,7 +128,7 @@ def test_colours_are_for_terminals_and_can_be_left_out(capsys, monkeypatch):
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
 def test_bars_and_names_in_every_encoding(encoding):
-    code = "from caffe2tf import terminal; terminal.any_encoding(); terminal.bars('a\\u0142b\\udce9', [('caf\\xe9 \\u4e2d', 0.5)])"
+    code = "from caffe2tf.cli import terminal; terminal.any_encoding(); terminal.bars('a\\u0142b\\udce9', [('caf\\xe9 \\u4e2d', 0.5)])"
     for forced in ({}, {"FORCE_COLOR": "1", "NO_COLOR": "1"}):
         environment = {**ENVIRONMENT, **forced, "PYTHONIOENCODING": encoding}
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)

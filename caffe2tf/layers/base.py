@@ -77,9 +77,8 @@ class Layer:
     types, param, fields = (), None, frozenset()
     bottom_count = top_count = (1, 1)
     rank = None
-    works_in_place = (
-        False  # whether its top may be its bottom: elsewhere Caffe refuses that, or overwrites what it reads
-    )
+    works_in_place = False  # whether its top may be its bottom: else Caffe refuses that, or overwrites what it reads
+    counts_items = False  # whether how many items its tops have is known only at run time
     aliased = ()  # the bottoms, by index, in the memory of a top: the wiring says so of a layer in place
 
     def __init_subclass__(cls, type, param=None, fields="", bottoms=1, tops=1, rank=None):

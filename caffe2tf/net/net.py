@@ -116,11 +116,14 @@ class Net:
 
     @property
     def varying(self):
-        """{(blob, version)} of all that depends on an input."""
-        varying = set()
+        """{(blob, version)} of all that depends on an input, be it for how many items there are."""
+        varying, counted = set(), set()
         for node in self.nodes:
             layer = node.layer
             read = [node.bottoms[index] for index in layer.value_bottoms()]
+            if layer.counts_items or counted.intersection(node.bottoms):
+                counted.update(blob for blob, _ in node.made())
+                read = node.bottoms
             if layer.type == "Input" or (layer.constant() is None and varying.intersection(read)):
                 varying.update(blob for blob, _ in node.made())
         return varying
