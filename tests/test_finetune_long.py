@@ -263,10 +263,9 @@ def cluster():
 def test_every_device_drops_otherwise(here):
     code = (
         "import keras, numpy as np, tensorflow as tf\n"
-        "from caffe2tf.finetune import placement, trainer\n"
+        "from caffe2tf.finetuning import dropout, placement\n"
         "with placement.placed('cpu:0,cpu:1') as place:\n"
-        "    with place.strategy.scope(): layer = keras.layers.Dropout(RATIO)\n"
-        "    trainer._drop_here(layer)\n"
+        "    with place.strategy.scope(): layer = dropout.Dropout(RATIO)\n"
         "    run = tf.function(lambda: place.strategy.run(lambda: layer(tf.ones([10000]), training=True)))\n"
         "    a, b = (v.numpy() for v in place.strategy.experimental_local_results(run()))\n"
         "    for drawn in (a, b): assert abs((drawn == 0).mean() - RATIO) < 0.02 and abs(drawn.mean() - 1) < 0.05\n"

@@ -12,8 +12,9 @@ from tests.random_nets.shapes import infer
 from tests.random_nets.shrinking import shrink
 
 COUNT, BLOCK = 500, 20
-# A side effect of Caffe that is not followed: batch statistics are written into blobs that another BatchNorm shares.
-LATER = frozenset(("shared_statistics",))
+# What is not followed: batch statistics that Caffe writes into blobs that another BatchNorm shares; what is not finite in LRN on
+# TensorFlow, in ReLU (-inf) and in ArgMax of several, whose docstrings say so.
+LATER = frozenset(("shared_statistics", "nan"))
 
 
 @pytest.mark.filterwarnings("ignore:You are using a softmax over axis")

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from caffe2tf import Caffe2TFError, loading
+from caffe2tf import loading
 from caffe2tf.drawing import graph, visualize
 from caffe2tf.drawing import render as drawings
+from caffe2tf.errors import Caffe2TFError
 from caffe2tf.images import preprocess
 from tests.conftest import GOLDEN, inputs, layer, make, run
 

@@ -64,8 +64,10 @@ def finetune(
             weights = formats.model_here()
         elif weights is None:  # a network text alone starts from its fillers
             text, weights = None, text
-        paths = {"model": weights, "prototxt": text, "input_shape": input_shape}
-        made = recipes.of({**settings, **paths, "data": inputs.find_data(settings.get("data"))}, stages)
+        paths: dict[str, object] = {"model": weights, "prototxt": text, "input_shape": input_shape}
+        data = settings.get("data")
+        paths["data"] = inputs.find_data(None if data is None else str(data))
+        made = recipes.of({**settings, **paths}, stages)
     if resume:
         made = running.recall(folder, made)
     if made is None:

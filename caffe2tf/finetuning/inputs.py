@@ -8,9 +8,10 @@ from caffe2tf.finetuning import data
 from caffe2tf.finetuning.settings import Recipe, RecipeError, text_of
 from caffe2tf.images import preprocess
 from caffe2tf.net.fillers import start
+from caffe2tf.net.net import Net
 
 
-def find_data(path):
+def find_data(path: str | None) -> str:
     """`path`, or train.txt or train/ in this folder. Raises DataError with what to type."""
     if path is not None:
         return path
@@ -22,11 +23,13 @@ def find_data(path):
     )
 
 
-def network(run):
+def network(run: Recipe) -> Net:
     """The Net of a Recipe: weights and text, or a text alone, whose weights start from its fillers."""
     if is_text(run.model):
         if run.prototxt:
-            raise RecipeError(f"{run.model} is a network text and starts from its fillers; -p has no part in it")
+            raise RecipeError(
+                f"{run.model} is a network text and starts from its fillers; `prototxt` has no part in it"
+            )
         net = start(loading.load(prototxt=run.model, input_shape=run.input_shape), run.seed)
     else:
         net = loading.load(prototxt=run.prototxt, model=run.model, input_shape=run.input_shape)
@@ -34,9 +37,9 @@ def network(run):
     return preprocess.changed(net, **said)
 
 
-def parts(run):
+def parts(run: Recipe) -> tuple[data.Pictures, data.Pictures, data.Pictures | None]:
     """(training, validation, test or None) Pictures of a Recipe: from files of their own, or split off."""
-    pictures = data.read(run.data, run.labels_from_names)
+    pictures = data.read(find_data(run.data), run.labels_from_names)
     test = data.read(run.test, run.labels_from_names, pictures.classes) if run.test else None
     if run.val is not None:
         if run.split != Recipe.split:
@@ -47,13 +50,16 @@ def parts(run):
             raise data.DataError(
                 f"`split` {text_of(run.split)} and `test` {run.test}; a test set of its own leaves two shares"
             )
-        return *data.split(pictures, run.split, run.seed), test
+        training, validation = data.split(pictures, run.split, run.seed)
+        return training, validation, test
     split = data.split(pictures, run.split, run.seed)
     return split[0], split[1], split[2] if len(split) > 2 else None
 
 
-def check_classes(name, part):
+def check_classes(name: str, part: data.Pictures) -> None:
     """Raises DataError for a class without pictures to train or to judge by."""
     counts = part.counts()
     if name != "test" and not all(counts.values()):
-        raise data.DataError(f"the {name} set has no picture of class '{min(counts, key=counts.get)}' that can be read")
+        raise data.DataError(
+            f"the {name} set has no picture of class '{min(counts, key=counts.__getitem__)}' that can be read"
+        )

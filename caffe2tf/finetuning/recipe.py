@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any
@@ -49,7 +49,7 @@ def stage(text: str, where: str) -> dict[str, Any]:
     return _checked(pairs, STAGE_KEYS, where)
 
 
-def _checked(pairs: Mapping[str, Any], known: Sequence[str], where: str) -> dict[str, Any]:
+def _checked(pairs: Mapping[str, Any], known: Collection[str], where: str) -> dict[str, Any]:
     """{key: value} converted. Raises RecipeError for a key that is not known, with the nearest."""
     found = {}
     for key, value in pairs.items():
@@ -63,11 +63,12 @@ def _checked(pairs: Mapping[str, Any], known: Sequence[str], where: str) -> dict
     return found
 
 
-def read(path: str) -> Recipe:
+def read(path: str | os.PathLike[str]) -> Recipe:
     """The Recipe in the TOML file `path`, whose paths are relative to its folder. Raises RecipeError."""
     import tomlkit
     from tomlkit.exceptions import ParseError
 
+    path = str(path)
     try:
         with open(path, encoding="utf-8-sig") as file:
             values = tomlkit.load(file).unwrap()

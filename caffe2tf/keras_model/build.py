@@ -26,6 +26,7 @@ class Build:
         self.names, self.input_names = keras_names(net), input_names(net)
         self._taken = {*self.names.values(), *self.input_names.values()}
         self.bindings, self.tensors, self.values = {}, {}, {}
+        self._varying = net.varying
         self.fixed_batch = [node.layer.name for node in net.nodes if node.layer.fixes_batch()]
         self.free_size = part is None and _free_size(net)
         self.starts = []
@@ -60,7 +61,8 @@ class Build:
             return
         constant = layer.constant(self._arrays(layer) if not layer.bottoms else ())
         layer.check(*(self.values.get(bottom) for bottom in node.bottoms))
-        if constant is None and all(node.bottoms[index] in self.values for index in layer.value_bottoms()):
+        known = all(node.bottoms[index] in self.values for index in layer.value_bottoms())
+        if constant is None and known and not self._varying.intersection(node.tops):
             constant = self._computed(node)
         if constant is not None:
             self.values.update(zip(node.tops, constant, strict=True))

@@ -33,7 +33,7 @@ class Context:
     def __init__(self, keras, layer, name, taken):
         self.keras, self.ops, self.layers = keras, keras.ops, keras.layers
         self.layer, self.name, self._taken = layer, name, taken
-        self.bindings = []
+        self.bindings, self._zero = [], None
 
     @property
     def backend(self):
@@ -59,11 +59,16 @@ class Context:
     def held(self, x, weight):
         """The weight as a tensor of its Keras shape, trainable and saved: the one row of a stock Embedding. `x` is any
         tensor of the graph, since Keras has no layer without an input."""
-        shape, ops = self.layer.weight_shapes()[weight], self.ops
-        row = self.layers.Embedding(1, max(1, math.prod(shape)), name=self.part(weight), embeddings_initializer="zeros")
-        first = ops.reshape(x, (-1,))[(slice(0, 1),)]  # Keras slices no other way at every rank
-        zero = ops.cast(ops.zeros_like(first), "int32")
-        return ops.reshape(self.bind(row, embeddings=weight)(zero), shape)
+        return self.ops.reshape(self.row(x, weight), self.layer.weight_shapes()[weight])
+
+    def row(self, x, weight):
+        """`held` as (1, values)."""
+        count = max(1, math.prod(self.layer.weight_shapes()[weight]))
+        table = self.layers.Embedding(1, count, name=self.part(weight), embeddings_initializer="zeros")
+        if self._zero is None:
+            first = self.ops.reshape(x, (-1,))[(slice(0, 1),)]  # Keras slices no other way at every rank
+            self._zero = self.ops.zeros_like(first, dtype="int32")
+        return self.bind(table, embeddings=weight)(self._zero)
 
     def finish(self, tops, given):
         """The tops of `build`, named: `tops` in a list, made from the tensors `given`.

@@ -87,6 +87,7 @@ class Layer:
     rank: ClassVar[int | None] = None
     # Whether its top may be its bottom: elsewhere Caffe refuses that, or overwrites what it reads.
     works_in_place: ClassVar[bool] = False
+    counts_items: ClassVar[bool] = False  # whether how many items its tops have is known only at run time
     aliased: tuple[
         int, ...
     ] = ()  # the bottoms, by index, in the memory of a top: the wiring says so of a layer in place

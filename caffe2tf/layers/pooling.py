@@ -190,6 +190,7 @@ class Pooling(
         if self.aliased:  # Caffe fills the top before it reads the bottom
             x = ctx.ops.full_like(x, _LOWEST if self.method == "MAX" else 0.0)
         if self.p.global_pooling and self.method in ("MAX", "AVE"):
+            x = ctx.ops.where(x > _LOWEST, x, _LOWEST) if self.method == "MAX" else x  # NaN is never larger
             pool = {"MAX": ctx.layers.GlobalMaxPooling2D, "AVE": ctx.layers.GlobalAveragePooling2D}[self.method]
             y = pool(data_format="channels_last", keepdims=True, name=ctx.name)(x)
         else:

@@ -41,10 +41,11 @@ class _Broadcast(Layer, type=""):
     def any_size(self) -> bool:
         return self._span() in ([], [1])
 
-    def _spread(self, ctx: Context, x: Tensor, value: Tensor) -> Tensor:
-        """A learned value in Keras's layout as a tensor that broadcasts over x."""
-        span = self._span()
-        order = keras_order(len(self.bottoms[0]))
+    def _spread(self, ctx: Context, x: Tensor, weight: str) -> Tensor:
+        """A weight as a tensor that broadcasts over x."""
+        span, order, value = self._span(), keras_order(len(self.bottoms[0])), ctx.row(x, weight)
+        if span == [1] and order[-1] == 1:
+            return value  # (1, C) beside channels that come last
         return ctx.ops.reshape(value, [self.bottoms[0][a] if a in span else 1 for a in order])
 
     def _spread_bottom(self, ctx: Context, other: Tensor) -> Tensor:
@@ -64,10 +65,10 @@ class Scale(_Broadcast, type="Scale", param="scale_param", fields="axis num_axes
         return [*gamma, self._weight("beta", "bias_filler", 0.0)] if self.p.bias_term else gamma
 
     def build(self, ctx: Context, x: Tensor, *other: Tensor) -> Tensor | list[Tensor]:
-        gamma = self._spread_bottom(ctx, *other) if other else self._spread(ctx, x, ctx.held(x, "gamma"))
+        gamma = self._spread_bottom(ctx, *other) if other else self._spread(ctx, x, "gamma")
         y = x * gamma
         if self.p.bias_term:
-            y = ctx.ops.add(self._spread(ctx, x, ctx.held(x, "beta")), y)
+            y = ctx.ops.add(self._spread(ctx, x, "beta"), y)
         return y
 
 
@@ -79,5 +80,5 @@ class Bias(_Broadcast, type="Bias", param="bias_param", fields="axis num_axes", 
 
     def build(self, ctx: Context, x: Tensor, *other: Tensor) -> Tensor | list[Tensor]:
         # The bias goes first: `add(x, bias)` guesses a channel bias from the extents (Keras on TensorFlow).
-        bias = self._spread_bottom(ctx, *other) if other else self._spread(ctx, x, ctx.held(x, "bias"))
+        bias = self._spread_bottom(ctx, *other) if other else self._spread(ctx, x, "bias")
         return ctx.ops.add(bias, x)

@@ -267,6 +267,8 @@ class Filter(Layer, type="Filter", bottoms=(2, None), tops=(1, None)):
     How many there are is known only at run time; `tops` counts as if all were chosen.
     """
 
+    counts_items = True
+
     works_in_place = True
 
     def tops(self) -> list[Shape]:

@@ -171,11 +171,15 @@ class Net:
 
     @property
     def varying(self) -> set[Blob]:
-        """{(blob, version)} of all that depends on an input."""
+        """{(blob, version)} of all that depends on an input, be it for how many items there are."""
         varying: set[Blob] = set()
+        counted: set[Blob] = set()
         for node in self.nodes:
             layer = node.layer
             read = [node.bottoms[index] for index in layer.value_bottoms()]
+            if layer.counts_items or counted.intersection(node.bottoms):
+                counted.update(blob for blob, _ in node.made())
+                read = node.bottoms
             if layer.type == "Input" or (layer.constant() is None and varying.intersection(read)):
                 varying.update(blob for blob, _ in node.made())
         return varying

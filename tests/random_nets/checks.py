@@ -131,7 +131,14 @@ class _One:
             raise Different(", ".join(f"'{name}' by {error:.2g}" for name, error in wrong.items()))
 
     def as_reference(self) -> None:
-        self.same(reference(self.sample), self.blobs)
+        """Every blob up to the first with a value whose square float32 does not hold (MAX of a window outside is -FLT_MAX):
+        what is made of that depends on the order of sums."""
+        exact, within = reference(self.sample), {}
+        for name, array in exact.items():
+            within[name] = array
+            if np.abs(array[np.isfinite(array)]).max(initial=0) > 1e18:
+                break
+        self.same(within, self.blobs)
 
     def as_model(self) -> None:
         """The Keras model, called as a user calls it, gives what `forward` gives."""
