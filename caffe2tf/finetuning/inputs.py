@@ -25,7 +25,7 @@ def find_data(path: str | None) -> str:
 
 def network(run: Recipe) -> Net:
     """The Net of a Recipe: weights and text, or a text alone, whose weights start from its fillers."""
-    if is_text(run.model):
+    if run.model and is_text(run.model):
         if run.prototxt:
             raise RecipeError(
                 f"{run.model} is a network text and starts from its fillers; `prototxt` has no part in it"

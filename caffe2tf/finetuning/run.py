@@ -68,7 +68,7 @@ class Run:
         net = inputs.network(run)
         self.how, source = preprocess.of(net)
         usual = preprocess.of(replace(net, preprocessing=None))[0].span
-        self.usual = None if is_text(run.model) else usual
+        self.usual = None if run.model and is_text(run.model) else usual
         sets = inputs.parts(run)
         self.classes = sets[0].classes
         self.net, self.head, fresh = plan.with_head(net, len(self.classes), run.head, run.seed)
