@@ -169,7 +169,7 @@ def _photographs(expected: Mapping[str, Any], path: str) -> tuple[Photograph, ..
             top = tuple(
                 (b["class"], b["probability"]) if isinstance(b, dict) else (int(b[0]), float(b[1])) for b in best
             )
-            how = preprocess.from_json(item.get("preprocessing") or shared, path)
+            how = preprocess.from_json(item.get("preprocessing") or shared or {}, path)
             rest = {key: item[key] for key in ("tolerance", "url", "source") if key in item}
             found.append(Photograph(item["file"], item["sha256"], how, top, **rest))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
