@@ -63,7 +63,7 @@ def test_stages_run_one_after_the_other(here):
 def test_a_recipe_is_written_and_runs_again(here):
     finetune(*NET, "--layers", "fc8", "--epochs", "2", "--lr", "0.01", "--seed", "3", "--mean", "0", "--scale", "0.01")
     kept = recipe.read("finetuned/recipe.toml")
-    assert (kept.seed, kept.mean, kept.scale, kept.stages[0].lr) == (3, "0", 0.01, 0.01)
+    assert (kept.seed, kept.mean, kept.scale, kept.stages[0].lr) == (3, (0.0,), 0.01, 0.01)
     os.makedirs("elsewhere")
     os.chdir("elsewhere")
     finetune("--recipe", "../finetuned/recipe.toml", "--out", "again", "-q")
@@ -93,7 +93,7 @@ def test_a_bad_recipe_is_one_line(text, why, tmp_path):
 def test_bad_stages_are_one_line(here):
     for text, why in [
         ("layers=fc8 epoch=3", "--stage 1: unknown key 'epoch'; nearest: epochs"),
-        ("epochs=3", "--stage 1 names no layers; say which train: layers=fc8 or all"),
+        ("epochs=3", "stage 1 names no layers; say which train: layers=fc8 or all"),
         ("fc8", "--stage 1: 'fc8'; takes KEY=VALUE with blanks between"),
         ("layers=fc9", "no layer 'fc9'; nearest: fc8, fc7"),
         ("layers=fc8 lr=-1", "--stage 1: lr: '-1'; takes a number above 0"),

@@ -221,7 +221,7 @@ def test_a_snapshot_alone_settles_extents_by_its_weights(tmp_path):
     sized = loading.load(None, caffemodel, input_shape={None: (1, 3, 7, 7)})
     np.testing.assert_array_equal(sized.weights["ip"]["kernel"], kernel)
     _, caffemodel = make(tmp_path, text, {"c": [(4, 3, 3, 3), (4,)], "ip": [(2, 4 * 15), (2,)]})
-    with pytest.raises(NetError, match=r"layer 'ip' \(InnerProduct\): 60 inputs are no square .*--input-shape"):
+    with pytest.raises(NetError, match=r"layer 'ip' \(InnerProduct\): 60 inputs are no square .*`input_shape`"):
         loading.load(None, caffemodel)
     net = loading.load(None, caffemodel, input_shape={"data": (1, 3, 5, 7)})
     assert net.weights["ip"]["kernel"].shape == (60, 2)
@@ -254,6 +254,13 @@ def test_nearest_names():
     net = load(GOLDEN / "layers" / "conv_basic")
     with pytest.raises(NetError, match="no layer 'convv'; nearest: conv"):
         net.layer("convv")
+
+
+def test_a_type_registered_twice_is_refused():
+    with pytest.raises(TypeError, match="the type 'ReLU' is already that of ReLU"):
+        type("Other", (layers.Layer,), {}, type="NewType ReLU")
+    assert "NewType" not in layers.REGISTRY
+    assert layers.REGISTRY["ReLU"].__name__ == "ReLU"
 
 
 def test_every_field_of_a_row_exists_in_the_schema():

@@ -5,11 +5,12 @@ import pytest
 from caffe2tf.caffe import read
 from caffe2tf.caffe.upgrade import UNKNOWN, upgrade
 from caffe2tf.errors import NetError
+from caffe2tf.net.reading import learned
 from tests.conftest import GOLDEN, inputs, layer, parameter
 
 
 def run(text, blobs=None, shapes=None):
-    return upgrade(read.Source(parameter(text), blobs or {}), shapes)
+    return upgrade(read.Source(parameter(text), blobs or {}), learned, shapes)
 
 
 def wires(net):
@@ -20,8 +21,8 @@ def wires(net):
 @pytest.mark.parametrize("kind", ["prototxt", "caffemodel"])
 def test_old_layers_become_todays(name, kind):
     reader = getattr(read, f"read_{kind}")
-    old, _, _ = upgrade(reader(GOLDEN / "formats" / name / f"net.{kind}"))
-    new, _, _ = upgrade(read.read_prototxt(GOLDEN / "formats" / "v2" / "net.prototxt"))
+    old, _, _ = upgrade(reader(GOLDEN / "formats" / name / f"net.{kind}"), learned)
+    new, _, _ = upgrade(read.read_prototxt(GOLDEN / "formats" / "v2" / "net.prototxt"), learned)
     assert wires(old) == wires(new)
     for a, b in zip(old.layer, new.layer, strict=True):
         for field in ("convolution_param", "lrn_param", "pooling_param", "inner_product_param", "input_param"):
@@ -124,6 +125,15 @@ def test_training_snapshot_becomes_its_inference():
     assert list(net.layer[0].input_param.shape[0].dim) == [1, 3, 11, 11]
     assert list(transforms["data"].mean_value) == [1, 2, 3]
     assert any("'half' (Power) has no part in inference" in note for note in notes)
+
+
+@pytest.mark.parametrize("kind", ["DepthwiseConvolution", "BN", "Normalize", "Convolution"])
+def test_what_a_loss_is_computed_from_stays_whatever_layer_learned_it(kind):
+    text = layer("Data", bottoms=[], tops=["data", "label"], name="data")
+    text += layer(kind, bottoms=["data"], tops=["c"], name="c")
+    text += layer("EuclideanLoss", bottoms=["c", "label"], tops=["loss"], name="loss")
+    net, _, _ = run(text)
+    assert wires(net) == [("data", "Input", [], ["data"]), ("c", kind, ["data"], ["c"])]
 
 
 def test_the_name_prob_is_taken_only_where_it_is_free():

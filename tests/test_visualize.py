@@ -89,7 +89,7 @@ def test_a_group_is_drawn_alone(tmp_path, monkeypatch):
         assert columns == 2
         assert f"group {first // 2 + 1} of 2: 2 output x 2 input channels, 3 x 3" in title
         assert labels == ("output channel of the group", "input channel of the group")
-    with pytest.raises(visualize.VisualizeError, match="has 2 groups; --group 3 is none of them"):
+    with pytest.raises(visualize.VisualizeError, match="has 2 groups; `group` 3 is none of them"):
         visualize.filters(net, "c", 3)
 
 

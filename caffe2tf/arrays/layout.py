@@ -2,9 +2,24 @@
 
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
+
+Shape = tuple[int, ...]
+OpenShape = tuple[int | None, ...]  # None: an extent that nothing tells
+Array = npt.NDArray[Any]  # of any plain numbers
+Floats = npt.NDArray[np.float32]
+
+
+class Shaped(Protocol):
+    """Whatever has a shape in Caffe's order: an array, a blob of a file."""
+
+    @property
+    def shape(self) -> Shape: ...
+
 
 THREADS = 2  # memory bandwidth is spent by then
 _LINE = 16  # float32 values in a cache line: the smallest tile that wastes no memory traffic
@@ -12,24 +27,24 @@ _TILE = 32 * 1024  # values in a tile: its source and target lines stay in the L
 _SLAB = 8 << 20  # bytes that are moved or written at once
 
 
-def is_spatial(rank):
+def is_spatial(rank: int) -> bool:
     """Blobs of rank 4 and 5 travel channels last; all others keep Caffe's order."""
     return rank in (4, 5)
 
 
-def to_keras(axis, rank):
+def to_keras(axis: int, rank: int) -> int:
     """Where Caffe's `axis` lies in the Keras model's tensor of the same rank."""
     if not is_spatial(rank) or axis == 0:
         return axis
     return rank - 1 if axis == 1 else axis - 1
 
 
-def keras_order(rank):
+def keras_order(rank: int) -> tuple[int, ...]:
     """The permutation from Caffe's order to the model's: (0, 2, 3, 1) for rank 4."""
     return (0, *range(2, rank), 1) if is_spatial(rank) else tuple(range(rank))
 
 
-def caffe_order(rank):
+def caffe_order(rank: int) -> tuple[int, ...]:
     """The permutation from the model's order to Caffe's: (0, 3, 1, 2) for rank 4."""
     return (0, rank - 1, *range(1, rank - 1)) if is_spatial(rank) else tuple(range(rank))
 
@@ -40,33 +55,33 @@ class Moved:
     Nothing is read before `array()` or `write()`.
     """
 
-    def __init__(self, view, shape=None):
+    def __init__(self, view: Array, shape: Shape | None = None) -> None:
         self.view = view
         self.shape = tuple(view.shape if shape is None else shape)
         self.nbytes = view.nbytes
 
-    def array(self):
+    def array(self) -> Array:
         """The array, C-contiguous: the source itself where nothing moves."""
         return contiguous(self.view).reshape(self.shape)
 
-    def write(self, pool, fd, offset):
+    def write(self, pool: ThreadPoolExecutor, fd: int, offset: int) -> "list[Future[None]]":
         """Starts writing the array's bytes into the file `fd` at `offset`; returns the futures of `pool` to wait for.
 
         Each task moves one stripe through a small buffer, so that memory for the whole array is never taken.
         """
         view, size = _merged(self.view), self.view.itemsize
         if view.flags.c_contiguous:
-            data = memoryview(view.reshape(-1)).cast("B")
+            data = view.reshape(-1).data.cast("B")
             return [pool.submit(_pwrite, data[at : at + _SLAB], fd, offset + at) for at in range(0, len(data), _SLAB)]
         axis, step = _stripes(view)
         after = int(np.prod(view.shape[axis + 1 :])) * size
 
-        def stripe(start):
+        def stripe(start: int) -> None:
             part = view[(slice(None),) * axis + (slice(start, start + step),)]
             block = _move(part, _scratch(part.size, part.dtype).reshape(part.shape))
             rows = block.reshape(-1, part.shape[axis] * after // size)
             for index, row in enumerate(rows):
-                _pwrite(memoryview(row).cast("B"), fd, offset + (index * view.shape[axis] + start) * after)
+                _pwrite(row.data.cast("B"), fd, offset + (index * view.shape[axis] + start) * after)
 
         return [pool.submit(stripe, start) for start in range(0, view.shape[axis], step)]
 
@@ -74,7 +89,7 @@ class Moved:
 _local = threading.local()
 
 
-def _scratch(count, dtype):
+def _scratch(count: int, dtype: np.dtype[Any]) -> Array:
     """A buffer of this thread's: fresh memory for every stripe would be cleared by the system first."""
     buffer = getattr(_local, "buffer", None)
     if buffer is None or buffer.size < count or buffer.dtype != dtype:
@@ -82,13 +97,13 @@ def _scratch(count, dtype):
     return buffer[:count]
 
 
-def _pwrite(data, fd, offset):
+def _pwrite(data: memoryview, fd: int, offset: int) -> None:
     while data:
         done = os.pwrite(fd, data, offset)
         data, offset = data[done:], offset + done
 
 
-def contiguous(view):
+def contiguous(view: Array) -> Array:
     """A C-contiguous copy of `view`, or itself, made in cache-sized tiles by two threads.
 
     A plain `ascontiguousarray` of a transposed 150 MB matrix fetches every cache line once per value; here each
@@ -105,9 +120,10 @@ def contiguous(view):
     return out.reshape(shape)
 
 
-def _merged(view):
+def _merged(view: Array) -> Array:
     """`view` with neighbouring axes that lie behind one another in memory as one: (6, 6, 256, O) as (36, 256, O)."""
-    shape, strides = [], []
+    shape: list[int] = []
+    strides: list[int] = []
     for extent, stride in zip(view.shape, view.strides, strict=True):
         if shape and strides[-1] == extent * stride:
             shape[-1], strides[-1] = shape[-1] * extent, stride
@@ -117,12 +133,12 @@ def _merged(view):
     return np.lib.stride_tricks.as_strided(view, shape, strides, writeable=False)
 
 
-def _near(view):
+def _near(view: Array) -> int:
     """The axis along which the source is contiguous."""
     return min(range(view.ndim), key=lambda axis: view.strides[axis] if view.shape[axis] > 1 else np.inf)
 
 
-def _stripes(view):
+def _stripes(view: Array) -> tuple[int, int]:
     """(axis, step) of stripes whose source rows are long enough to stream and whose target stays small."""
     near, last = _near(view), view.ndim - 1
     others = [axis for axis in range(view.ndim) if axis not in (near, last) and view.shape[axis] > 1]
@@ -133,7 +149,7 @@ def _stripes(view):
     return axis, max(1, min(view.shape[axis], _SLAB // view.itemsize // rest))
 
 
-def _move(view, out):
+def _move(view: Array, out: Array) -> Array:
     """Copies `view` into `out`, a cache line of the target at a time and few enough of them to stay cached."""
     near, last = _near(view), view.ndim - 1
     if near == last or view.size < _TILE:

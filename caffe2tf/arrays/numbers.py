@@ -11,10 +11,12 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import IO, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
+from caffe2tf.arrays.layout import Array, Floats, Shape
 from caffe2tf.errors import ParseError
 
 MAX_AXES = 32  # NumPy's and Caffe's limit (kMaxBlobAxes, blob.hpp)
@@ -28,7 +30,7 @@ _HEADER = re.compile(
 )
 
 
-def float32(array: object, where: str) -> np.ndarray:
+def float32(array: npt.ArrayLike, where: str) -> Floats:
     """`array` as native float32 in C order: itself where it is that, else a copy.
 
     Takes real numbers: floats and integers of any width and byte order. Raises ParseError, which begins with `where`, for
@@ -46,7 +48,7 @@ def float32(array: object, where: str) -> np.ndarray:
     return made
 
 
-def plain_dtype(text: str) -> np.dtype:
+def plain_dtype(text: str) -> np.dtype[Any]:
     """The dtype of plain numbers that `text` ("<f4", "u1") says. Raises ParseError for any other."""
     if text.endswith("O"):
         raise ParseError("Object arrays can hold anything; takes plain numbers")
@@ -64,7 +66,7 @@ def check_claim(claimed: int, size: int) -> None:
         raise ParseError(f"claims {claimed} bytes of values in a file of {size} bytes; takes {_TIMES} times as many")
 
 
-def read_npy(file: BinaryIO, size: int) -> np.ndarray:
+def read_npy(file: IO[bytes], size: int) -> Array:
     """The array of plain numbers in the .npy stream `file` of `size` bytes, in the order of axes that it was saved in.
 
     Raises ParseError for any other content and for a claim that is not the stream's size.
@@ -90,10 +92,10 @@ def read_npy(file: BinaryIO, size: int) -> np.ndarray:
     return filled(file, shape, dtype, "F" if match["fortran"] == "True" else "C")
 
 
-def filled(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype, order: str = "C") -> np.ndarray:
+def filled(file: IO[bytes], shape: Shape, dtype: np.dtype[Any], order: Literal["C", "F"] = "C") -> Array:
     """An array read from `file`, piece by piece. Raises ParseError where it ends before."""
     flat = np.empty(math.prod(shape), dtype)
-    target, at = memoryview(flat.view(np.uint8)), 0
+    target, at = flat.view(np.uint8).data, 0
     while at < flat.nbytes:
         piece = file.read(min(_PIECE, flat.nbytes - at))
         if not piece:
@@ -103,7 +105,7 @@ def filled(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype, order: str =
     return flat.reshape(shape, order=order)
 
 
-def read_npz(path: str | os.PathLike) -> Iterator[tuple[str, np.ndarray]]:
+def read_npz(path: str | os.PathLike[str]) -> Iterator[tuple[str, Array]]:
     """Yields (key, array) of the .npz at `path`, one after the other. Raises ParseError without the file's name."""
     try:
         with zipfile.ZipFile(path) as archive:

@@ -1,8 +1,10 @@
 """Data layers as the inputs that they are at inference, with as much of their shape as file and weights tell."""
 
 import math
+from collections.abc import Mapping, Sequence
 
-from caffe2tf.caffe.caffe_pb2 import LayerParameter
+from caffe2tf.arrays.layout import Shaped
+from caffe2tf.caffe.caffe_pb2 import LayerParameter, NetParameter, TransformationParameter
 
 _TRANSFORM_FIELDS = ("scale", "mean_file", "crop_size", "mirror")
 
@@ -17,7 +19,7 @@ _DATA_PARAMS = {
 UNKNOWN = -1  # an extent of an Input that the file does not tell
 
 
-def move_transform(layer):
+def move_transform(layer: LayerParameter) -> None:
     """Data layers once held scale, mean_file, crop_size and mirror themselves (UpgradeNetDataTransformation)."""
     param = _DATA_PARAMS.get(layer.type)
     if param is None or not layer.HasField(param):
@@ -29,13 +31,15 @@ def move_transform(layer):
             data.ClearField(name)
 
 
-def is_data(layer):
+def is_data(layer: LayerParameter) -> bool:
     return layer.type in _DATA_PARAMS or (layer.type == "Python" and not layer.bottom)
 
 
-def to_inputs(net, blobs, notes):
+def to_inputs(
+    net: NetParameter, blobs: Mapping[str, Sequence[Shaped]], notes: list[str]
+) -> dict[str, TransformationParameter]:
     """Data layers become Inputs; returns the transform_param of each by layer name."""
-    transforms = {}
+    transforms: dict[str, TransformationParameter] = {}
     for layer in net.layer:
         if not is_data(layer) or not layer.top:
             continue
@@ -48,33 +52,37 @@ def to_inputs(net, blobs, notes):
     return transforms
 
 
-def _data_shape(layer, top, net, blobs, notes):
+def _data_shape(
+    layer: LayerParameter, top: str, net: NetParameter, blobs: Mapping[str, Sequence[Shaped]], notes: list[str]
+) -> list[int]:
     """(1, C, H, W) as far as the data layer and the weights of its first reader tell."""
-    param = getattr(layer, _DATA_PARAMS[layer.type]) if layer.type in _DATA_PARAMS else None
-    transform = layer.transform_param
+    transform, images = layer.transform_param, layer.image_data_param
     if layer.type == "MemoryData":
-        return [1, param.channels, transform.crop_size or param.height, transform.crop_size or param.width]
+        memory = layer.memory_data_param
+        return [1, memory.channels, transform.crop_size or memory.height, transform.crop_size or memory.width]
     height = transform.crop_h or transform.crop_size
     width = transform.crop_w or transform.crop_size
     if not height and layer.type == "ImageData":
-        height, width = param.new_height, param.new_width
+        height, width = images.new_height, images.new_width
     if not height and transform.HasField("resize_param"):
         height, width = transform.resize_param.height, transform.resize_param.width
     channels = len(transform.mean_value) if len(transform.mean_value) > 1 else UNKNOWN
     if transform.force_color:
         channels = 3
-    elif transform.force_gray or (layer.type == "ImageData" and not param.is_color):
+    elif transform.force_gray or (layer.type == "ImageData" and not images.is_color):
         channels = 1
     channels, flat = _first_weights(net, top, blobs, channels)
     if flat and not height:
         notes.append(
-            f"input '{top}' is taken as flat vectors of {flat}, since nothing tells its shape; --input-shape does"
+            f"input '{top}' is taken as flat vectors of {flat}, since nothing tells its shape; `input_shape` does"
         )
         return [1, flat]
     return [1, channels, height or UNKNOWN, width or UNKNOWN]
 
 
-def _first_weights(net, blob, blobs, channels):
+def _first_weights(
+    net: NetParameter, blob: str, blobs: Mapping[str, Sequence[Shaped]], channels: int
+) -> tuple[int, int | None]:
     """(channels of `blob`, None), or (channels, length) where an InnerProduct reads it: from its first reader's weights."""
     for layer in net.layer:
         if blob not in layer.bottom:

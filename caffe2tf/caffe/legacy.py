@@ -1,5 +1,10 @@
 """V0 and V1 layer records as today's layers (Caffe's util/upgrade_proto.cpp)."""
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from google.protobuf.message import Message
+
 from caffe2tf.caffe.caffe_pb2 import LayerParameter, V1LayerParameter
 from caffe2tf.errors import NetError
 
@@ -18,7 +23,7 @@ _V0_SHARED = {
 }
 _V0_WINDOW = {"pad": "pad", "kernelsize": "kernel_size", "stride": "stride"}
 _V0_DATA = {"source": "source", "batchsize": "batch_size", "rand_skip": "rand_skip"}
-_V0_TYPES = {
+_V0_TYPES: dict[str, tuple[str, str | None, dict[str, str]]] = {
     "accuracy": ("Accuracy", None, {}),
     "bnll": ("BNLL", None, {}),
     "concat": ("Concat", "concat_param", {"concat_dim": "concat_dim"}),
@@ -47,13 +52,13 @@ _V0_TYPES = {
 _V0_TRANSFORM = {"scale": "scale", "meanfile": "mean_file", "cropsize": "crop_size", "mirror": "mirror"}
 
 
-def layers(records):
+def layers(records: Iterable[V1LayerParameter]) -> list[LayerParameter]:
     """Today's layers from the `layers` of a V0 or V1 network; V0 records may stand among V1's."""
     upgraded = [_from_v0(record) if record.HasField("layer") else _from_v1(record) for record in records]
     return _merge_paddings(upgraded)
 
 
-def _from_v1(v1):
+def _from_v1(v1: V1LayerParameter) -> LayerParameter:
     if not v1.HasField("type"):
         raise NetError(f"layer '{v1.name}' has no type")
     name = V1LayerParameter.LayerType.Name(v1.type)
@@ -70,7 +75,7 @@ def _from_v1(v1):
     return layer
 
 
-def _from_v0(record):
+def _from_v0(record: V1LayerParameter) -> LayerParameter:
     v0 = record.layer
     if v0.type == "padding":  # merged into the layer that reads it
         layer = LayerParameter(name=v0.name, type="padding")
@@ -79,7 +84,7 @@ def _from_v0(record):
         kind, param, fields = _V0_TYPES[v0.type]
         layer = LayerParameter(name=v0.name, type=kind)
         for old, new in fields.items():
-            if v0.HasField(old):
+            if param is not None and v0.HasField(old):
                 _set(getattr(layer, param), new, getattr(v0, old))
         for old, new in _V0_TRANSFORM.items():
             if v0.HasField(old):
@@ -92,7 +97,7 @@ def _from_v0(record):
     return layer
 
 
-def _set(message, name, value):
+def _set(message: Message, name: str, value: Any) -> None:
     field = message.DESCRIPTOR.fields_by_name[name]
     if field.message_type is not None:
         getattr(message, name).CopyFrom(value)
@@ -102,7 +107,7 @@ def _set(message, name, value):
         setattr(message, name, value)
 
 
-def _param_specs(layer, rates, decays, names):
+def _param_specs(layer: LayerParameter, rates: Sequence[float], decays: Sequence[float], names: Sequence[str]) -> None:
     for index in range(max(len(rates), len(decays), len(names))):
         spec = layer.param.add()
         if index < len(rates):
@@ -113,7 +118,7 @@ def _param_specs(layer, rates, decays, names):
             spec.name = names[index]
 
 
-def _merge_paddings(layers):
+def _merge_paddings(layers: list[LayerParameter]) -> list[LayerParameter]:
     """V0's padding layers: their pad moves into the convolution or pooling that reads them."""
     paddings = {layer.top[0]: layer for layer in layers if layer.type == "padding"}
     for layer in layers:

@@ -1,5 +1,7 @@
 """What protobuf lets through in a message and Caffe does not, or only in C++: axes without end, names in any encoding."""
 
+import os
+
 from google.protobuf.message import Message
 
 from caffe2tf.arrays.numbers import MAX_AXES
@@ -34,7 +36,7 @@ def decode_names(message: Message, encodings: set[str]) -> None:
                     setattr(message, entry.name, text)
 
 
-def check_axes(message: Message, path: str) -> None:
+def check_axes(message: Message, path: str | os.PathLike[str]) -> None:
     """Raises ParseError for a shape of more axes than Caffe takes, wherever in `message` it stands."""
     for entry, value in message.ListFields():
         if entry.message_type is None:

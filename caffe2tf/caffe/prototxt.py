@@ -5,9 +5,18 @@ neither, so the format is read here: https://protobuf.dev/reference/protobuf/tex
 """
 
 import re
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
 
 from caffe2tf.caffe.messages import decoded
 from caffe2tf.errors import ParseError
+
+if TYPE_CHECKING:
+    from google._upb._message import FieldDescriptor as CompiledDescriptor
+
+    Field = FieldDescriptor | CompiledDescriptor
 
 _TOKEN = re.compile(
     r"""(?P<space>(?:[\s]|\#[^\n]*)+)
@@ -23,7 +32,7 @@ _NUMBER = re.compile(r"[+-]?(0[xX][0-9a-fA-F]+|\d+)")
 _MAX_DEPTH = 100
 
 
-def parse(text, message, source):
+def parse(text: str, message: Message, source: str) -> list[str]:
     """Fills `message` from `text`; returns warnings, one line for each unknown field, and one on strings in another encoding
     than UTF-8. Bytes that are no UTF-8 are surrogates in `text` (errors="surrogateescape").
 
@@ -34,22 +43,24 @@ def parse(text, message, source):
 
 
 class _Parser:
-    def __init__(self, text, source):
+    def __init__(self, text: str, source: str) -> None:
         self.text, self.source = text, source
         self.at, self.line = 0, 1
-        self.warnings, self.encodings = [], set()
-        self.kind, self.value = None, None
+        self.warnings: list[str] = []
+        self.encodings: set[str] = set()
+        self.kind: str | None = None
+        self.value = ""
         self.advance()
 
-    def run(self, message):
+    def run(self, message: Message) -> list[str]:
         self.fields(message, closing=None, depth=0)
         other = sorted(self.encodings - {"utf-8"})
         return [*self.warnings, *(f"{self.source}: names that are not UTF-8 are read as {name}" for name in other)]
 
-    def fail(self, why):
+    def fail(self, why: str) -> NoReturn:
         raise ParseError(f"{self.source}:{self.line}: {why}")
 
-    def advance(self):
+    def advance(self) -> None:
         """Makes the next token current: (kind, value), kind None at the end."""
         if self.kind is not None:
             self.at += len(self.value)
@@ -66,14 +77,14 @@ class _Parser:
             self.line += match.group().count("\n")
             self.at = match.end()
 
-    def take(self, *marks):
+    def take(self, *marks: str) -> str | None:
         if self.kind == "mark" and self.value in marks:
             mark = self.value
             self.advance()
             return mark
         return None
 
-    def fields(self, message, closing, depth):
+    def fields(self, message: Message | None, closing: str | None, depth: int) -> None:
         """Reads fields up to `closing`; `message` None reads and forgets them."""
         if depth > _MAX_DEPTH:
             self.fail(f"messages nested more than {_MAX_DEPTH} deep")
@@ -96,8 +107,8 @@ class _Parser:
             self.field(message, field, name, depth)
             self.take(",", ";")
 
-    def field(self, message, field, name, depth):
-        colon = self.take(":")
+    def field(self, message: Message | None, field: "Field | None", name: str, depth: int) -> None:
+        colon = self.take(":") is not None
         if colon and self.take("["):
             if field is not None and not field.is_repeated:
                 self.fail(f"field '{name}' takes one value, found a list")
@@ -108,12 +119,12 @@ class _Parser:
             return
         self.one(message, field, name, colon, depth)
 
-    def one(self, message, field, name, colon, depth):
+    def one(self, message: Message | None, field: "Field | None", name: str, colon: bool, depth: int) -> None:
         opening = self.take("{", "<")
         if field is not None and (field.message_type is not None) != bool(opening):
             wanted = "a { block }" if field.message_type is not None else "a value"
             self.fail(f"field '{name}' takes {wanted}, found {opening or self.value or 'the end of the file'}")
-        if field is not None and not field.is_repeated and message.HasField(name):
+        if field is not None and message is not None and not field.is_repeated and message.HasField(name):
             self.fail(f"field '{name}' is given twice")
         if opening:
             child = None
@@ -138,7 +149,7 @@ class _Parser:
         except (ValueError, TypeError):
             self.fail(f"{value} is out of range for field '{name}'")
 
-    def scalar(self, field, name):
+    def scalar(self, field: "Field | None", name: str) -> Any:
         if self.kind == "string":
             parts = []
             while self.kind == "string":
@@ -160,14 +171,14 @@ class _Parser:
         return value
 
 
-def _unescape(match):
+def _unescape(match: re.Match[bytes]) -> bytes:
     octal, hexa, char = match.groups()
     if octal or hexa:
         return bytes([int(octal, 8) & 0xFF if octal else int(hexa, 16)])
     return _SIMPLE.get(char, char)
 
 
-def _kind(field):
+def _kind(field: "Field") -> str:
     if field.enum_type is not None:
         return f"value of {field.enum_type.name} ({', '.join(v.name for v in field.enum_type.values)})"
     if field.cpp_type == field.CPPTYPE_BOOL:
@@ -179,7 +190,7 @@ def _kind(field):
     return "whole number"
 
 
-def _convert(field, word):
+def _convert(field: "Field", word: str) -> int | float | bool | None:
     """The value that `word` stands for in `field`, None where it stands for none."""
     if field.enum_type is not None:
         if word in field.enum_type.values_by_name:

@@ -6,14 +6,17 @@ values stay views of the mapped file, so that reading costs neither time nor mem
 
 import mmap
 import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
+from caffe2tf.arrays.layout import Array, Floats, Shape
 from caffe2tf.arrays.numbers import MAX_AXES, float32
-from caffe2tf.caffe import messages, prototxt
+from caffe2tf.caffe import foreign, messages, prototxt
 from caffe2tf.caffe.caffe_pb2 import TRAIN, BlobProto, LayerParameter, NetParameter, V0LayerParameter, V1LayerParameter
 from caffe2tf.caffe.wire import BYTES, FIXED32, FIXED64, Damaged, fields, fields_with_runs
 from caffe2tf.caffe.wire import field as wire_field
@@ -24,6 +27,9 @@ _MAX_EXTENT = 2**31 - 1  # Caffe's own limit (INT_MAX, blob.cpp)
 _RAW_TYPES = {BlobProto.DOUBLE: "<f8", BlobProto.FLOAT: "<f4", BlobProto.FLOAT16: "<f2"}
 
 
+_Record = TypeVar("_Record", bound=Message)
+
+
 @dataclass(frozen=True)
 class Blob:
     """One array of a snapshot: its shape as the file states it and views of its values.
@@ -31,11 +37,11 @@ class Blob:
     `legacy` marks the four extents (num, channels, height, width) that every blob had before `shape` existed.
     """
 
-    shape: tuple
-    parts: tuple
+    shape: Shape
+    parts: tuple[Array, ...]
     legacy: bool = False
 
-    def array(self):
+    def array(self) -> Floats:
         """float32 of `shape`: a view of the file where it holds the values in one packed run, else a copy."""
         parts = [float32(part, f"a blob of shape {self.shape}") for part in self.parts]
         return (parts[0] if len(parts) == 1 else np.concatenate(parts)).reshape(self.shape)
@@ -50,21 +56,19 @@ class Source:
     """
 
     net: NetParameter
-    blobs: dict = field(default_factory=dict)
+    blobs: Mapping[str, tuple[Blob, ...]] = field(default_factory=dict)
     encoding: str = "V2"
-    warnings: tuple = ()
+    warnings: tuple[str, ...] = ()
     path: str = ""
 
 
-def read_prototxt(path):
+def read_prototxt(path: str | os.PathLike[str]) -> Source:
     """A network text as a Source without blobs. Unknown fields become warnings that name field and line."""
     data = bytes(_open(path))
     text = data.decode("utf-8", "surrogateescape")
-    if not _is_text(data):
-        raise ParseError(
-            f"{path}: is binary, expected a network text (.prototxt); a .caffemodel goes first: MODEL -p TEXT"
-        )
-    _refuse_foreign(path, data)
+    if not foreign.is_text(data):
+        raise ParseError(f"{path}: is binary, expected a network text (.prototxt); a .caffemodel goes to `model`")
+    foreign.refuse(path, data)
     net = NetParameter()
     warnings = prototxt.parse(text.removeprefix("\ufeff"), net, str(path))
     messages.check_axes(net, path)
@@ -77,7 +81,7 @@ def read_prototxt(path):
     return Source(net, encoding=_generation(net), warnings=tuple(warnings), path=str(path))
 
 
-def read_caffemodel(path):
+def read_caffemodel(path: str | os.PathLike[str]) -> Source:
     """A snapshot as a Source; blob values are views of the mapped file.
 
     Raises ParseError for whatever is not a snapshot (an error page, a Git LFS pointer, a network text, HDF5) and for a
@@ -85,21 +89,29 @@ def read_caffemodel(path):
     """
     buffer = _open(path)
     head = bytes(buffer[:4096])
-    _refuse_foreign(path, head)
-    net, blobs, unknown, encodings = NetParameter(), {}, {}, set()
-    rest = bytearray()
+    foreign.refuse(path, head)
+    net, rest = NetParameter(), bytearray()
+    blobs: dict[str, tuple[Blob, ...]] = {}
+    unknown: dict[int, list[str]] = {}
+    encodings: set[str] = set()
     try:
         for number, wire, start, end, begin in fields(buffer, 0, len(buffer)):
             if number in (2, 100) and wire == BYTES:
-                layer, found = _layer(buffer, start, end, V1LayerParameter if number == 2 else LayerParameter)
+                kind: type[V1LayerParameter | LayerParameter] = V1LayerParameter if number == 2 else LayerParameter
+                layer, found = _layer(buffer, start, end, kind)
                 messages.decode_names(layer, encodings)
-                (net.layers if number == 2 else net.layer).append(layer)
-                name = layer.layer.name if number == 2 and layer.HasField("layer") else layer.name
+                name = layer.name
+                if isinstance(layer, V1LayerParameter):
+                    net.layers.append(layer)
+                    name = layer.layer.name if layer.HasField("layer") else name
+                else:
+                    net.layer.append(layer)
                 if found:
                     blobs.pop(name, None)  # Caffe copies layer by layer: of two of one name the last stays
                     blobs[name] = tuple(found)
-                for item in UnknownFieldSet(layer):
-                    unknown.setdefault(item.field_number, []).append(name)
+                skipped = UnknownFieldSet(layer)
+                for index in range(len(skipped)):
+                    unknown.setdefault(skipped[index].field_number, []).append(name)
             else:
                 rest += buffer[begin:end]
         net.MergeFromString(bytes(rest))
@@ -108,8 +120,8 @@ def read_caffemodel(path):
         _forget_phase(net)
     except (DecodeError, Damaged) as error:
         why = str(error)
-        if _is_text(head):
-            why = "is text, expected a binary .caffemodel as MODEL; a network text goes to -p/--prototxt"
+        if foreign.is_text(head):
+            why = "is text, expected a binary .caffemodel; a network text goes to `prototxt`"
         elif isinstance(error, DecodeError):
             why = f"is not a .caffemodel ({why.splitlines()[0].lower()})"
         raise ParseError(f"{path}: {why}") from None
@@ -122,10 +134,10 @@ def read_caffemodel(path):
     return Source(net, blobs, _generation(net), warnings, str(path))
 
 
-def read_mean(path):
+def read_mean(path: str | os.PathLike[str]) -> Floats:
     """A mean image (`.binaryproto`) as float32 (1, C, H, W), BGR as Caffe stores it."""
     buffer = _open(path)
-    _refuse_foreign(path, bytes(buffer[:4096]))
+    foreign.refuse(path, bytes(buffer[:4096]))
     try:
         blob = _blob(buffer, 0, len(buffer))
     except (DecodeError, Damaged) as error:
@@ -135,27 +147,27 @@ def read_mean(path):
     return np.array(blob.array())
 
 
-def is_text(path):
+def is_text(path: str | os.PathLike[str]) -> bool:
     """Whether the file at `path` is text, as network texts are."""
     head = bytes(_open(path)[:4096])
-    return _is_text(head) and not any(head.startswith(magic) for magic, _ in _FOREIGN)
+    return foreign.is_text(head) and not any(head.startswith(magic) for magic, _ in foreign.FOREIGN)
 
 
-def release(array):
+def release(array: Array) -> None:
     """Gives the mapped pages behind `array` back to the system; they are read again when touched."""
     base = _map_of(array)
     if base is not None and hasattr(mmap, "MADV_DONTNEED"):
         base.madvise(mmap.MADV_DONTNEED)
 
 
-def check_unchanged(arrays):
+def check_unchanged(arrays: Iterable[Array]) -> None:
     """Raises ParseError where a file that one of `arrays` is a view of was cut or written to since it was read."""
     mapped.check([base for base in map(_map_of, arrays) if base is not None])
 
 
-def _map_of(array):
+def _map_of(array: Array) -> mmap.mmap | None:
     """The map that `array` is a view of, or None."""
-    base = array
+    base: object = array
     while isinstance(base, np.ndarray):
         base = base.base
     if isinstance(base, memoryview):
@@ -166,7 +178,7 @@ def _map_of(array):
 # ------------------------------------------------------------------------------------------------ what a file is
 
 
-def _open(path):
+def _open(path: str | os.PathLike[str]) -> memoryview:
     """The file's bytes, mapped where the system can."""
     if os.path.isdir(path):
         raise ParseError(f"{path}: is a folder, expected a file")
@@ -183,33 +195,7 @@ def _open(path):
     return memoryview(data)
 
 
-_FOREIGN = (
-    (b"version https://git-lfs", "is a Git LFS pointer, not the file itself; fetch it with 'git lfs pull'"),
-    (b"\x89HDF\r\n", "is HDF5; expected protobuf (Caffe's snapshot_format: BINARYPROTO)"),
-    (b"PK\x03\x04", "is a zip archive; unpack it first"),
-    (b"\x1f\x8b", "is gzip data; unpack it first"),
-    (b"\x93NUMPY", "is a NumPy file, expected one of Caffe's"),
-)
-
-
-def _refuse_foreign(path, head):
-    for magic, why in _FOREIGN:
-        if head.startswith(magic):
-            raise ParseError(f"{path}: {why}")
-    start = head.lstrip()[:64].lower()
-    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise ParseError(f"{path}: is a web page (a download that failed?), expected a file of Caffe's")
-
-
-def _is_text(head):
-    """Whether bytes are text in an encoding that has ASCII in it (UTF-8, Latin-1, GBK): without control characters."""
-    return not head.translate(None, _WRITTEN)
-
-
-_WRITTEN = bytes({*range(32, 256), *b"\t\n\v\f\r\x1a"} - {127})
-
-
-def _generation(net):
+def _generation(net: NetParameter) -> str:
     if any(layer.HasField("layer") for layer in net.layers):
         return "V0"
     return "V1" if net.layers else "V2"
@@ -218,7 +204,7 @@ def _generation(net):
 # ------------------------------------------------------------------------------------------------ layers and blobs
 
 
-def _forget_phase(net):
+def _forget_phase(net: NetParameter) -> None:
     """A snapshot notes on every layer the phase that it was trained in, which says nothing of inference; one that a text
     gave a layer stands among others."""
     if all(not layer.HasField("phase") or layer.phase == TRAIN for layer in net.layer):
@@ -226,7 +212,7 @@ def _forget_phase(net):
             layer.ClearField("phase")
 
 
-def _layer(buffer, start, end, kind):
+def _layer(buffer: memoryview, start: int, end: int, kind: type[_Record]) -> tuple[_Record, list[Blob]]:
     """The layer's message without blobs, and its blobs."""
     blob_field = kind.DESCRIPTOR.fields_by_name["blobs"].number
     header, blobs = bytearray(), []
@@ -244,7 +230,7 @@ def _layer(buffer, start, end, kind):
     return message, blobs
 
 
-def _blob(buffer, start, end):
+def _blob(buffer: memoryview, start: int, end: int) -> Blob:
     """Cuts one BlobProto: header through protobuf, values as views."""
     header, floats, doubles, raws = bytearray(), [], [], []
     for number, wire, first, last, begin in fields_with_runs(buffer, start, end):
@@ -267,10 +253,9 @@ def _blob(buffer, start, end):
     legacy = not message.HasField("shape") and any(
         message.HasField(name) for name in ("num", "channels", "height", "width")
     )
+    shape: Shape = tuple(message.shape.dim)
     if legacy:
         shape = (message.num, message.channels, message.height, message.width)
-    else:
-        shape = tuple(message.shape.dim)
     if len(shape) > MAX_AXES:
         raise Damaged(f"damaged: the blob at byte {start} has {len(shape)} axes; Caffe takes {MAX_AXES} at most")
     parts = tuple(doubles or floats)
@@ -289,7 +274,7 @@ def _blob(buffer, start, end):
     return Blob(shape, parts, legacy)
 
 
-def _values(buffer, first, last, begin, dtype, packed):
+def _values(buffer: memoryview, first: int, last: int, begin: int, dtype: str, packed: bool) -> Array:
     size = np.dtype(dtype).itemsize
     if packed:
         if (last - first) % size:

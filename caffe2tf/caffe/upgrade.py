@@ -4,34 +4,29 @@ V0 and V1 records (Caffe's util/upgrade_proto.cpp), legacy inputs, phase rules (
 that Caffe inserts (util/insert_splits.cpp), data layers, losses. Nothing here knows shapes of layers or computes.
 """
 
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+
+from caffe2tf.arrays.layout import Shape
 from caffe2tf.caffe import datalayers, legacy
-from caffe2tf.caffe.caffe_pb2 import TEST, LayerParameter, NetParameter, NetState
+from caffe2tf.caffe.caffe_pb2 import TEST, LayerParameter, NetParameter, NetState, NetStateRule, TransformationParameter
 from caffe2tf.caffe.datalayers import UNKNOWN
+from caffe2tf.caffe.read import Source
 from caffe2tf.errors import NetError
 
 _SINKS = ("Accuracy", "Silence", "HDF5Output", "DetectionEvaluate")
-_LEARNED = (
-    "Convolution",
-    "Deconvolution",
-    "InnerProduct",
-    "BatchNorm",
-    "Scale",
-    "Bias",
-    "PReLU",
-    "Embed",
-    "LSTM",
-    "RNN",
-)
 _BECOMES = {"SoftmaxWithLoss": "Softmax", "SigmoidCrossEntropyLoss": "Sigmoid"}
 
 
-def upgrade(source, input_shapes=None):
+def upgrade(
+    source: Source, learned: Callable[[str], bool], input_shapes: Mapping[str | None, Shape] | None = None
+) -> tuple[NetParameter, dict[str, TransformationParameter], list[str]]:
     """`source` (read.Source) as (NetParameter of today's layers for inference, {blob: transform_param}, notes).
 
-    An extent that nothing tells is UNKNOWN. `input_shapes` maps input blobs to shapes, N first, and wins over the
-    file; the key None stands for the only input. Notes are lines for the user: what was dropped, what was assumed.
+    `learned` says of a type whether its layers have weights. An extent that nothing tells is UNKNOWN. `input_shapes` maps
+    input blobs to shapes, N first, and wins over the file; the key None stands for the only input. Notes are lines for
+    the user: what was dropped, what was assumed.
     """
-    notes = []
+    notes: list[str] = []
     net = NetParameter(name=source.net.name)
     net.layer.extend(_inputs(source.net))
     if source.net.layers:
@@ -43,12 +38,12 @@ def upgrade(source, input_shapes=None):
     _remove_splits(net)
     _losses(net, notes)
     transforms = datalayers.to_inputs(net, source.blobs, notes)
-    _drop_unused(net, transforms.keys(), source.blobs, notes)
+    _drop_unused(net, transforms.keys(), lambda layer: learned(layer.type) or bool(source.blobs.get(layer.name)), notes)
     _override_inputs(net, input_shapes or {})
     return net, {layer.top[0]: transforms[layer.name] for layer in net.layer if layer.name in transforms}, notes
 
 
-def _inputs(net):
+def _inputs(net: NetParameter) -> Iterator[LayerParameter]:
     """`input`, `input_dim` and `input_shape` as Input layers."""
     if net.input_dim and len(net.input_dim) != 4 * len(net.input):
         raise NetError(f"{len(net.input_dim)} input_dim for {len(net.input)} inputs; Caffe takes four for each")
@@ -66,7 +61,7 @@ def _inputs(net):
 # ------------------------------------------------------------------------------------------------ phase, splits
 
 
-def _meets(rule, state):
+def _meets(rule: NetStateRule, state: NetState) -> bool:
     if rule.HasField("phase") and rule.phase != TEST:
         return False
     if rule.HasField("min_level") and state.level < rule.min_level:
@@ -76,9 +71,10 @@ def _meets(rule, state):
     return set(rule.stage) <= set(state.stage) and not set(rule.not_stage) & set(state.stage)
 
 
-def _filter_phase(net, state, notes):
+def _filter_phase(net: NetParameter, state: NetState, notes: list[str]) -> None:
     state = NetState(phase=TEST, level=0, stage=state.stage)  # Caffe's own tools set the level, whatever the text says
-    kept, dropped = [], []
+    kept: list[LayerParameter] = []
+    dropped: list[LayerParameter] = []
     for layer in net.layer:
         if layer.include and layer.exclude:
             raise NetError(f"layer '{layer.name}' has both include and exclude rules; Caffe takes one kind")
@@ -100,9 +96,10 @@ def _filter_phase(net, state, notes):
         layer.ClearField("exclude")
 
 
-def _remove_splits(net):
+def _remove_splits(net: NetParameter) -> None:
     """Caffe's own Split layers `BLOB_LAYER_I_split` go, and their consumers read the blob again."""
-    renamed, kept = {}, []
+    renamed: dict[str, str] = {}
+    kept = []
     for layer in net.layer:
         layer_bottoms = [renamed.get(bottom, bottom) for bottom in layer.bottom]
         del layer.bottom[:]
@@ -120,7 +117,7 @@ def _remove_splits(net):
     _keep(net, kept)
 
 
-def _keep(net, layers):
+def _keep(net: NetParameter, layers: Iterable[LayerParameter]) -> None:
     layers = [LayerParameter.FromString(layer.SerializeToString()) for layer in layers]
     del net.layer[:]
     net.layer.extend(layers)
@@ -129,7 +126,7 @@ def _keep(net, layers):
 # ------------------------------------------------------------------------------------------------ losses
 
 
-def _losses(net, notes):
+def _losses(net: NetParameter, notes: list[str]) -> None:
     """Losses become what they mean at inference, or sinks that `_drop_unused` takes away."""
     names = {layer.name for layer in net.layer} | {blob for layer in net.layer for blob in [*layer.top, *layer.bottom]}
     given = {layer.bottom[0] for layer in net.layer if layer.type in _BECOMES.values() and layer.bottom}
@@ -151,41 +148,43 @@ def _losses(net, notes):
             layer.ClearField(name)
 
 
-def _is_sink(layer):
+def _is_sink(layer: LayerParameter) -> bool:
     return layer.type in _SINKS or layer.type.endswith("Loss")
 
 
-def _drop_unused(net, data_layers, blobs, notes):
+def _drop_unused(
+    net: NetParameter, data_layers: Collection[str], has_weights: Callable[[LayerParameter], bool], notes: list[str]
+) -> None:
     """Sinks go, and with them what served them alone: labels and what is made of labels, and whatever is silenced.
 
     What a loss was computed from stays as an output (MTCNN's box regression), told by the weights it depends on.
     An explicit Input stays, even unused.
     """
-    writer, sources, readers = (
-        {},
-        [],
-        {},
-    )  # blob -> index of its last writer; per layer: writers; (index, top) -> readers
+    writer: dict[str, int] = {}  # blob -> index of its last writer
+    sources: list[list[int]] = []  # of each layer: the writers of its bottoms
+    readers: dict[tuple[int | None, str], set[int]] = {}  # (writer, blob) -> the layers that read it
     for index, layer in enumerate(net.layer):
         sources.append([writer[bottom] for bottom in layer.bottom if bottom in writer])
         for bottom in layer.bottom:
             readers.setdefault((writer.get(bottom), bottom), set()).add(index)
         writer.update(dict.fromkeys(layer.top, index))
-    learned = set()
+    learned: set[int] = set()
     for index, layer in enumerate(net.layer):
-        if layer.type in _LEARNED or blobs.get(layer.name) or learned.intersection(sources[index]):
+        if has_weights(layer) or learned.intersection(sources[index]):
             learned.add(index)
 
-    dropped, silent = set(), set()
+    dropped: set[int] = set()
+    silent: set[int] = set()
     for index in reversed(range(len(net.layer))):
         layer = net.layer[index]
         used = [readers.get((index, top), set()) for top in layer.top]
         if layer.name in data_layers:
             keep = [place for place, by in enumerate(used) if not by <= dropped]
-            for field in (layer.top, layer.input_param.shape):
-                kept = [field[place] for place in keep]
-                del field[:]
-                field.extend(kept)
+            tops = [layer.top[place] for place in keep]
+            shapes = [layer.input_param.shape[place] for place in keep]
+            del layer.top[:], layer.input_param.shape[:]
+            layer.top.extend(tops)
+            layer.input_param.shape.extend(shapes)
             if keep:
                 continue
         elif _is_sink(layer):
@@ -201,23 +200,25 @@ def _drop_unused(net, data_layers, blobs, notes):
         # A blob that stays has the value that was written to it last, be it for Silence alone.
         if set(net.layer[index].top) & set(net.layer[index].bottom) and dropped.isdisjoint(sources[index]):
             dropped.remove(index)
-    for index in sorted(dropped, reverse=True):
-        notes.append(f"layer '{net.layer[index].name}' ({net.layer[index].type}) has no part in inference: dropped")
+    notes.extend(
+        f"layer '{net.layer[index].name}' ({net.layer[index].type}) has no part in inference: dropped"
+        for index in sorted(dropped, reverse=True)
+    )
     _keep(net, [layer for index, layer in enumerate(net.layer) if index not in dropped])
 
 
-def _override_inputs(net, shapes):
+def _override_inputs(net: NetParameter, given: Mapping[str | None, Shape]) -> None:
     tops = [top for layer in net.layer if layer.type == "Input" for top in layer.top]
-    shapes = dict(shapes)
+    shapes = dict(given)
     if None in shapes:
         if len(tops) != 1:
             raise NetError(
-                f"--input-shape without a name, but the inputs are {', '.join(tops) or 'none'}: write NAME=N,C,H,W"
+                f"`input_shape` without a name, but the inputs are {', '.join(tops) or 'none'}: write NAME=N,C,H,W"
             )
         shapes[tops[0]] = shapes.pop(None)
     for name in shapes:
         if name not in tops:
-            raise NetError(f"--input-shape names '{name}'; the inputs are {', '.join(tops) or 'none'}")
+            raise NetError(f"`input_shape` names '{name}'; the inputs are {', '.join(tops) or 'none'}")
     for layer in net.layer:
         if layer.type != "Input" or not any(top in shapes for top in layer.top):
             continue

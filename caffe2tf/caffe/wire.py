@@ -1,15 +1,21 @@
 """Protobuf's wire format, read and written without copying values: https://protobuf.dev/programming-guides/encoding/."""
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
+from google.protobuf.message import Message
+
+from caffe2tf.arrays.layout import Array
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+Field = tuple[int, int, int, int, int]  # number, wire type, start and end of the value, start of the field
 
 
 class Damaged(Exception):
     """What is wrong with the bytes; the reader of the file says which file."""
 
 
-def varint(buffer, at, end):
+def varint(buffer: memoryview, at: int, end: int) -> tuple[int, int]:
     """(value, where it ends)."""
     value = shift = 0
     while at < end and shift < 70:
@@ -22,7 +28,7 @@ def varint(buffer, at, end):
     raise Damaged(f"truncated or damaged: a number at byte {at} does not end")
 
 
-def fields(buffer, at, end):
+def fields(buffer: memoryview, at: int, end: int) -> Iterator[Field]:
     """Yields (field number, wire type, start and end of the value, start of the field)."""
     while at < end:
         begin = at
@@ -46,7 +52,7 @@ def fields(buffer, at, end):
         yield key >> 3, wire, start, at, begin
 
 
-def fields_with_runs(buffer, start, end):
+def fields_with_runs(buffer: memoryview, start: int, end: int) -> Iterator[Field]:
     """Like fields, but a run of unpacked values of one field comes as one item, its bytes uncut."""
     at = start
     while at < end:
@@ -68,7 +74,7 @@ def fields_with_runs(buffer, start, end):
         yield item
 
 
-def encode(value):
+def encode(value: int) -> bytes:
     """`value` as a varint."""
     out = bytearray()
     while value > 0x7F:
@@ -78,12 +84,12 @@ def encode(value):
     return bytes(out)
 
 
-def field(number, parts):
+def field(number: int, parts: Sequence[bytes | memoryview]) -> list[bytes | memoryview]:
     """The parts of a message, a list of bytes, as a field of another."""
     return [encode(number << 3 | BYTES), encode(sum(map(len, parts))), *parts]
 
 
-def blob(header, array):
+def blob(header: Message, array: Array) -> list[bytes | memoryview]:
     """The parts of a BlobProto: `header` with its shape, and the values of `array` as packed floats."""
-    values = memoryview(np.ascontiguousarray(array, "<f4")).cast("B")
+    values = np.ascontiguousarray(array, "<f4").data.cast("B")
     return [header.SerializeToString(), *field(5, [values])]

@@ -13,14 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caffe2tf import bundled, formats, loading
+from caffe2tf.classification import labels as labelling
 from caffe2tf.classification.score import Score
 from caffe2tf.classification.seen import Seen
 from caffe2tf.errors import Caffe2TFError, ParseError
 from caffe2tf.files import replacing as files
 from caffe2tf.images import decode as imaging
 from caffe2tf.images import preprocess
+from caffe2tf.keras_model import device as devices
 from caffe2tf.keras_model.device import DeviceError
 from caffe2tf.keras_model.model import to_keras
+from caffe2tf.net.net import Net
 from caffe2tf.probabilities import best, probabilities
 
 BATCH = 16
@@ -86,7 +89,7 @@ class Classifier:
 
 
 def load(
-    model: _Path,
+    model: Net | _Path,
     prototxt: _Path | None = None,
     labels: _Path | None = None,
     input_shape: Mapping[str | None, Sequence[int]] | None = None,
@@ -94,15 +97,21 @@ def load(
     device: str = "auto",
     trust: bool = False,
 ) -> Classifier:
-    """A Classifier of a .caffemodel, weights (.npy, .npz, .h5, .safetensors), a .keras or .tflite file, a SavedModel
+    """A Classifier of a Net, a .caffemodel, weights (.npy, .npz, .h5, .safetensors), a .keras or .tflite file, a SavedModel
     folder or a folder of finetune's results.
 
     `labels`: a file with one class name per line, ImageNet's where there are 1000 outputs. `many`: more than MANY
     pictures are to come. `device` is only checked: the caller runs it there. `trust`: whether a SavedModel is run that caffe2tf
     did not write. Raises Caffe2TFError.
     """
-    model = str(model)
     names = _labels(labels) if labels else None
+    if isinstance(model, Net):
+        if prototxt or input_shape:
+            raise Caffe2TFError(
+                f"the Net '{model.name}' has its text and shapes; `prototxt` and `input_shape` are for files"
+            )
+        return _of_net(model, model.name, names, many)
+    model = str(model)
     settings = os.path.join(model, "settings.json")
     kind = formats.FOLDER if os.path.isdir(model) else os.path.splitext(model)[1].lstrip(".").lower()
     how, source = None, ""
@@ -111,24 +120,40 @@ def load(
         how, source = _trained(settings), "the settings it was trained with"
         model, kind = os.path.join(model, "best.keras"), "keras"
         if input_shape:
-            raise Caffe2TFError(f"{settings} tells the input's size; --input-shape has no part in it")
+            raise Caffe2TFError(f"{settings} tells the input's size; `input_shape` has no part in it")
     if kind == "tflite" and device.startswith("gpu"):
-        raise DeviceError(f"--device {device}: TensorFlow Lite runs on the cpu")
+        raise DeviceError(f"`device` {device}: TensorFlow Lite runs on the cpu")
     if kind in formats.names() and formats.runnable(kind):
         if prototxt:
-            raise Caffe2TFError(f"{model}: holds the whole network; -p/--prototxt has no part in it")
+            raise Caffe2TFError(f"{model}: holds the whole network; `prototxt` has no part in it")
         runner = formats.module(kind).runner(model, many, **({"trust": trust} if kind == formats.FOLDER else {}))
         if how is None:
             how, source = _habit(runner, input_shape)
     else:
-        net = loading.load(prototxt, model, input_shape)
-        for what, blobs in (("inputs", net.inputs), ("outputs", net.outputs)):
-            if len(blobs) != 1:
-                raise Caffe2TFError(f"{model}: has the {what} {', '.join(blobs)}; classify takes networks with one")
-        how, source = preprocess.of(net)
-        runner = formats.module("keras").running(to_keras(net), model, many=many)
+        net = loading.load(prototxt=prototxt, model=model, input_shape=input_shape)
+        return _of_net(net, model, names, many)
+    return _sized(model, runner, how, source, names, many)
+
+
+def _of_net(net: Net, name: str, names: Sequence[str] | None, many: bool) -> Classifier:
+    for what, blobs in (("inputs", net.inputs), ("outputs", net.outputs)):
+        if len(blobs) != 1:
+            raise Caffe2TFError(f"{name}: has the {what} {', '.join(blobs)}; classify takes networks with one")
+    how, source = preprocess.of(net)
+    return _sized(name, formats.module("keras").running(to_keras(net), name, many=many), how, source, names, many)
+
+
+def _sized(
+    name: str,
+    runner: formats.Runner,
+    how: preprocess.Preprocessing,
+    source: str,
+    names: Sequence[str] | None,
+    many: bool,
+) -> Classifier:
+    """The Classifier of a runner, of whose pictures the size must be known."""
     if how.resize is None:
-        raise Caffe2TFError(f"{model}: the network takes any size, so nothing says which; give it with --input-shape")
+        raise Caffe2TFError(f"{name}: the network takes any size, so nothing says which; give it with `input_shape`")
     return _classifier(runner, how, source, names, many)
 
 
@@ -159,7 +184,7 @@ def _habit(
         shape = tuple(input_shape.get(None) or next(iter(input_shape.values())))
         if len(shape) != 4 or any(a not in (None, b) for a, b in zip(runner.shape[1:], shape[1:], strict=True)):
             takes = ",".join("?" if extent is None else str(extent) for extent in runner.shape)
-            raise Caffe2TFError(f"--input-shape {','.join(map(str, shape))}; the model takes {takes} (N,C,H,W)")
+            raise Caffe2TFError(f"`input_shape` {','.join(map(str, shape))}; the model takes {takes} (N,C,H,W)")
     elif runner.noted.get("preprocessing"):
         how = preprocess.made_of(runner.noted["preprocessing"], preprocess.FILE)
         return how, runner.noted.get("source", "the file")
@@ -180,6 +205,38 @@ def _labels(path: _Path) -> list[str]:
             return [line.rstrip("\n") for line in file if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise ParseError(f"{path}: cannot be read as labels: {getattr(error, 'strerror', None) or error}") from None
+
+
+def classify(
+    model: Net | Classifier | _Path,
+    images: _Path | Sequence[_Path],
+    *,
+    prototxt: _Path | None = None,
+    top: int = 5,
+    labels: _Path | None = None,
+    truth: _Path | None = None,
+    labels_from_names: bool = False,
+    input_shape: Mapping[str | None, Sequence[int]] | None = None,
+    device: str = "auto",
+    trust: bool = False,
+) -> list[Seen]:
+    """What `model` sees in `images`: a Seen for each picture, in their order, with the `top` most probable classes, and the
+    error in place of them where a picture cannot be read.
+
+    `model`: a Net, a Classifier, or whatever `load` takes, `prototxt` its network text. `images`: files, folders or globs.
+    `labels`: a file with one class name per line. What the pictures really show, for `Seen.right`, say `truth` (a list file
+    of `path label` lines, or a folder per class) or `labels_from_names` (the file name up to the first dot).
+    `input_shape`: {input or None: (N, C, H, W)} where the model does not tell. `device`: "auto", "cpu", "gpu" or "gpu:N";
+    `trust`: whether a SavedModel is run that caffe2tf did not write. Raises Caffe2TFError.
+    """
+    several = [images] if isinstance(images, str | os.PathLike) else images
+    paths, written = labelling.find([os.fspath(image) for image in several], truth, labels_from_names)
+    with devices.running(device):
+        made = model
+        if not isinstance(made, Classifier):
+            made = load(made, prototxt, labels, input_shape, len(paths) > MANY, device, trust)
+        numbers = labelling.numbers(written, made.names, made.ids) if written else None
+        return list(made(paths, top, numbers))
 
 
 def rows(seen: Seen, count: int) -> list[tuple[str | int | float, ...]]:

@@ -51,7 +51,7 @@ def folders(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
     names = [name for name in sorted(os.listdir(path)) if os.path.isdir(os.path.join(path, name))]
     if not names:
         raise LabelError(
-            f"{path}: holds no folders, expected one for each class (or --labels-from-names for cat.0.jpg)"
+            f"{path}: holds no folders, expected one for each class (or `labels_from_names` for cat.0.jpg)"
         )
     return [(file, name) for name in names for file in imaging.find_images([os.path.join(path, name)])]
 

@@ -3,17 +3,19 @@
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe2tf import bundled, words
+from caffe2tf import bundled, loading, words
 from caffe2tf.drawing import graph
 from caffe2tf.drawing import render as drawings
 from caffe2tf.errors import Caffe2TFError, NetError
 from caffe2tf.images import preprocess
 from caffe2tf.inspection import page as pages
 from caffe2tf.inspection import summary as inspection
+from caffe2tf.keras_model import device as devices
 from caffe2tf.keras_model import model
 from caffe2tf.net.net import Net
 from caffe2tf.net.wiring import Node
@@ -24,8 +26,51 @@ _MOST = 4000  # pixels of a side of a table of filters: of larger ones, the firs
 _PLACES = 10_000  # of layers, and of edges that pass rows: what is drawn in about a minute
 
 
+What = Literal["filters", "activations", "graph", "all"]
+
+
 class VisualizeError(Caffe2TFError):
     """What was asked to be drawn cannot be."""
+
+
+def visualize(
+    network: Net | loading.Path,
+    what: What,
+    *,
+    image: loading.Path | None = None,
+    layers: str | Sequence[str] = (),
+    group: int | None = None,
+    kind: str | None = None,
+    device: str = "auto",
+    step: Callable[[int], object] = lambda done: None,
+) -> bytes:
+    """A picture of `network`, a Net or the file of one, as the bytes of a file.
+
+    `what`: "filters", the kernel of one layer of `layers`, one `group` of it (from 1, the first); "activations", what each of
+    `layers` makes of the picture file `image`; "graph", the network from its inputs down; "all", one HTML page of all that.
+    `kind`: "png", "svg" or "pdf" (by default a graph is svg, the others png; a page is HTML alone). `device`: "auto", "cpu",
+    "gpu" or "gpu:N", where the network runs. `step` is called with the parts done, `count(network, what)` of them.
+    Raises VisualizeError for what cannot be drawn, NetError for an unknown layer, DeviceError, ParseError.
+    """
+    net = loading.network(network)
+    names = [layers] if isinstance(layers, str) else list(layers)
+    if (image is None) == (what in ("activations", "all")):
+        raise VisualizeError(f"{what} {'needs a picture; give `image`' if image is None else 'takes no `image`'}")
+    if image is not None:
+        with devices.running(device):
+            if what == "all":
+                return everything(net, image, step).encode()
+            return activations(net, image, names, kind or "png", step)
+    if what == "graph":
+        return graph_of(net, kind or "svg")
+    if what != "filters" or len(names) != 1:
+        raise VisualizeError(f"{what} of {len(names)} layers; takes filters of one, activations, graph or all")
+    return filters(net, names[0], group, kind or "png")
+
+
+def count(net: Net, what: What) -> int:
+    """How many times `visualize` calls `step`."""
+    return steps(net) if what == "all" else 2 if what == "activations" else 0
 
 
 def kind_of(path: _Path) -> str:
@@ -38,7 +83,7 @@ def kind_of(path: _Path) -> str:
     return kind
 
 
-def network(net: Net, kind: str = "svg") -> bytes:
+def graph_of(net: Net, kind: str = "svg") -> bytes:
     """The graph of `net`: layers with types, shapes of their tops and parameters; those that work in place in one box."""
     known = {layer["name"]: layer for layer in inspection.summarize(net)["layers"]}
 
@@ -90,7 +135,7 @@ def filters(net: Net, name: str, group: int | None = None, kind: str = "png") ->
         raise VisualizeError(f"layer '{name}' ({layer.type}): the network has no weights; give its .caffemodel")
     last, first, groups = sides
     if group is not None and not 1 <= group <= groups:
-        raise VisualizeError(f"layer '{name}' ({layer.type}) has {groups} groups; --group {group} is none of them")
+        raise VisualizeError(f"layer '{name}' ({layer.type}) has {groups} groups; `group` {group} is none of them")
     kernel = net.weights[name]["kernel"]
     h, w, inner, outer = kernel.shape
     size = f"{h} x {w}"
@@ -140,7 +185,7 @@ def see(net: Net, image: _Path) -> tuple[dict[str, NDArray[np.float32]], NDArray
     if others or len(net.inputs) != 1:
         raise VisualizeError(f"the network '{net.name}' has the inputs {', '.join(net.inputs)}; a picture is only one")
     if how.resize is None:
-        raise VisualizeError("the network takes any size, so nothing says which; give it with --input-shape")
+        raise VisualizeError("the network takes any size, so nothing says which; give it with `input_shape`")
     if how.channels not in (1, 3):
         raise VisualizeError(f"the network's input has {how.channels} channels; a picture has 1 or 3")
     pixels = replace(how, mean=(0.0,), scale=1.0, order="RGB").load(image).transpose(1, 2, 0).astype(np.uint8)
@@ -214,7 +259,7 @@ def everything(net: Net, image: _Path, step: Callable[[int], object] = lambda do
         heading, value = _panel(title, values[blob])
         pictures.append((heading, drawings.activations("", None, [("", value)], "webp")))
         step(1)
-    pictures.append(("The network", network(net)))
+    pictures.append(("The network", graph_of(net)))
     step(1)
     facts = [
         f"{len(net.nodes)} layers, {inspection.summarize(net)['parameters']:,} parameters",

@@ -42,7 +42,7 @@ _gone: list[str] = []  # files that had changed when their map was given up
 _handler: list[object] = []  # ours, and the one before
 
 
-def opened(path: str | os.PathLike, handle: int) -> mmap.mmap:
+def opened(path: str | os.PathLike[str], handle: int) -> mmap.mmap:
     """The open file `handle` of `path` as a map. Raises ValueError where it is empty, OSError where it cannot be mapped."""
     import numpy as np  # here, so that the command line starts without it
 

@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from caffe2tf.errors import OutputError
 from caffe2tf.files import renames
 
-_numbers, _active = itertools.count(), set()
+_numbers = itertools.count()
+_active: set[str] = set()
 _lock = threading.Lock()
 
 
@@ -40,7 +41,7 @@ class Kind:
 FILE, PARTS = Kind(), Kind(parts=True)
 
 
-def check(path: str | os.PathLike, force: bool, kind: Kind = FILE) -> tuple[str, str]:
+def check(path: str | os.PathLike[str], force: bool, kind: Kind = FILE) -> tuple[str, str]:
     """(folder, name) of a target. Raises OutputError where the result could not take that name.
 
     The folder must exist and be writable. Without `force` nothing may be there; with it, a file for a file, or for a folder
@@ -60,11 +61,11 @@ def check(path: str | os.PathLike, force: bool, kind: Kind = FILE) -> tuple[str,
         if kind.marker and (why := _not_ours(os.path.join(folder, entry), kind)):
             raise OutputError(f"{path}: {why}")
         if not force:
-            raise OutputError(f"{path}: exists already; -f/--force replaces it")
+            raise OutputError(f"{path}: exists already; `force` replaces it")
     return folder, name
 
 
-def _split(path: str | os.PathLike) -> tuple[str, str]:
+def _split(path: str | os.PathLike[str]) -> tuple[str, str]:
     """(folder, name) of a result, a folder's trailing slash aside."""
     return os.path.split(os.path.abspath(str(path).rstrip("/" + os.sep) or os.sep))
 
@@ -106,12 +107,12 @@ def _not_ours(path: str, kind: Kind) -> str | None:
     return None
 
 
-def wrote(path: str | os.PathLike, kind: Kind) -> bool:
+def wrote(path: str | os.PathLike[str], kind: Kind) -> bool:
     """Whether the folder `path` has caffe2tf's marker."""
     return os.path.isfile(os.path.join(path, *kind.marker.split("/")))
 
 
-def size(path: str | os.PathLike) -> int:
+def size(path: str | os.PathLike[str]) -> int:
     """The bytes of a result: a file, a folder, or the parts of a checkpoint."""
     folder, name = _split(path)
     total = 0
@@ -122,26 +123,26 @@ def size(path: str | os.PathLike) -> int:
     return total
 
 
-def shards(path: str | os.PathLike) -> set[int]:
+def shards(path: str | os.PathLike[str]) -> set[int]:
     """The counts of shards in the names of a checkpoint's data files: `x.ckpt.data-00002-of-00005` says 5."""
     folder, name = _split(path)
     parts = _entries(folder, name, PARTS) if os.path.isdir(folder) else []
     return {int(entry.rpartition("-")[2]) for entry in parts if not entry.endswith(".index")}
 
 
-def write_text(path: str | os.PathLike, text: str, force: bool) -> None:
+def write_text(path: str | os.PathLike[str], text: str, force: bool) -> None:
     """Writes a text file, whole or not at all, with `\n` at the ends of lines on every system. Raises OutputError."""
     write_bytes(path, text.encode(), force)
 
 
-def write_bytes(path: str | os.PathLike, data: bytes, force: bool) -> None:
+def write_bytes(path: str | os.PathLike[str], data: bytes, force: bool) -> None:
     """Writes a file, whole or not at all. Raises OutputError."""
     with replacing(path, force) as temporary, open(temporary, "wb") as file:
         file.write(data)
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike, force: bool, kind: Kind = FILE) -> Iterator[str]:
+def replacing(path: str | os.PathLike[str], force: bool, kind: Kind = FILE) -> Iterator[str]:
     """Gives a temporary name of the same suffix beside `path`: what the block writes there becomes `path` when it ends well;
     otherwise nothing is left. Raises OutputError, without `force` also where something came to be at `path` meanwhile."""
     folder, name = check(path, force, kind)
@@ -166,7 +167,7 @@ def replacing(path: str | os.PathLike, force: bool, kind: Kind = FILE) -> Iterat
                 else:
                     _place(folder, name, part, aside, force, kind)
             except FileExistsError:
-                raise OutputError(f"{path}: exists already; -f/--force replaces it") from None
+                raise OutputError(f"{path}: exists already; `force` replaces it") from None
             finally:
                 _restore(folder, name, aside)  # while no other run is between its own two steps
         renames.flush_folder(folder)

@@ -134,7 +134,7 @@ def _is_number(name: str) -> bool:
 def split(pictures: Pictures, fractions: Sequence[float], seed: int) -> list[Pictures]:
     """Parts of `pictures` by `fractions`, each class alike, drawn with `seed`. Raises DataError for an empty class."""
     if not 2 <= len(fractions) <= 3 or not min(fractions) > 0 or not abs(sum(fractions) - 1) <= 1e-6:
-        raise DataError(f"--split {','.join(map(str, fractions))}; takes two or three shares that add up to 1")
+        raise DataError(f"`split` {','.join(map(str, fractions))}; takes two or three shares that add up to 1")
     random = np.random.RandomState(seed)
     parts: list[list[int]] = [[] for _ in fractions]
     for index, name in enumerate(pictures.classes):
@@ -163,7 +163,7 @@ def decode(
     import io
 
     if how.resize is None:
-        raise DataError("the network takes any size, so --resize must say which")
+        raise DataError("the network takes any size, so `resize` must say which")
     height, width = how.resize
     images = storage((len(pictures), height, width, how.channels), np.uint8)
 

@@ -92,9 +92,9 @@ def placed(device: str = "auto", precision: str = "float32") -> Iterator[Placeme
     cluster = _cluster()
     names = device.split(",")
     if precision == "tf32" and (names[0].startswith("cpu") or not devices.gpus()):
-        raise DeviceError("--precision tf32 needs a GPU that has it; this runs on the cpu")
+        raise DeviceError("`precision` tf32 needs a GPU that has it; this runs on the cpu")
     if len(set(names)) < len(names):
-        raise DeviceError(f"--device {device} names a device twice")
+        raise DeviceError(f"`device` {device} names a device twice")
     if cluster is not None:
         with devices.computing_in(precision):
             yield _machines(*cluster, device)
@@ -129,7 +129,7 @@ def _mirrored(names: Sequence[str], precision: str) -> Iterator[Placement]:
         for name in names:
             devices.choose(name)
     else:
-        raise DeviceError(f"--device {','.join(names)}; several devices are gpu:0,gpu:1,... or cpu:0,cpu:1,...")
+        raise DeviceError(f"`device` {','.join(names)}; several devices are gpu:0,gpu:1,... or cpu:0,cpu:1,...")
     reduce = None if kinds == {"gpu"} else tf.distribute.ReductionToOneDevice()
     strategy = tf.distribute.MirroredStrategy([f"/{name}" for name in names], cross_device_ops=reduce)
     with devices.computing_in(precision):

@@ -2,13 +2,12 @@
 
 import fnmatch
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from caffe2tf.caffe.caffe_pb2 import FillerParameter, LayerParameter, NetParameter
-from caffe2tf.caffe.datalayers import UNKNOWN
 from caffe2tf.errors import Caffe2TFError
 from caffe2tf.layers.convolution import Convolution
 from caffe2tf.net.fillers import fill
@@ -102,7 +101,7 @@ def make(net: Net, head: str, layers: Sequence[str], dropout: float | None = Non
         if pattern == "all" or any(c in pattern for c in "*?["):
             found = [name for name in weighted if pattern == "all" or fnmatch.fnmatchcase(name, pattern)]
             if not found:
-                raise PlanError(f"--layers {pattern} names no layer with weights; those are {', '.join(weighted)}")
+                raise PlanError(f"`layers` {pattern} names no layer with weights; those are {', '.join(weighted)}")
             wanted.update(inside.intersection(found))
         else:
             _check_name(net, pattern, weighted)
@@ -110,11 +109,11 @@ def make(net: Net, head: str, layers: Sequence[str], dropout: float | None = Non
                 raise PlanError(f"layer '{pattern}' has no part in the classes, which '{head}' gives")
             wanted.add(pattern)
     if not wanted:
-        raise PlanError(f"--layers {','.join(layers)} names no layer with a part in the classes, which '{head}' gives")
+        raise PlanError(f"`layers` {','.join(layers)} names no layer with a part in the classes, which '{head}' gives")
     trained = tuple(name for name in weighted if name in wanted)
     above = {node.layer.name for node in _cut(part, trained)[1].nodes if node.layer.type == "Dropout"}
     if dropout is not None and not above:
-        raise PlanError(f"--dropout {dropout:g}: there is no Dropout layer above what is frozen")
+        raise PlanError(f"`dropout` {dropout:g}: there is no Dropout layer above what is frozen")
     part = _with_ratios(part, above, dropout)
     base, top, frontier = _cut(part, trained)
     return Plan(part, head, trained, base, _averaged_first(top, logits) if base else top, frontier, logits)
@@ -153,14 +152,14 @@ def _to_logits(net: Net, head: str) -> tuple[Net, str]:
     if source.layer.type in _NO_SCORES or _count(shape[1:]) != classes:
         raise PlanError(
             f"the output '{outputs[-1][0]}' is of layer '{source.layer.name}' ({source.layer.type}), {list(shape[1:])} for a picture; "
-            f"takes one score for each of the {classes} outputs of the head '{head}' (--head names another)"
+            f"takes one score for each of the {classes} outputs of the head '{head}' (`head` names another)"
         )
     needed, wanted = set[str](), {logits}
     while wanted:
         nodes = {made[blob].layer.name: made[blob] for blob in wanted}
         needed.update(nodes)
         wanted = {bottom for node in nodes.values() for bottom in node.bottoms if made[bottom].layer.name not in needed}
-    return _part(net, [place for place, node in enumerate(net.nodes) if node.layer.name in needed], ()), logits[0]
+    return net.part([node for node in net.nodes if node.layer.name in needed]), logits[0]
 
 
 def _count(extents: Sequence[int | None]) -> int | None:
@@ -217,8 +216,8 @@ def _cut(net: Net, trained: Collection[str]) -> tuple[Net | None, Net, tuple[str
     while wanted:
         needed |= wanted
         wanted = {made[b] for i in wanted for b in net.nodes[i].bottoms} - needed
-    base = _part(net, sorted(needed), ())
-    top = _part(net, sorted(inside), [name for name, _ in frontier])
+    base = net.part([net.nodes[place] for place in sorted(needed)])
+    top = net.part([net.nodes[place] for place in sorted(inside)], [name for name, _ in frontier])
     return base, top, tuple(name for name, _ in frontier)
 
 
@@ -261,13 +260,3 @@ def _averaged_first(net: Net, logits: str) -> Net:
         elif node is not conv:
             param.layer.add().CopyFrom(node.layer.proto)
     return rebuild(net, param, net.arrays)
-
-
-def _part(net: Net, places: Iterable[int], inputs: Iterable[str]) -> Net:
-    param = NetParameter(name=net.name)
-    for name in inputs:
-        layer = param.layer.add(name=f"features {name}", type="Input", top=[name])
-        layer.input_param.shape.add().dim.extend(UNKNOWN if n is None else n for n in net.blobs[name])
-    param.layer.extend(net.nodes[place].layer.proto for place in places)
-    names = {net.nodes[place].layer.name for place in places}
-    return rebuild(net, param, {name: arrays for name, arrays in net.arrays.items() if name in names})

@@ -7,17 +7,19 @@ from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any
 
-from caffe2tf.finetuning.settings import OPTIONS, STAGE_KEYS, Recipe, RecipeError, Stage, convert
+from caffe2tf.finetuning.settings import OPTIONS, STAGE_KEYS, Recipe, RecipeError, Stage, convert, text_of
 
 FILE = "recipe.toml"
 
 
-def of(values: Mapping[str, Any], stages: Sequence[str] = ()) -> Recipe:
-    """The Recipe of `values` {key: value}; each text of `stages`, "layers=fc8 epochs=30", changes a stage of its own."""
-    common = {key: value for key, value in values.items() if key in STAGE_KEYS}
-    made = [Stage(**common | _stage(text, f"--stage {n}")) for n, text in enumerate(stages, 1)] or [Stage(**common)]
-    run = {key: value for key, value in values.items() if key not in STAGE_KEYS}
-    return _whole(Recipe(**run, stages=tuple(made)), "--stage" if stages else None)
+def of(values: Mapping[str, Any], stages: Sequence[Mapping[str, Any]] = ()) -> Recipe:
+    """The Recipe of `values` {key: value}; each of `stages` changes some of them in a stage of its own. Raises RecipeError."""
+    found = _checked(values, tuple(OPTIONS), "finetune")
+    common = {key: value for key, value in found.items() if key in STAGE_KEYS}
+    run = {key: value for key, value in found.items() if key not in STAGE_KEYS}
+    changes = [_checked(stage, STAGE_KEYS, f"stage {n}") for n, stage in enumerate(stages, 1)]
+    made = [Stage(**common | change) for change in changes] or [Stage(**common)]
+    return _whole(Recipe(**run, stages=tuple(made)), "stage" if stages else None)
 
 
 def _whole(recipe: Recipe, where: str | None) -> Recipe:
@@ -25,14 +27,15 @@ def _whole(recipe: Recipe, where: str | None) -> Recipe:
         if not stage.layers:
             what = f"{where} {number}" if where else "the run"
             raise RecipeError(
-                f"{what} names no layers; say which train: {'layers=' if where else '--layers '}fc8 or all"
+                f"{what} names no layers; say which train: {'layers=' if where else '`layers` '}fc8 or all"
             )
         if stage.optimizer == "adam" and stage.momentum != Stage.momentum:
             raise RecipeError(f"momentum {stage.momentum:g} is of sgd; adam has none")
     return recipe
 
 
-def _stage(text: str, where: str) -> dict[str, Any]:
+def stage(text: str, where: str) -> dict[str, Any]:
+    """The settings of "layers=fc8 epochs=30", the text of a stage. Raises RecipeError."""
     pairs = {}
     try:
         parts = shlex.split(text)
@@ -56,7 +59,7 @@ def _checked(pairs: Mapping[str, Any], known: Collection[str], where: str) -> di
             raise RecipeError(
                 f"{where}: unknown key '{key}'; " + (f"nearest: {near[0]}" if near else f"known: {', '.join(known)}")
             )
-        found[name] = convert(name, value, f"{where}: {key}")
+        found[name] = value if value is None else convert(name, value, f"{where}: {key}")
     return found
 
 
@@ -100,14 +103,15 @@ def text(recipe: Recipe, folder: str) -> str:
     for f in fields(Recipe):
         value = getattr(recipe, f.name)
         if f.metadata and value not in (f.default, None):
-            document[f.name] = _relative(value, folder) if f.metadata["path"] or _is_file(f.name, value) else value
+            is_path = f.metadata["path"] or _is_file(f.name, value)
+            document[f.name] = _relative(value, folder) if is_path else text_of(value)
     stages = tomlkit.aot()
     for stage in recipe.stages:
         table = tomlkit.table()
         for key in STAGE_KEYS:
             value = getattr(stage, key)
             if value is not None:
-                table[key] = value
+                table[key] = text_of(value)
         stages.append(table)
     document["stage"] = stages
     return tomlkit.dumps(document)
@@ -125,15 +129,15 @@ def difference(one: Recipe, other: Recipe) -> str | None:
     for f in fields(Recipe):
         a, b = getattr(one, f.name), getattr(other, f.name)
         if f.name != "stages" and (_place(a) != _place(b) if f.metadata["path"] or _is_file(f.name, a) else a != b):
-            return f"{f.name} {a}, not {b}"
+            return f"{f.name} {text_of(a)}, not {text_of(b)}"
     if len(one.stages) != len(other.stages):
         return f"{len(one.stages)} stages, not {len(other.stages)}"
     for number, (a, b) in enumerate(zip(one.stages, other.stages, strict=True), 1):
         for key in STAGE_KEYS:
             if getattr(a, key) != getattr(b, key):
-                return f"{key} {getattr(a, key)}, not {getattr(b, key)} (stage {number})"
+                return f"{key} {text_of(getattr(a, key))}, not {text_of(getattr(b, key))} (stage {number})"
     return None
 
 
-def _place(path: str | None) -> str | None:
-    return os.path.abspath(path) if path else path
+def _place(path: Any) -> Any:
+    return os.path.abspath(path) if isinstance(path, str) else path

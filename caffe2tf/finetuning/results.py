@@ -36,11 +36,11 @@ def check_folder(path: str, force: bool, resume: bool = False) -> None:
     """Raises OutputError where `path` cannot be the results folder: a file, in use without `force` or `resume`, or with
     something in it that has the name of a result and that no run of finetune wrote."""
     if os.path.lexists(path) and not os.path.isdir(path):
-        raise OutputError(f"{path}: is a file; --out names a folder")
+        raise OutputError(f"{path}: is a file; `out` names a folder")
     if not os.path.isdir(path) or not os.listdir(path):
         return
     if not (force or resume):
-        raise OutputError(f"{path}: is in use; name another folder with --out, or -f/--force to write into it")
+        raise OutputError(f"{path}: is in use; name another folder with `out`, or `force` to write into it")
     _check_entries(path)
 
 
@@ -53,7 +53,7 @@ def _check_entries(path: str) -> None:
         whole = os.path.join(path, name)
         if os.path.lexists(whole) and (name not in ours or os.path.islink(whole)):
             raise OutputError(
-                f"{whole}: no run of finetune wrote it (by {MARKER}); move it away, or name another folder with --out"
+                f"{whole}: no run of finetune wrote it (by {MARKER}); move it away, or name another folder with `out`"
             )
         if name in _LEFT:
             files.check(whole, True, formats.result(formats.FOLDER) if name == "best_saved_model" else files.FILE)

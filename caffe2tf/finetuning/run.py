@@ -42,11 +42,11 @@ def recall(out: str, typed: Recipe | None) -> Recipe | None:
     unfinished = os.path.join(out, checkpoint.FOLDER, recipe.FILE)
     path = unfinished if os.path.exists(unfinished) else os.path.join(out, recipe.FILE)
     if not os.path.exists(path):
-        raise RecipeError(f"{out}: holds no {recipe.FILE}, so there is nothing to resume; leave --resume out to start")
+        raise RecipeError(f"{out}: holds no {recipe.FILE}, so there is nothing to resume; leave `resume` out to start")
     kept = recipe.read(path)
     if typed and (other := recipe.difference(kept, typed)):
         raise RecipeError(
-            f"{out}: is of another run, with {other}; name another folder with --out, or type its settings"
+            f"{out}: is of another run, with {other}; name another folder with `out`, or type its settings"
         )
     return kept if path == unfinished else None
 
@@ -76,17 +76,17 @@ class Run:
         if fresh and self.head not in plans[0].trained:
             outputs = net.layer(self.head).tops()[0][1]
             raise plan.PlanError(
-                f"the head '{self.head}' gives {outputs} classes, the data has {len(self.classes)}: name it in --layers"
+                f"the head '{self.head}' gives {outputs} classes, the data has {len(self.classes)}: name it in `layers`"
             )
         if self.how.crop is None and any("crop" in stage.augment for stage in run.stages):
-            raise RecipeError(f"--augment crop: pictures are not cropped ({self.how}); say a larger --resize")
+            raise RecipeError(f"`augment` crop: pictures are not cropped ({self.how}); say a larger `resize`")
         self._tell(sets, fresh, source)
         self.training, self.validation = self._decode("training", sets[0]), self._decode("validation", sets[1])
         self.test = self._decode("test", sets[2]) if sets[2] else None
         self.cache: tuple[Any, list[list[NDArray[np.float32]]]] | None = None
 
     def _plan(self, net: Net, stage: Stage) -> plan.Plan:
-        return plan.make(net, self.head, stage.layers.split(","), stage.dropout)
+        return plan.make(net, self.head, stage.layers or (), stage.dropout)
 
     def _tell(self, sets: Sequence[data.Pictures | None], fresh: bool, source: str) -> None:
         how = f"pictures become input as {self.how} ({source})"
@@ -115,8 +115,7 @@ class Run:
         if work.base is None or stage.augment:
             why = "augmentation changes them" if stage.augment else "the first layers train"
             self.say(f"frozen features are not cached: {why}")
-            augment = tuple(stage.augment.split(",")) if stage.augment else ()
-            training = batches.pictures(*self.training, self.how, augment, self.usual)
+            training = batches.pictures(*self.training, self.how, stage.augment, self.usual)
             return work.uncached(), (training, batches.pictures(*self.validation, self.how, (), self.usual))
         # Arrays that no stage trained are the same objects.
         key = self._key(work)
@@ -149,7 +148,7 @@ class Run:
         except Exception as error:
             # TensorFlow's own errors, whose class cannot be named before it is loaded.
             if placed.workers > 1 and type(error).__module__.startswith("tensorflow."):
-                why = f"a worker is gone ({type(error).__name__}), see what it said; --resume, on all of them, goes on"
+                why = f"a worker is gone ({type(error).__name__}), see what it said; `resume`, on all of them, goes on"
                 raise trainer.TrainingError(why) from None
             raise
 

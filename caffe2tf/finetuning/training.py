@@ -131,7 +131,7 @@ def _not_finite(
     return (
         f"the loss is {loss} at epoch {place.epoch + 1}, step {place.step}: learning rate {rate:g} "
         f"(head {rate * trainer.stage.head_lr:g}), largest gradient {largest:.3g}, {seen}; inputs of the trained layers "
-        f"reach {reach:.3g}. Try --lr {rate / 10:g} or --clip 1"
+        f"reach {reach:.3g}. Try `lr` {rate / 10:g} or `clip` 1"
     )
 
 

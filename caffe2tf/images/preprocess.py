@@ -117,17 +117,18 @@ def habit(shape):
 def changed(net, resize=None, crop=None, mean=None, scale=None, channels=None):
     """`net` with a Preprocessing that differs from `of(net)` where something is said.
 
-    `resize`, `crop`: "227", "256x227" (height first) or "none"; `mean`: "104,117,123" in the order of the input, a .npy or
-    .binaryproto file, or "none"; `scale`: a factor, after the mean; `channels`: "bgr", "rgb" or "grey". Raises ParseError.
+    `resize`, `crop`: (height, width), or "none" for as it is; `mean`: one number, or one for each channel in the order of the
+    input, a .npy or .binaryproto file, or "none"; `scale`: a factor, after the mean; `channels`: "bgr", "rgb" or "grey".
+    Raises ParseError.
     """
     if all(value is None for value in (resize, crop, mean, scale, channels)):
         return net
     how, _ = of(net)
     if channels is not None and (channels == "grey") != (how.channels == 1):
-        raise ParseError(f"--channels {channels}: the network's input has {how.channels} channels")
+        raise ParseError(f"`channels` {channels}: the network's input has {how.channels} channels")
     said = {
-        "resize": None if resize is None else (_extents("--resize", resize),),
-        "crop": None if crop is None else (_extents("--crop", crop),),
+        "resize": None if resize is None else (None if resize == "none" else tuple(resize),),
+        "crop": None if crop is None else (None if crop == "none" else tuple(crop),),
         "mean": None if mean is None else (_mean(mean, how.channels),),
         "scale": None if scale is None else (float(scale),),
         "order": None if channels in (None, "grey") else (channels.upper(),),
@@ -140,35 +141,23 @@ def changed(net, resize=None, crop=None, mean=None, scale=None, channels=None):
     if given is None or (None not in size and given != size):
         what = "x".join(map(str, given)) if given else "pictures of any size"
         takes = "one size" if None in size else f"{size[0]}x{size[1]} (height x width)"
-        raise ParseError(f"--resize and --crop give {what}; the network takes {takes}")
+        raise ParseError(f"`resize` and `crop` give {what}; the network takes {takes}")
     how.apply(np.zeros((*(how.resize or how.crop), how.channels), np.uint8))  # do crop and mean fit?
     return replace(net, preprocessing=how)
 
 
-def _extents(option, text):
-    if text == "none":
-        return None
-    parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.isdecimal() and 0 < int(part) <= 65536 for part in parts):
-        raise ParseError(f"{option} {text}; takes 227, 256x227 (height first) or none")
-    return int(parts[0]), int(parts[-1])
-
-
-def _mean(text, channels):
-    if text == "none":
-        return (0.0,)
-    if text.endswith((".npy", ".binaryproto")):
-        values = _array(text)
+def _mean(mean, channels):
+    if isinstance(mean, str):
+        if mean == "none":
+            return (0.0,)
+        values = _array(mean)
         if values.ndim not in (1, 3) or values.shape[0] != channels or not np.isfinite(values).all():
-            raise ParseError(f"{text}: holds an array of {values.shape}; takes ({channels}) or ({channels}, H, W)")
+            raise ParseError(f"{mean}: holds an array of {values.shape}; takes ({channels}) or ({channels}, H, W)")
         return tuple(values.tolist())
-    try:
-        values = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        values = ()
-    if len(values) not in (1, channels) or not np.isfinite(values).all():
-        raise ParseError(f"--mean {text}; takes {channels} numbers, a .npy or .binaryproto file, or none")
-    return values
+    if len(mean) not in (1, channels) or not np.isfinite(mean).all():
+        said = ",".join(f"{value:g}" for value in mean)
+        raise ParseError(f"`mean` {said}; takes {channels} numbers, a .npy or .binaryproto file, or none")
+    return tuple(mean)
 
 
 def _array(path):

@@ -9,6 +9,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
+from caffe2tf import loading
 from caffe2tf.inspection import summary as inspection
 from caffe2tf.layers import NO_EFFECT
 from caffe2tf.net.net import Net
@@ -17,8 +18,11 @@ from caffe2tf.net.wiring import Node
 _BLOCK = 1 << 20  # values compared at once: the float64 copies stay small beside the weights
 
 
-def diff(first: Net, second: Net, step: Callable[[int], object] = lambda done: None) -> dict[str, Any]:
-    """A JSON-ready dictionary of how two Nets differ, `same` where they compute the same; pairs are [first, second].
+def diff(
+    first: Net | loading.Path, second: Net | loading.Path, step: Callable[[int], object] = lambda done: None
+) -> dict[str, Any]:
+    """A JSON-ready dictionary of how two networks differ, `same` where they compute the same; pairs are [first, second].
+    Each is a Net, or a file that holds one.
 
     The batch is no part of a network, nor is an input's layer name; shapes are said where they begin to differ.
     Keys: same, preprocessing (a pair of words, null where equal; it does not make networks differ), layers: those that differ
@@ -26,8 +30,9 @@ def diff(first: Net, second: Net, step: Callable[[int], object] = lambda done: N
     bottoms, tops, shapes and parameters that have a part in inference, and weights {name: difference}. A difference is
     {"equal": true}, {"shapes": pair}, {"only": 0 or 1} or {"equal": false, "largest", "relative" (largest / largest
     absolute value of the first), "place" (in Keras's axes), "changed" and "values" (how many)}; infinite ones are null. `step` is
-    called with 1 for each layer.
+    called with 1 for each layer. Raises what `loading.load` raises.
     """
+    first, second = loading.network(first), loading.network(second)
     ours, theirs = ({_name(node): node for node in net.nodes} for net in (first, second))
     layers: list[dict[str, Any]] = []
     for name in [*ours, *(name for name in theirs if name not in ours)]:

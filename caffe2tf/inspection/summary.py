@@ -3,48 +3,57 @@
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 from caffe2tf import loading
 from caffe2tf.caffe import read
-from caffe2tf.errors import UnsupportedLayer
+from caffe2tf.errors import Caffe2TFError, UnsupportedLayer
 from caffe2tf.images import preprocess
 from caffe2tf.layers import NO_EFFECT
 from caffe2tf.layers.base import Layer
 from caffe2tf.net.net import Net
 from caffe2tf.net.support import set_fields
 
-_Path = str | os.PathLike[str]
-_Shapes = Mapping[str | None, Sequence[int]]
 Field = list[tuple[int | Fraction, int | Fraction]]  # (pixels, step) for each spatial axis
 
 
-def inspect_file(file: _Path, prototxt: _Path | None = None, input_shapes: _Shapes | None = None) -> dict[str, Any]:
-    """`summarize` of the network in `file`, a network text or weights with `prototxt` or without.
+def inspect(
+    *network: Net | loading.Path | None,
+    input_shape: loading.InputShape | None = None,
+    prototxt: loading.Path | None = None,
+    model: loading.Path | None = None,
+) -> dict[str, Any]:
+    """What a network is made of, as `summarize` says it: of a Net, or of the files of one, as `loading.load` takes them.
 
-    A network that is not supported is no error here: its dictionary says what is not.
+    A network that is not supported is no error here: its dictionary says what is not. Raises ParseError and NetError for
+    what cannot be read.
     """
+    files = [file for file in network if file is not None and not isinstance(file, Net)]
+    for net in network:
+        if isinstance(net, Net):
+            if len(network) > 1 or prototxt or model or input_shape:
+                raise Caffe2TFError(f"the Net '{net.name}' comes with files or `input_shape`; takes it alone, or files")
+            return summarize(net)
+    if files:
+        prototxt, model = loading.told_apart(files)
+    file = model if model is not None else prototxt
+    named = None if file is None else os.fspath(file)
     try:
-        net = load(file, prototxt, input_shapes)
+        return summarize(loading.load(prototxt=prototxt, model=model, input_shape=input_shape), named)
     except UnsupportedLayer as error:
-        return summarize_unsupported(_source(file, prototxt), str(error).splitlines())
-    return summarize(net, str(file))
+        return summarize_unsupported(_source(prototxt, model), str(error).splitlines())
 
 
-def load(file: _Path, prototxt: _Path | None = None, input_shapes: _Shapes | None = None) -> Net:
-    """The Net in `file`: `formats.load`, and a network text alone is enough, for a network without weights."""
-    text = prototxt is None and read.is_text(file)
-    return loading.load(file, None, input_shapes) if text else loading.load(prototxt, file, input_shapes)
-
-
-def _source(file: _Path, prototxt: _Path | None) -> read.Source:
-    source = read.read_prototxt(file) if prototxt is None and read.is_text(file) else read.read_caffemodel(file)
-    if prototxt is not None:
-        source = replace(read.read_prototxt(prototxt), blobs=source.blobs)
-    return replace(source, path=str(file))
+def _source(prototxt: loading.Path | None, model: loading.Path | None) -> read.Source:
+    """What the files hold, as they hold it: the text's layers where there is one, and the model's weights."""
+    weights = None if model is None else read.read_caffemodel(model)
+    text = None if prototxt is None else read.read_prototxt(prototxt)
+    if weights is not None and text is not None:
+        return replace(text, blobs=weights.blobs, path=weights.path)
+    return weights or text  # type: ignore[return-value]  # one of them is given, else loading would have refused
 
 
 def summarize(net: Net, file: str | None = None) -> dict[str, Any]:

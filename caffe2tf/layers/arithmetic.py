@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from caffe2tf.arrays.layout import to_keras
+from caffe2tf.arrays.layout import Shape, to_keras
 from caffe2tf.caffe.caffe_pb2 import EltwiseParameter, ReductionParameter
 from caffe2tf.layers.base import Layer
+from caffe2tf.layers.types import Context, Field, Fields, Tensor
 
 _LOWEST = float(np.finfo(np.float32).min)  # -FLT_MAX
 
@@ -18,7 +19,7 @@ class Eltwise(Layer, type="Eltwise", param="eltwise_param", fields="operation co
 
     works_in_place = True
 
-    def tops(self):
+    def tops(self) -> list[Shape]:
         self.need_equal()
         count = len(self.p.coeff)
         if count not in (0, len(self.bottoms)) or (count and self.p.operation == EltwiseParameter.PROD):
@@ -27,13 +28,13 @@ class Eltwise(Layer, type="Eltwise", param="eltwise_param", fields="operation co
             )
         return [self.bottoms[0]]
 
-    def receptive(self, fields):
+    def receptive(self, fields: Fields) -> Field | None:
         return self.widest(fields)
 
-    def any_size(self):
+    def any_size(self) -> bool:
         return True
 
-    def build(self, ctx, *xs):
+    def build(self, ctx: Context, *xs: Tensor) -> Tensor | list[Tensor]:
         operation = EltwiseParameter.EltwiseOp.Name(self.p.operation)
         coeff = list(self.p.coeff) if operation == "SUM" and self.p.coeff else [1.0] * len(xs)
         plain = all(c == 1 for c in coeff) and not self.aliased and self.bottoms[0]
@@ -42,7 +43,7 @@ class Eltwise(Layer, type="Eltwise", param="eltwise_param", fields="operation co
             return layer(name=ctx.name)(list(xs))
         if self.aliased and operation != "PROD":
             blank = ctx.ops.full_like(xs[0], 0.0 if operation == "SUM" else _LOWEST)
-            xs = [blank if index in self.aliased and index < 2 else x for index, x in enumerate(xs)]
+            xs = tuple(blank if index in self.aliased and index < 2 else x for index, x in enumerate(xs))
         top = xs[0] if coeff[0] == 1 else xs[0] * coeff[0]
         for index, (x, c) in enumerate(zip(xs[1:], coeff[1:], strict=True), 1):
             x = top if index in self.aliased and index > 1 else x
@@ -59,20 +60,20 @@ class Eltwise(Layer, type="Eltwise", param="eltwise_param", fields="operation co
 class Axpy(Layer, type="Axpy", bottoms=3):
     """a * x + y with one a per item and channel (SENet)."""
 
-    def tops(self):
+    def tops(self) -> list[Shape]:
         a, x, y = self.bottoms
         if x != y or len(x) != 4 or tuple(a) not in ((*x[:2], 1, 1), tuple(x[:2])):
             self.fail(f"bottoms of shapes {a}, {x}, {y}; takes a (N, C) or (N, C, 1, 1), x and y (N, C, H, W)")
         return [x]
 
-    def receptive(self, fields):
+    def receptive(self, fields: Fields) -> Field | None:
         a, x, y = fields
         return self.widest([x, y, a])
 
-    def any_size(self):
+    def any_size(self) -> bool:
         return True
 
-    def build(self, ctx, a, x, y):
+    def build(self, ctx: Context, a: Tensor, x: Tensor, y: Tensor) -> Tensor | list[Tensor]:
         a = ctx.ops.reshape(a, (-1, 1, 1, self.bottoms[1][1]))
         return ctx.layers.Add(name=ctx.name)([a * x, y])
 
@@ -80,13 +81,13 @@ class Axpy(Layer, type="Axpy", bottoms=3):
 class Reduction(Layer, type="Reduction", param="reduction_param", fields="operation axis coeff"):
     """coeff times SUM, ASUM (of |x|), SUMSQ or MEAN over `axis` and all after it (reduction_layer.cpp)."""
 
-    def tops(self):
+    def tops(self) -> list[Shape]:
         return [self.bottoms[0][: self.axis(self.p.axis)]]
 
-    def fixes_batch(self):
+    def fixes_batch(self) -> bool:
         return self.axis(self.p.axis) == 0
 
-    def build(self, ctx, x):
+    def build(self, ctx: Context, x: Tensor) -> Tensor | list[Tensor]:
         ops, first = ctx.ops, self.axis(self.p.axis)
         x = self.to_caffe_order(ctx, x)
         operation = ReductionParameter.ReductionOp.Name(self.p.operation)
@@ -104,11 +105,11 @@ class ArgMax(Layer, type="ArgMax", param="argmax_param", fields="out_max_val top
     Where values hold NaN, top_k above 1 may name other places than the heap of Caffe's partial_sort.
     """
 
-    def _length(self):
+    def _length(self) -> int:
         shape = self.bottoms[0]
         return shape[self.axis(self.p.axis)] if self.p.HasField("axis") else int(np.prod(shape[1:]))
 
-    def tops(self):
+    def tops(self) -> list[Shape]:
         shape, k = list(self.bottoms[0]), self.p.top_k
         if not 1 <= k <= self._length():
             self.fail(f"top_k {k} of {self._length()} values")
@@ -119,10 +120,10 @@ class ArgMax(Layer, type="ArgMax", param="argmax_param", fields="out_max_val top
         top[0], top[1], top[2] = shape[0], 2 if self.p.out_max_val else 1, k
         return [tuple(top)]
 
-    def fixes_batch(self):
+    def fixes_batch(self) -> bool:
         return self.p.HasField("axis") and self.axis(self.p.axis) == 0
 
-    def build(self, ctx, x):
+    def build(self, ctx: Context, x: Tensor) -> Tensor | list[Tensor]:
         ops, k = ctx.ops, self.p.top_k
         if self.p.HasField("axis"):
             axis = to_keras(self.axis(self.p.axis), len(x.shape))

@@ -1,12 +1,17 @@
 """What every row of the layer table has: wiring rules, shapes, weights, and how it is said in Keras."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
+import numpy.typing as npt
 
 from caffe2tf.arrays import layout
-from caffe2tf.caffe.caffe_pb2 import TRAIN
+from caffe2tf.arrays.layout import Array, Floats, OpenShape, Shape, Shaped
+from caffe2tf.caffe.caffe_pb2 import TRAIN, LayerParameter
 from caffe2tf.errors import NetError, WeightMismatch
+from caffe2tf.layers.types import Context, Extent, Field, Fields, HasOps, Mistake, StoredBlob, Tensor
 
 # Parameters without effect on inference: training, engines, initial values. Accepted everywhere, listed by `inspect -v`.
 NO_EFFECT = frozenset(
@@ -17,7 +22,7 @@ NO_EFFECT = frozenset(
     )
 )
 
-REGISTRY = {}  # Caffe type -> class
+REGISTRY: "dict[str, type[Layer]]" = {}  # Caffe type -> class
 
 
 @dataclass(frozen=True)
@@ -31,30 +36,30 @@ class Weight:
     """
 
     name: str
-    shape: tuple
-    split: tuple = None
-    axes: tuple = None
-    merged: tuple = None
-    gates: tuple = None
-    filler: str = None
-    start: float = None
-    unset: float = None
+    shape: Shape
+    split: Shape | None = None
+    axes: tuple[int, ...] | None = None
+    merged: Shape | None = None
+    gates: tuple[int, ...] | None = None
+    filler: str | None = None
+    start: float | None = None
+    unset: float | None = None
 
     @property
-    def keras_shape(self):
+    def keras_shape(self) -> Shape:
         if self.merged is not None:
             return self.merged
         split = self.split or self.shape
         return tuple(split[axis] for axis in self.axes) if self.axes else split
 
-    def to_keras(self, array):
+    def to_keras(self, array: Array) -> layout.Moved:
         """`array` of `shape` on its way to Keras's layout, a layout.Moved."""
         array = array.reshape(self.split or self.shape)
         if self.gates:
             array = array[list(self.gates)]
         return layout.Moved(array.transpose(self.axes) if self.axes else array, self.keras_shape)
 
-    def to_caffe(self, array):
+    def to_caffe(self, array: npt.ArrayLike) -> Array:
         """The inverse of `to_keras`."""
         split = self.split or self.shape
         axes = self.axes or tuple(range(len(split)))
@@ -74,108 +79,136 @@ class Layer:
     number or a pair (least, most); most None is any. `rank`: the axes that its first bottom must have, None for any.
     """
 
-    types, param, fields = (), None, frozenset()
-    bottom_count = top_count = (1, 1)
-    rank = None
-    works_in_place = False  # whether its top may be its bottom: else Caffe refuses that, or overwrites what it reads
-    counts_items = False  # whether how many items its tops have is known only at run time
-    aliased = ()  # the bottoms, by index, in the memory of a top: the wiring says so of a layer in place
+    types: ClassVar[tuple[str, ...]] = ()
+    param: ClassVar[str | None] = None
+    fields: ClassVar[frozenset[str]] = frozenset()
+    bottom_count: ClassVar[tuple[int, int | None]] = (1, 1)
+    top_count: ClassVar[tuple[int, int | None]] = (1, 1)
+    rank: ClassVar[int | None] = None
+    # Whether its top may be its bottom: elsewhere Caffe refuses that, or overwrites what it reads.
+    works_in_place: ClassVar[bool] = False
+    counts_items: ClassVar[bool] = False  # whether how many items its tops have is known only at run time
+    aliased: tuple[
+        int, ...
+    ] = ()  # the bottoms, by index, in the memory of a top: the wiring says so of a layer in place
 
-    def __init_subclass__(cls, type, param=None, fields="", bottoms=1, tops=1, rank=None):
+    def __init_subclass__(
+        cls,
+        type: str,
+        param: str | None = None,
+        fields: str = "",
+        bottoms: int | tuple[int, int | None] = 1,
+        tops: int | tuple[int, int | None] = 1,
+        rank: int | None = None,
+    ) -> None:
         if not type:  # shared by several rows
             return
         cls.types, cls.param, cls.fields = tuple(type.split()), param, frozenset(fields.split())
         cls.bottom_count = bottoms if isinstance(bottoms, tuple) else (bottoms, bottoms)
         cls.top_count = tops if isinstance(tops, tuple) else (tops, tops)
         cls.rank = rank
+        if taken := [name for name in cls.types if name in REGISTRY]:
+            raise TypeError(f"the type '{taken[0]}' is already that of {REGISTRY[taken[0]].__name__}")
         REGISTRY.update(dict.fromkeys(cls.types, cls))
 
-    def __init__(self, proto, bottoms):
+    def __init__(self, proto: LayerParameter, bottoms: Sequence[Shape]) -> None:
         """`proto`: LayerParameter; `bottoms`: the shapes of its bottoms in Caffe's order."""
         self.proto, self.bottoms = proto, bottoms
         self.name, self.type = proto.name, proto.type
-        self.p = getattr(proto, self.param) if self.param else None
+        self.p: Any = getattr(proto, self.param) if self.param else None
         if self.rank is not None and len(bottoms[0]) != self.rank:
             self.fail(f"bottom of shape {bottoms[0]}; takes {self.rank} axes")
 
     # -------------------------------------------------------------- what a row says
 
-    def tops(self):
+    @classmethod
+    def learns(cls) -> bool:
+        """Whether layers of this class may have weights."""
+        return cls.blobs is not Layer.blobs
+
+    @classmethod
+    def settle(cls, proto: LayerParameter, bottom: OpenShape, blobs: Sequence[Shaped] | None) -> OpenShape:
+        """Its first bottom's shape with the extents that nothing tells (None) filled in where the stored `blobs` tell them;
+        here: as it is. Raises NetError where they contradict it."""
+        return bottom
+
+    def tops(self) -> list[Shape]:
         """The shapes of the tops in Caffe's order; here: each as its bottom."""
         return [self.bottoms[0]] * len(self.proto.top)
 
-    def blobs(self):
+    def blobs(self) -> list[Weight]:
         """The Weights that Caffe stores for this layer, in its order; here: none."""
         return []
 
-    def moved(self, arrays):
+    def moved(self, arrays: Sequence[Array]) -> dict[str, layout.Moved]:
         """{name: layout.Moved} in Keras's layout, from Caffe's arrays in the order of `blobs`."""
         return {weight.name: weight.to_keras(array) for weight, array in zip(self.blobs(), arrays, strict=True)}
 
-    def weights(self, arrays):
+    def weights(self, arrays: Sequence[Array]) -> dict[str, Array]:
         """{name: array in Keras's layout}, from Caffe's arrays in the order of `blobs`."""
         return {name: moved.array() for name, moved in self.moved(arrays).items()}
 
-    def weight_shapes(self):
+    def weight_shapes(self) -> dict[str, Shape]:
         """{name: shape in Keras's layout}, without touching a value."""
         return {weight.name: weight.keras_shape for weight in self.blobs()}
 
-    def arrays(self, weights):
+    def arrays(self, weights: Mapping[str, npt.ArrayLike]) -> list[Array]:
         """Caffe's arrays from {name: array in Keras's layout}: the inverse of `weights`."""
         return [weight.to_caffe(weights[weight.name]) for weight in self.blobs()]
 
-    def multiply_adds(self):
+    def multiply_adds(self) -> int:
         """Multiply-adds of one run, of convolutions and products only, as papers count them."""
         return 0
 
-    def receptive(self, fields):
+    def receptive(self, fields: Fields) -> Field | None:
         """The receptive field of its tops, [(pixels, step)] for each spatial axis: how many pixels of the input one value
         depends on, were the picture without a border, and how many lie between neighbours. From `fields`, those of its
         bottoms in order. None where a value is no place in a picture, or depends on the whole; so here."""
 
-    def filters(self):
+    def filters(self) -> tuple[str, str, int] | None:
         """What the last axis of its kernel counts, the one before, and in how many groups; None: it has no filters."""
 
-    def fixes_batch(self):
+    def fixes_batch(self) -> bool:
         """Whether the row uses axis 0 as more than a count of independent items."""
         return False
 
-    def shares_memory(self):
+    def shares_memory(self) -> dict[int, str]:
         """{index of a top: the blob in whose memory Caffe keeps it}: a layer that changes one in place changes both."""
         return {}
 
-    def value_bottoms(self):
+    def value_bottoms(self) -> tuple[int, ...]:
         """The indices of the bottoms whose values it reads; of the others, their shape alone."""
         return tuple(range(len(self.bottoms)))
 
-    def mistakes(self):
+    def mistakes(self) -> list[Mistake]:
         """What converters get wrong about this type: [(words, change)], where `change(proto, weights)` turns a layer with
         that mistake, in place, into the right one. `verify` tries them on the first wrong layer."""
         return []
 
     # -------------------------------------------------------------- helpers for rows
 
-    def in_training(self):
+    def in_training(self) -> bool:
         """Whether the layer's own `phase` says TRAIN, which Caffe follows in a network for inference too (net.cpp)."""
         return self.proto.HasField("phase") and self.proto.phase == TRAIN
 
-    def fail(self, why):
+    def fail(self, why: str) -> NoReturn:
         raise NetError(f"layer '{self.name}' ({self.type}): {why}")
 
-    def axis(self, value, rank=None, allow_end=False):
+    def axis(self, value: int, rank: int | None = None, allow_end: bool = False) -> int:
         """`value` counted from the front, as Caffe's CanonicalAxisIndex."""
         rank = len(self.bottoms[0]) if rank is None else rank
         if not -rank <= value < rank + allow_end:
             self.fail(f"axis {value} of a bottom with {rank} axes")
         return value % rank if value < 0 else value
 
-    def widest(self, fields):
+    def widest(self, fields: Fields) -> Field | None:
         """The receptive field where several bottoms meet place by place: the largest, in the steps of the first."""
-        if None in fields or len({len(field) for field in fields}) != 1:
+        known = [field for field in fields if field is not None]
+        if len(known) < len(fields) or len({len(field) for field in known}) != 1:
             return None
-        return [(max(pixels for pixels, _ in axis), axis[0][1]) for axis in zip(*fields, strict=True)]
+        return [(max(pixels for pixels, _ in axis), axis[0][1]) for axis in zip(*known, strict=True)]
 
-    def windowed(self, fields, windows):
+    def windowed(self, fields: Fields, windows: Iterable[tuple[Extent, Extent]]) -> Field | None:
         """The receptive field of `windows`, [(reach, stride)] for each spatial axis, on its bottoms."""
         field = self.widest(fields)
         if field is None:
@@ -184,7 +217,7 @@ class Layer:
             (n + (reach - 1) * step, step * stride) for (n, step), (reach, stride) in zip(field, windows, strict=True)
         ]
 
-    def need_equal(self, axes=None):
+    def need_equal(self, axes: Iterable[int] | None = None) -> None:
         """All bottoms have one shape, or agree on `axes`."""
         first = self.bottoms[0]
         for other in self.bottoms[1:]:
@@ -195,7 +228,7 @@ class Layer:
                 where = "" if axes is None else f" outside axes {sorted(set(range(len(first))) - set(axes))}"
                 self.fail(f"bottoms of shapes {first} and {other}; must be equal{where}")
 
-    def take_blobs(self, blobs):
+    def take_blobs(self, blobs: Sequence[StoredBlob]) -> tuple[Floats, ...]:
         """Caffe's arrays in the shapes that the row wants, from the file's Blobs; the legacy four extents are told apart.
 
         Raises WeightMismatch naming shape found and shape wanted.
@@ -221,7 +254,7 @@ class Layer:
 
     # -------------------------------------------------------------- in Keras
 
-    def build(self, ctx, *xs):
+    def build(self, ctx: Context, *xs: Tensor) -> Tensor | list[Tensor]:
         """The tops (one tensor or a list) from the bottoms `xs`, in stock Keras layers and `keras.ops` alone.
 
         `ctx` (context.Context) has Keras, this layer's name there, and what notes which variable holds which weight.
@@ -230,29 +263,29 @@ class Layer:
         """
         raise NotImplementedError
 
-    def constant(self, arrays=()):
+    def constant(self, arrays: Sequence[Array] = ()) -> list[Array] | None:
         """The tops as arrays in Caffe's order where they depend on shapes and its own `arrays` alone, else None."""
 
-    def caffe_top(self, value):
+    def caffe_top(self, value: Array) -> Array:
         """Caffe's blob from the array of a top as the Keras model gives it."""
         return np.asarray(value.transpose(layout.caffe_order(value.ndim)), order="C")
 
-    def check(self, *values):
+    def check(self, *values: Array | None) -> None:
         """Raises NetError for bottoms, arrays in Caffe's order or None where not known, whose values Caffe refuses."""
 
-    def any_size(self):
+    def any_size(self) -> bool:
         """Whether `build` copes with height and width that are not known."""
         return False
 
-    def to_caffe_order(self, ctx, x):
+    def to_caffe_order(self, ctx: HasOps, x: Tensor) -> Tensor:
         order = layout.caffe_order(len(x.shape))
         return x if order == tuple(range(len(order))) else ctx.ops.transpose(x, order)
 
-    def to_keras_order(self, ctx, x):
+    def to_keras_order(self, ctx: HasOps, x: Tensor) -> Tensor:
         order = layout.keras_order(len(x.shape))
         return x if order == tuple(range(len(order))) else ctx.ops.transpose(x, order)
 
-    def reshape(self, ctx, x, shape, free_first=True):
+    def reshape(self, ctx: HasOps, x: Tensor, shape: Sequence[int], free_first: bool = True) -> Tensor:
         """`x` reshaped, seen in Caffe's order, to `shape`; its first extent stays free where it is the batch."""
         shape = (-1, *shape[1:]) if free_first and shape else tuple(shape)
         return self.to_keras_order(ctx, ctx.ops.reshape(self.to_caffe_order(ctx, x), shape))

@@ -1,13 +1,15 @@
 """Convolution."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
-from caffe2tf.arrays.layout import is_spatial
+from caffe2tf.arrays.layout import Array, Shape, is_spatial
+from caffe2tf.caffe.caffe_pb2 import LayerParameter
 from caffe2tf.layers.base import Weight
+from caffe2tf.layers.types import Context, Field, Fields, KerasLayer, Mistake, Tensor
 from caffe2tf.layers.windows import Windowed
 
 FIELDS = (
@@ -16,8 +18,13 @@ FIELDS = (
 
 
 def convolved(
-    ctx: Any, x: Any, convolve: Callable[[Any], Any], inputs: int, kernel: Sequence[int], stride: Sequence[int]
-) -> Any:
+    ctx: Context,
+    x: Tensor,
+    convolve: Callable[[Tensor], Tensor],
+    inputs: int,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+) -> Tensor:
     """`convolve(x)`, for a convolution of `x` (items, spatial, channels) with `inputs` channels per group and no padding.
 
     TensorFlow 2.21 leaves most of the output unwritten, so that it holds what the memory held before, where oneDNN
@@ -45,9 +52,14 @@ def picks_first(inputs: int, kernel: Sequence[int], stride: Sequence[int]) -> bo
 
 
 class Convolving(Windowed, type=""):
-    works_in_place = True
+    """What Convolution and its transpose share; `suffix` ends the name of their layer in Keras."""
 
-    def __init__(self, proto, bottoms):
+    works_in_place = True
+    suffix: ClassVar[str]
+    outputs: int
+    group: int
+
+    def __init__(self, proto: LayerParameter, bottoms: Sequence[Shape]) -> None:
         super().__init__(proto, bottoms)
         self.outputs, self.group = self.p.num_output, self.p.group
         if self.outputs < 1 or self.group < 1 or self.outputs % self.group or self.channels % self.group:
@@ -55,11 +67,31 @@ class Convolving(Windowed, type=""):
                 f"num_output {self.outputs} and {self.channels} channels must be multiples of group {self.group}, and positive"
             )
 
-    def tops(self):
+    def ends(self) -> tuple[int, int]:
+        """The first two extents of the kernel as one group of all: outputs and inputs, or the other way round."""
+        raise NotImplementedError
+
+    def top_extents(self) -> Shape:
+        """The spatial extents of a top."""
+        raise NotImplementedError
+
+    def runner(self, ctx: Context, conv: Any) -> Callable[[Tensor], Tensor]:
+        """The computation on (items, spatial, channels) where `conv` is Keras's layer for it."""
+        raise NotImplementedError
+
+    def prepared(self, ctx: Context, x: Tensor) -> tuple[Tensor, Shape]:
+        """`x` as the windows of `gathered` run over it, and their stride."""
+        raise NotImplementedError
+
+    def bind_group(self, ctx: Context, layer: KerasLayer, index: int, outputs: slice | None) -> KerasLayer:
+        """`layer`, which holds the group number `index` (from 1) of kernel and bias, `outputs` of them."""
+        raise NotImplementedError
+
+    def tops(self) -> list[Shape]:
         lead = self.bottoms[0][: self.channel_axis]
         return [(*lead, self.outputs, *self.top_extents())] * len(self.proto.top)
 
-    def blobs(self):
+    def blobs(self) -> list[Weight]:
         first, second = self.ends()
         axes = (*range(2, 2 + len(self.kernel)), 1, 0)
         shape = first, second // self.group, *self.kernel
@@ -67,18 +99,18 @@ class Convolving(Windowed, type=""):
         bias = Weight("bias", (self.outputs,), filler="bias_filler", start=0.0)
         return [kernel, bias] if self.p.bias_term else [kernel]
 
-    def any_size(self):
+    def any_size(self) -> bool:
         return self.channel_axis == 1 and len(self.kernel) in (1, 2, 3)
 
-    def fixes_batch(self):
+    def fixes_batch(self) -> bool:
         return self.channel_axis == 0
 
-    def build(self, ctx, *xs):
+    def build(self, ctx: Context, *xs: Tensor) -> Tensor | list[Tensor]:
         """Blobs travel through the runner as (items, spatial, channels)."""
         count, rank = len(self.kernel), len(self.bottoms[0])
         if self.aliased and all(n == 1 for n in (*self.kernel, *self.stride)) and not any(self.pad):
             # Of 1 x 1 Caffe makes no copy: the product has cleared its top, and with it the bottom, before it reads.
-            xs = [ctx.ops.zeros_like(x) for x in xs]
+            xs = tuple(ctx.ops.zeros_like(x) for x in xs)
         if 1 <= count <= 3:
             run = self.runner(ctx, getattr(ctx.layers, f"Conv{count}D{self.suffix}"))
         else:
@@ -96,7 +128,7 @@ class Convolving(Windowed, type=""):
                 tops.append(self.to_keras_order(ctx, ctx.ops.reshape(y, (-1, *shape[1:]))))
         return tops if len(tops) > 1 else tops[0]
 
-    def gathered(self, ctx):
+    def gathered(self, ctx: Context) -> Callable[[Tensor], Tensor]:
         """Convolution as a product with the gathered values under each window, where Keras has no layer for the number of
         spatial axes: none, or more than three."""
         size, layers = self.channels // self.group, []
@@ -109,7 +141,7 @@ class Convolving(Windowed, type=""):
             )
             layers.append(self.bind_group(ctx, dense, index, outputs))
 
-        def run(x):
+        def run(x: Tensor) -> Tensor:
             x, stride = self.prepared(ctx, x)
             out = [(n - r) // s + 1 for n, r, s in zip(x.shape[1:-1], self.reach(), stride, strict=True)]
             parts = []
@@ -124,10 +156,10 @@ class Convolving(Windowed, type=""):
 
         return run
 
-    def receptive(self, fields):
+    def receptive(self, fields: Fields) -> Field | None:
         return self.windowed(fields, zip(self.reach(), self.stride, strict=True)) if self.channel_axis == 1 else None
 
-    def group_parts(self):
+    def group_parts(self) -> Iterator[tuple[int, slice]]:
         """For each group: name suffix, and the index of its outputs in kernel (last axis) and bias."""
         size = self.outputs // self.group
         for index in range(self.group):
@@ -149,51 +181,50 @@ class Convolution(
 
     suffix = ""
 
-    def prepared(self, ctx, x):
-        """`x` as the windows of `gathered` run over it, and their stride."""
+    def prepared(self, ctx: Context, x: Tensor) -> tuple[Tensor, Shape]:
         return ctx.ops.pad(x, [(0, 0), *self.padding(), (0, 0)]), self.stride
 
-    def bind_group(self, ctx, layer, index, outputs):
+    def bind_group(self, ctx: Context, layer: KerasLayer, index: int, outputs: slice | None) -> KerasLayer:
         part = None if self.group == 1 else (..., outputs)
         return ctx.bind(layer, part=part, kernel="kernel", **self._biased())
 
-    def any_size(self):
+    def any_size(self) -> bool:
         hangs = any(near != far for near, far in self.padding())
         return super().any_size() and not hangs
 
-    def ends(self):
+    def ends(self) -> tuple[int, int]:
         return self.outputs, self.channels
 
-    def top_extents(self):
+    def top_extents(self) -> Shape:
         return self.forward_extents()
 
-    def filters(self):
+    def filters(self) -> tuple[str, str, int] | None:
         return "output", "input", self.group
 
-    def multiply_adds(self):
+    def multiply_adds(self) -> int:
         return sum(math.prod(top[1:]) for top in self.tops()) * math.prod(self.kernel) * self.channels // self.group
 
-    def mistakes(self):
+    def mistakes(self) -> list[Mistake]:
         inputs = self.channels // self.group
 
-        def swap_colours(proto, weights):
+        def swap_colours(proto: LayerParameter, weights: dict[str, Array]) -> None:
             weights["kernel"] = weights["kernel"][..., ::-1, :]
 
-        def swap_groups(proto, weights):
+        def swap_groups(proto: LayerParameter, weights: dict[str, Array]) -> None:
             weights["kernel"] = np.roll(weights["kernel"], self.outputs // self.group, -1)
 
-        def transpose(proto, weights):
+        def transpose(proto: LayerParameter, weights: dict[str, Array]) -> None:
             kernel = weights["kernel"]
             weights["kernel"] = np.moveaxis(kernel.reshape(self.outputs, inputs, *self.kernel), (0, 1), (-1, -2))
 
-        found = [("equal after transposing its kernel", transpose)]
+        found: list[Mistake] = [("equal after transposing its kernel", transpose)]
         if self.channels == 3:
             found.append(("equal after swapping B and R", swap_colours))
         if self.group > 1:
             found.append(("equal after swapping its groups", swap_groups))
         return found
 
-    def runner(self, ctx, conv):
+    def runner(self, ctx: Context, conv: Any) -> Callable[[Tensor], Tensor]:
         dilated, strided = max(self.dilation) > 1, max(self.stride) > 1
         # Keras refuses stride with dilation: every value is computed and every stride-th one taken.
         thin = self.stride if dilated and strided else None
@@ -217,7 +248,7 @@ class Convolution(
             )
         convolve = self._split(ctx, conv, options) if self.group > 1 else self._one(ctx, conv, options)
 
-        def run(x):
+        def run(x: Tensor) -> Tensor:
             x = pad(x) if pad else x
             x = x[(slice(None), *every)] if pick else x
             y = convolved(ctx, x, convolve, inputs, self.kernel, stride)
@@ -225,14 +256,14 @@ class Convolution(
 
         return run
 
-    def _biased(self):
+    def _biased(self) -> dict[str, str]:
         return {"bias": "bias"} if self.p.bias_term else {}
 
-    def _one(self, ctx, conv, options):
+    def _one(self, ctx: Context, conv: Any, options: dict[str, Any]) -> KerasLayer:
         layer = conv(self.outputs, self.kernel, kernel_initializer="zeros", name=ctx.name, **options)
         return self.bind_group(ctx, layer, 1, None)
 
-    def _split(self, ctx, conv, options):
+    def _split(self, ctx: Context, conv: Any, options: dict[str, Any]) -> KerasLayer:
         depthwise = getattr(ctx.layers, f"DepthwiseConv{len(self.kernel)}D", None)
         if self.channels == self.group and depthwise and len(set(options["strides"])) == 1:
             options = {**options, "strides": options["strides"][0]}
@@ -254,7 +285,7 @@ class Convolution(
             layers.append(self.bind_group(ctx, layer, index, outputs))
         join = ctx.layers.Concatenate(axis=-1, name=ctx.name)
 
-        def run(x):
+        def run(x: Tensor) -> Tensor:
             parts = ctx.ops.split(x, self.group, axis=-1)
             return join([layer(part) for layer, part in zip(layers, parts, strict=True)])
 

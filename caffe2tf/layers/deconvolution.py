@@ -1,11 +1,15 @@
 """The transpose of convolution."""
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
+from caffe2tf.arrays.layout import Array, Shape
 from caffe2tf.layers.convolution import FIELDS, Convolving, picks_first
+from caffe2tf.layers.types import Context, Field, Fields, KerasLayer, Tensor
 
 
 class Deconvolution(
@@ -18,10 +22,10 @@ class Deconvolution(
 
     suffix = "Transpose"
 
-    def ends(self):
+    def ends(self) -> tuple[int, int]:
         return self.channels, self.outputs
 
-    def top_extents(self):
+    def top_extents(self) -> Shape:
         reach = self.reach()
         out = tuple(
             s * (n - 1) + r - 2 * p for n, s, r, p in zip(self.extents, self.stride, reach, self.pad, strict=True)
@@ -30,20 +34,20 @@ class Deconvolution(
             self.fail(f"pad {self.pad} leaves nothing of the top: extents {out}")
         return out
 
-    def receptive(self, fields):
+    def receptive(self, fields: Fields) -> Field | None:
         """Of a kernel that is laid out every `stride` places, at most reach / stride, rounded up, meet in one."""
         if self.channel_axis != 1:
             return None
         meeting = [-(-r // s) for r, s in zip(self.reach(), self.stride, strict=True)]
         return self.windowed(fields, [(m, Fraction(1, s)) for m, s in zip(meeting, self.stride, strict=True)])
 
-    def filters(self):
+    def filters(self) -> tuple[str, str, int] | None:
         return "input", "output", self.group
 
-    def multiply_adds(self):
+    def multiply_adds(self) -> int:
         return len(self.bottoms) * math.prod(self.bottoms[0][1:]) * math.prod(self.kernel) * self.outputs // self.group
 
-    def runner(self, ctx, conv):
+    def runner(self, ctx: Context, conv: Any) -> Callable[[Tensor], Tensor]:
         if self._spreads():
             return self._spread(ctx)
         options = {"strides": self.stride, "data_format": "channels_last", "padding": "valid"}
@@ -57,7 +61,7 @@ class Deconvolution(
         1 x 1 one is the call that `picks_first` avoids."""
         return max(self.dilation) > 1 or picks_first(self.outputs // self.group, self.kernel, self.stride)
 
-    def _spread(self, ctx):
+    def _spread(self, ctx: Context) -> Callable[[Tensor], Tensor]:
         """Zeros between the values, then a convolution with the turned kernel."""
         conv = getattr(ctx.layers, f"Conv{len(self.kernel)}D")
         options = {"dilation_rate": self.dilation, "data_format": "channels_last", "padding": "valid"}
@@ -65,10 +69,10 @@ class Deconvolution(
         inner = self._grouped(ctx, conv, options, None, self._turned)
         return lambda x: inner(self.prepared(ctx, x)[0])
 
-    def _turned(self, kernel):
-        return np.flip(kernel, range(len(self.kernel))).swapaxes(-1, -2) if kernel.ndim > 1 else kernel
+    def _turned(self, kernel: Array) -> Array:
+        return np.flip(kernel, tuple(range(len(self.kernel)))).swapaxes(-1, -2) if kernel.ndim > 1 else kernel
 
-    def prepared(self, ctx, x):
+    def prepared(self, ctx: Context, x: Tensor) -> tuple[Tensor, Shape]:
         """`x` with stride - 1 zeros between its values and room for the kernel around them."""
         ops = ctx.ops
         for axis, stride in enumerate(self.stride, 1):
@@ -82,15 +86,22 @@ class Deconvolution(
         x = ops.pad(x, [(0, 0), *((max(0, m),) * 2 for m in margins), (0, 0)])
         return x[(slice(None), *(slice(-m, m) if m < 0 else slice(None) for m in margins))], (1,) * len(self.stride)
 
-    def bind_group(self, ctx, layer, index, outputs):
+    def bind_group(self, ctx: Context, layer: KerasLayer, index: int, outputs: slice | None) -> KerasLayer:
         size = self.channels // self.group
         ctx.bind(layer, part=(..., slice((index - 1) * size, index * size)), turn=self._turned, kernel="kernel")
         return ctx.bind(layer, part=(outputs,), **({"bias": "bias"} if self.p.bias_term else {}))
 
-    def any_size(self):
+    def any_size(self) -> bool:
         return super().any_size() and not self._spreads()
 
-    def _grouped(self, ctx, conv, options, crops, turn):
+    def _grouped(
+        self,
+        ctx: Context,
+        conv: Any,
+        options: dict[str, Any],
+        crops: list[tuple[int, int]] | None,
+        turn: Callable[[Array], Array] | None,
+    ) -> Callable[[Tensor], Tensor]:
         bias = {"bias": "bias"} if self.p.bias_term else {}
         size, layers = self.channels // self.group, []
         for index, outputs in self.group_parts():
@@ -109,7 +120,7 @@ class Deconvolution(
             options = {} if len(crops) == 1 else {"data_format": "channels_last"}
             crop = cropping(crops[0] if len(crops) == 1 else crops, name=ctx.part("crop"), **options)
 
-        def run(x):
+        def run(x: Tensor) -> Tensor:
             parts = ctx.ops.split(x, self.group, axis=-1) if self.group > 1 else [x]
             y = [layer(part) for layer, part in zip(layers, parts, strict=True)]
             y = ctx.ops.concatenate(y, axis=-1) if len(y) > 1 else y[0]

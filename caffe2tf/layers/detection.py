@@ -1,11 +1,15 @@
 """SSD's boxes: the priors of a feature map, and detections out of scores and offsets (Liu et al., SSD)."""
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-from caffe2tf.caffe.caffe_pb2 import PriorBoxParameter
+from caffe2tf.arrays.layout import Array, Shape
+from caffe2tf.caffe.caffe_pb2 import LayerParameter, PriorBoxParameter
 from caffe2tf.layers.base import Layer
+from caffe2tf.layers.types import Context, Tensor
 
 _GONE = -1.0
 
@@ -24,7 +28,7 @@ class PriorBox(
     (prior_box_layer.cpp).
     """
 
-    def _ratios(self):
+    def _ratios(self) -> list[float]:
         ratios = [1.0]
         for ratio in self.p.aspect_ratio:
             if all(abs(ratio - known) >= 1e-6 for known in ratios):
@@ -33,9 +37,10 @@ class PriorBox(
                     ratios.append(1.0 / ratio)
         return ratios
 
-    def _sizes(self):
+    def _sizes(self) -> list[tuple[float, float]]:
         """(width, height) of each prior in pixels."""
-        sizes, large = [], [int(size) for size in self.p.max_size]
+        sizes: list[tuple[float, float]] = []
+        large = [int(size) for size in self.p.max_size]
         if not self.p.min_size or (large and len(large) != len(self.p.min_size)):
             self.fail(
                 f"{len(self.p.min_size)} min_size and {len(large)} max_size; takes at least one min_size, and no or as many max_size"
@@ -49,11 +54,11 @@ class PriorBox(
             sizes.extend((small * math.sqrt(r), small / math.sqrt(r)) for r in self._ratios() if abs(r - 1) >= 1e-6)
         return sizes
 
-    def tops(self):
+    def tops(self) -> list[Shape]:
         h, w = self.bottoms[0][2:]
         return [(1, 2, h * w * len(self._sizes()) * 4)]
 
-    def constant(self, arrays=()):
+    def constant(self, arrays: Sequence[Array] = ()) -> list[Array] | None:
         p, (h, w), (image_h, image_w) = self.p, self.bottoms[0][2:], self.bottoms[1][2:]
         image_h, image_w = p.img_h or p.img_size or image_h, p.img_w or p.img_size or image_w
         step_h, step_w = p.step_h or p.step or image_h / h, p.step_w or p.step or image_w / w
@@ -87,7 +92,7 @@ class DetectionOutput(
     `forward` trims it (detection_output_layer.cpp).
     """
 
-    def __init__(self, proto, bottoms):
+    def __init__(self, proto: LayerParameter, bottoms: Sequence[Shape]) -> None:
         super().__init__(proto, bottoms)
         p, nms = self.p, self.p.nms_param
         self.priors, self.classes = math.prod(bottoms[2][2:]) // 4, p.num_classes
@@ -106,11 +111,11 @@ class DetectionOutput(
         total = self.candidates * len(self.labels)
         self.kept = min(p.keep_top_k, total) if p.keep_top_k > 0 else total
 
-    def tops(self):
+    def tops(self) -> list[Shape]:
         """As if every place were taken: the true count is known only at run time."""
         return [(1, 1, self.bottoms[0][0] * self.kept, 7)]
 
-    def caffe_top(self, rows):
+    def caffe_top(self, rows: Array) -> Array:
         """The detections of all images in Caffe's shape from the Keras top (N, kept, 7); where none is at all, one row of -1
         behind the number of each image."""
         found = rows.reshape(-1, 7)
@@ -120,7 +125,7 @@ class DetectionOutput(
             found[:, 0] = np.arange(len(rows))
         return found[None, None]
 
-    def _decode(self, ops, offsets, prior, variance):
+    def _decode(self, ops: Any, offsets: Tensor, prior: Tensor, variance: Tensor) -> list[Tensor]:
         p = self.p
         if p.variance_encoded_in_target:
             variance = ops.ones_like(variance)
@@ -133,7 +138,7 @@ class DetectionOutput(
         half_w, half_h = ops.exp(shift[2]) * w / 2, ops.exp(shift[3]) * h / 2
         return [x - half_w, y - half_h, x + half_w, y + half_h]
 
-    def build(self, ctx, loc, conf, prior):
+    def build(self, ctx: Context, loc: Tensor, conf: Tensor, prior: Tensor) -> Tensor | list[Tensor]:
         ops, p, k, count = ctx.ops, self.p, self.candidates, len(self.labels)
         prior = ops.reshape(prior, (2, self.priors, 4))
         offsets = ops.reshape(self.to_caffe_order(ctx, loc), (-1, self.priors, 4))
@@ -148,7 +153,7 @@ class DetectionOutput(
         x1, y1, x2, y2 = (boxes[..., i] for i in range(4))
         area = ops.maximum(x2 - x1, 0.0) * ops.maximum(y2 - y1, 0.0)
 
-        def pairs(function, values):
+        def pairs(function: Callable[[Tensor, Tensor], Tensor], values: Tensor) -> Tensor:
             return function(values[..., :, None], values[..., None, :])
 
         width = ops.maximum(pairs(ops.minimum, x2) - pairs(ops.maximum, x1), 0.0)

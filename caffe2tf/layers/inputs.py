@@ -1,24 +1,27 @@
 """Layers without bottoms."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from caffe2tf.arrays.layout import Array, Shape
 from caffe2tf.layers.base import Layer, Weight
 
 
 class Input(Layer, type="Input", param="input_param", fields="shape", bottoms=0, tops=(1, None)):
     """What the caller gives. One shape for all tops, or one for each."""
 
-    def tops(self):
+    def tops(self) -> list[Shape]:
         shapes = [tuple(shape.dim) for shape in self.p.shape]
         count = len(self.proto.top)
         if len(shapes) not in (1, count):
-            self.fail(f"{len(shapes)} shapes for {count} tops; takes one, or one for each (--input-shape sets it)")
+            self.fail(f"{len(shapes)} shapes for {count} tops; takes one, or one for each (`input_shape` sets it)")
         for shape in shapes:
             if any(extent < 1 for extent in shape):
                 self.fail(f"shape {shape} has an extent below 1")
         return shapes * count if len(shapes) == 1 else shapes
 
-    def fixes_batch(self):
+    def fixes_batch(self) -> bool:
         return False
 
 
@@ -32,7 +35,7 @@ class DummyData(
 ):
     """The same constant at every run; random fillers have no meaning at inference."""
 
-    def tops(self):
+    def tops(self) -> list[Shape]:
         if self.p.shape:
             shapes = [tuple(shape.dim) for shape in self.p.shape]
         else:
@@ -51,7 +54,7 @@ class DummyData(
                 self.fail(f"data_filler '{filler.type}' is random; only 'constant' has a meaning at inference")
         return shapes * count if len(shapes) == 1 else shapes
 
-    def constant(self, arrays=()):
+    def constant(self, arrays: Sequence[Array] = ()) -> list[Array] | None:
         values = [filler.value for filler in self.p.data_filler] or [0.0]
         shapes = self.tops()
         values = values * len(shapes) if len(values) == 1 else values
@@ -61,11 +64,11 @@ class DummyData(
 class Parameter(Layer, type="Parameter", param="parameter_param", fields="shape", bottoms=0):
     """A learned blob as a top. Blob: `value` of the shape that is set."""
 
-    def tops(self):
+    def tops(self) -> list[Shape]:
         return [tuple(self.p.shape.dim)]
 
-    def blobs(self):
+    def blobs(self) -> list[Weight]:
         return [Weight("value", tuple(self.p.shape.dim), start=0.0)]
 
-    def constant(self, arrays=()):
+    def constant(self, arrays: Sequence[Array] = ()) -> list[Array] | None:
         return list(arrays)

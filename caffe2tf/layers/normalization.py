@@ -1,10 +1,14 @@
 """Layers that bring values to a common scale."""
 
-import numpy as np
+from collections.abc import Mapping, Sequence
 
-from caffe2tf.arrays.layout import Moved, is_spatial, to_keras
-from caffe2tf.caffe.caffe_pb2 import BNParameter, LRNParameter
+import numpy as np
+import numpy.typing as npt
+
+from caffe2tf.arrays.layout import Array, Moved, Shape, is_spatial, to_keras
+from caffe2tf.caffe.caffe_pb2 import BNParameter, LayerParameter, LRNParameter
 from caffe2tf.layers.base import Layer, Weight
+from caffe2tf.layers.types import Context, Field, Fields, Mistake, Tensor
 
 
 class LRN(Layer, type="LRN", param="lrn_param", fields="local_size alpha beta k norm_region", rank=4):
@@ -18,7 +22,7 @@ class LRN(Layer, type="LRN", param="lrn_param", fields="local_size alpha beta k 
 
     works_in_place = True
 
-    def __init__(self, proto, bottoms):
+    def __init__(self, proto: LayerParameter, bottoms: Sequence[Shape]) -> None:
         super().__init__(proto, bottoms)
         self.region = LRNParameter.NormRegion.Name(self.p.norm_region)
         if self.p.local_size % 2 == 0:
@@ -26,31 +30,31 @@ class LRN(Layer, type="LRN", param="lrn_param", fields="local_size alpha beta k 
                 f"lrn_param sets norm_region {self.region} with an even local_size {self.p.local_size}; Caffe requires an odd one"
             )
 
-    def receptive(self, fields):
+    def receptive(self, fields: Fields) -> Field | None:
         reach = self.p.local_size if self.region == "WITHIN_CHANNEL" else 1
         return self.windowed(fields, [(reach, 1)] * 2)
 
-    def any_size(self):
+    def any_size(self) -> bool:
         return True
 
-    def mistakes(self):
+    def mistakes(self) -> list[Mistake]:
         area = self.p.local_size ** (1 if self.region == "ACROSS_CHANNELS" else 2)
 
-        def divide(proto, weights):
+        def divide(proto: LayerParameter, weights: dict[str, Array]) -> None:
             proto.lrn_param.alpha /= area
 
-        def within(proto, weights):
+        def within(proto: LayerParameter, weights: dict[str, Array]) -> None:
             proto.lrn_param.norm_region = LRNParameter.WITHIN_CHANNEL
 
         return [("its alpha is not divided by local_size", divide), ("equal within a channel, not across", within)]
 
-    def build(self, ctx, x):
+    def build(self, ctx: Context, x: Tensor) -> Tensor | list[Tensor]:
         # Squares overflow in half precision.
         given, x = x, ctx.whole(x)
         y = self._normalized(ctx, x)
         return y if given is x else ctx.ops.cast(y, given.dtype)
 
-    def _normalized(self, ctx, x):
+    def _normalized(self, ctx: Context, x: Tensor) -> Tensor:
         n, squares = self.p.local_size, x * x
         if self.region == "WITHIN_CHANNEL":
             half = n // 2
@@ -65,7 +69,7 @@ class LRN(Layer, type="LRN", param="lrn_param", fields="local_size alpha beta k 
             factor = ctx.ops.power(base, -self.p.beta)
         return factor * (factor if self.aliased and self.region == "ACROSS_CHANNELS" else x)
 
-    def _window_sum(self, ctx, squares):
+    def _window_sum(self, ctx: Context, squares: Tensor) -> Tensor:
         channels, half = self.bottoms[0][1], self.p.local_size // 2
         if ctx.backend == "tensorflow":
             # A band matrix as a 1x1 convolution: the fastest form there.
@@ -87,7 +91,7 @@ class BatchNorm(Layer, type="BatchNorm", param="batch_norm_param", fields="use_g
 
     works_in_place = True
 
-    def __init__(self, proto, bottoms):
+    def __init__(self, proto: LayerParameter, bottoms: Sequence[Shape]) -> None:
         super().__init__(proto, bottoms)
         if len(bottoms[0]) < 2:
             self.fail(f"bottom of shape {bottoms[0]}; takes at least 2 axes")
@@ -95,34 +99,34 @@ class BatchNorm(Layer, type="BatchNorm", param="batch_norm_param", fields="use_g
             if spec.lr_mult:
                 self.fail(f"a param sets lr_mult {spec.lr_mult:g} (1 where it says none); its statistics take 0")
 
-    def batch_statistics(self):
+    def batch_statistics(self) -> bool:
         """Whether it normalizes by the batch itself, as Caffe does in training."""
         return not self.p.use_global_stats if self.p.HasField("use_global_stats") else self.in_training()
 
-    def blobs(self):
+    def blobs(self) -> list[Weight]:
         c = self.bottoms[0][1]
         # Caffe starts all three at 0 and divides by the factor; Keras keeps no factor, so the variance starts at 1.
         starts = ("moving_mean", c, 0.0), ("moving_variance", c, 1.0), ("factor", 1, 1.0)
         return [Weight(name, (count,), start=start, unset=0.0) for name, count, start in starts]
 
-    def weight_shapes(self):
+    def weight_shapes(self) -> dict[str, Shape]:
         return {name: shape for name, shape in super().weight_shapes().items() if name != "factor"}
 
-    def moved(self, arrays):
+    def moved(self, arrays: Sequence[Array]) -> dict[str, Moved]:
         mean, variance, factor = arrays
         share = np.float32(0 if factor[0] == 0 else 1 / factor[0])
         return {"moving_mean": Moved(mean * share), "moving_variance": Moved(variance * share)}
 
-    def arrays(self, weights):
+    def arrays(self, weights: Mapping[str, npt.ArrayLike]) -> list[Array]:
         return [np.asarray(weights["moving_mean"]), np.asarray(weights["moving_variance"]), np.ones(1, np.float32)]
 
-    def receptive(self, fields):
+    def receptive(self, fields: Fields) -> Field | None:
         return None if self.batch_statistics() else self.widest(fields)
 
-    def any_size(self):
+    def any_size(self) -> bool:
         return True
 
-    def build(self, ctx, x):
+    def build(self, ctx: Context, x: Tensor) -> Tensor | list[Tensor]:
         axis = to_keras(1, len(x.shape))
         if self.batch_statistics():
             axes = [a for a in range(len(x.shape)) if a != axis]
@@ -150,10 +154,10 @@ class BN(Layer, type="BN", param="bn_param", fields="eps bn_mode", rank=4):
 
     works_in_place = True
 
-    def _merged(self):
-        return self.p.bn_mode == BNParameter.INFERENCE
+    def _merged(self) -> bool:
+        return bool(self.p.bn_mode == BNParameter.INFERENCE)
 
-    def blobs(self):
+    def blobs(self) -> list[Weight]:
         c = self.bottoms[0][1]
         scale, shift = (
             ("scale_filler", "shift_filler") if self.p.HasField("scale_filler") else ("slope_filler", "bias_filler")
@@ -164,13 +168,13 @@ class BN(Layer, type="BN", param="bn_param", fields="eps bn_mode", rank=4):
         ]
         return weights[:2] if self._merged() else weights
 
-    def receptive(self, fields):
+    def receptive(self, fields: Fields) -> Field | None:
         return self.widest(fields)
 
-    def any_size(self):
+    def any_size(self) -> bool:
         return True
 
-    def build(self, ctx, x):
+    def build(self, ctx: Context, x: Tensor) -> Tensor | list[Tensor]:
         if self._merged():
             return ctx.ops.add(ctx.held(x, "beta"), x * ctx.held(x, "gamma"))
         layer = ctx.layers.BatchNormalization(axis=-1, epsilon=self.p.eps, momentum=self.p.momentum, name=ctx.name)
@@ -186,18 +190,18 @@ class MVN(Layer, type="MVN", param="mvn_param", fields="normalize_variance acros
 
     works_in_place = True
 
-    def __init__(self, proto, bottoms):
+    def __init__(self, proto: LayerParameter, bottoms: Sequence[Shape]) -> None:
         super().__init__(proto, bottoms)
         if len(bottoms[0]) > 4:
             self.fail(f"bottom of shape {bottoms[0]}; takes 4 axes at most")
 
-    def tops(self):
+    def tops(self) -> list[Shape]:
         return [self.bottoms[0] + (1,) * (4 - len(self.bottoms[0]))]
 
-    def any_size(self):
+    def any_size(self) -> bool:
         return is_spatial(len(self.bottoms[0]))
 
-    def build(self, ctx, x):
+    def build(self, ctx: Context, x: Tensor) -> Tensor | list[Tensor]:
         rank = len(x.shape)
         first = 1 if self.p.across_channels else 2
         axes = tuple(to_keras(axis, rank) for axis in range(first, rank))
@@ -216,17 +220,17 @@ class Normalize(Layer, type="Normalize", param="norm_param", fields="across_spat
 
     works_in_place = True
 
-    def blobs(self):
+    def blobs(self) -> list[Weight]:
         shape = () if self.p.channel_shared else (self.bottoms[0][1],)
         return [Weight("gamma", shape, filler="scale_filler", start=1.0)]
 
-    def receptive(self, fields):
+    def receptive(self, fields: Fields) -> Field | None:
         return None if self.p.across_spatial else self.widest(fields)
 
-    def any_size(self):
+    def any_size(self) -> bool:
         return True
 
-    def build(self, ctx, x):
+    def build(self, ctx: Context, x: Tensor) -> Tensor | list[Tensor]:
         axes = (1, 2, 3) if self.p.across_spatial else 3
         norm = ctx.ops.sqrt(ctx.ops.sum(x * x, axis=axes, keepdims=True) + self.p.eps)
         return x / norm * ctx.held(x, "gamma")

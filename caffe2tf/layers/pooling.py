@@ -1,13 +1,16 @@
 """Windows that are reduced: Pooling, pyramids of it, and regions of interest."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from caffe2tf.caffe.caffe_pb2 import PoolingParameter, SPPParameter
+from caffe2tf.arrays.layout import Array, OpenShape, Shape
+from caffe2tf.caffe.caffe_pb2 import LayerParameter, PoolingParameter, SPPParameter
 from caffe2tf.layers.base import Layer
+from caffe2tf.layers.types import Context, Field, Fields, Mistake, Tensor
 
 _LOWEST = float(np.finfo(np.float32).min)  # Caffe's -FLT_MAX: what MAX gives for a window that lies outside altogether
 
@@ -23,13 +26,13 @@ class Window:
     ceil: bool = True
     padded: bool = False
 
-    def out(self, n):
+    def out(self, n: int) -> int:
         rest = n + 2 * self.pad - self.kernel
         out = (-(-rest // self.stride) if self.ceil else rest // self.stride) + 1
         # With padding on either axis, a last window that starts beyond the bottom and its near padding is dropped.
         return out - 1 if self.padded and (out - 1) * self.stride >= n + self.pad else out
 
-    def far(self, n=None):
+    def far(self, n: int | None = None) -> int:
         """How much to pad at the far end so that 'valid' windows are Caffe's, for any extent or exactly for `n`."""
         if n is not None:
             return max(0, (self.out(n) - 1) * self.stride + self.kernel - n - self.pad)
@@ -37,7 +40,7 @@ class Window:
         return min(reach, self.kernel - 1) if self.padded else reach
 
 
-def _pad(ctx, x, windows, value):
+def _pad(ctx: Context, x: Tensor, windows: Sequence[Window], value: float) -> Tensor:
     """`x` (N, H, W, C) padded with `value` for 'valid' windows."""
     amounts = [(w.pad, w.far(n)) for w, n in zip(windows, x.shape[1:3], strict=True)]
     if not any(map(any, amounts)):
@@ -45,13 +48,13 @@ def _pad(ctx, x, windows, value):
     return ctx.ops.pad(x, [(0, 0), *amounts, (0, 0)], constant_values=value)
 
 
-def _trim(y, extents, windows):
+def _trim(y: Tensor, extents: OpenShape, windows: Sequence[Window]) -> Tensor:
     """`y` without windows past Caffe's last one, which 'valid' takes in where the bottom needs no far padding."""
     tops = [None if n is None else w.out(n) for w, n in zip(windows, extents, strict=True)]
     return y if tuple(tops) == tuple(y.shape[1:3]) else y[:, : tops[0], : tops[1]]
 
 
-def max_pool(ctx, x, windows, name):
+def max_pool(ctx: Context, x: Tensor, windows: Sequence[Window], name: str) -> Tensor:
     kernel, stride = tuple(w.kernel for w in windows), tuple(w.stride for w in windows)
     extents = x.shape[1:3]
     x = _pad(ctx, x, windows, _LOWEST)
@@ -59,7 +62,7 @@ def max_pool(ctx, x, windows, name):
     return _trim(y, extents, windows)
 
 
-def ave_pool(ctx, x, windows, name):
+def ave_pool(ctx: Context, x: Tensor, windows: Sequence[Window], name: str) -> Tensor:
     """The mean over the window clipped to the padded extent: padding counts, what hangs over it does not."""
     kernel, stride = tuple(w.kernel for w in windows), tuple(w.stride for w in windows)
     pool = ctx.layers.AveragePooling2D(kernel, stride, "valid", data_format="channels_last", name=name)
@@ -85,7 +88,7 @@ def ave_pool(ctx, x, windows, name):
     return y
 
 
-def first_largest(ctx: Any, x: Any) -> Any:
+def first_largest(ctx: Context, x: Tensor) -> Tensor:
     """The place of the first largest value along the last axis.
 
     Keras 3.15's argmax takes -0.0 for less than 0.0, Caffe's comparison for equal: so every zero is made positive, in a
@@ -94,7 +97,7 @@ def first_largest(ctx: Any, x: Any) -> Any:
     return ctx.ops.argmax(ctx.ops.where(ctx.ops.equal(x, 0.0), 0.0, x), axis=-1)
 
 
-def stochastic_pool(ctx, x, windows, name):
+def stochastic_pool(ctx: Context, x: Tensor, windows: Sequence[Window], name: str) -> Tensor:
     """What STOCHASTIC computes at test time, sum x^2 / sum x where that is above 0, else 0 (pooling_layer.cu,
     StoPoolForwardTest)."""
     kernel, stride = tuple(w.kernel for w in windows), tuple(w.stride for w in windows)
@@ -125,7 +128,7 @@ class Pooling(
 
     works_in_place = True
 
-    def __init__(self, proto, bottoms):
+    def __init__(self, proto: LayerParameter, bottoms: Sequence[Shape]) -> None:
         super().__init__(proto, bottoms)
         p = self.p
         self.method = PoolingParameter.PoolMethod.Name(p.pool)
@@ -152,7 +155,7 @@ class Pooling(
         if len(proto.top) > 1 and self.method != "MAX":
             self.fail(f"2 tops, but {self.method} pooling has no mask; takes 1")
 
-    def _one(self, field, axis):
+    def _one(self, field: str, axis: str) -> Any:
         single = {"kernel": "kernel_size"}.get(field, field)
         pair = f"{field}_h", f"{field}_w"
         if any(map(self.p.HasField, pair)):
@@ -165,25 +168,25 @@ class Pooling(
             return None
         return getattr(self.p, single)
 
-    def tops(self):
+    def tops(self) -> list[Shape]:
         n, c, h, w = self.bottoms[0]
         return [(n, c, self.windows[0].out(h), self.windows[1].out(w))] * len(self.proto.top)
 
-    def receptive(self, fields):
+    def receptive(self, fields: Fields) -> Field | None:
         return None if self.p.global_pooling else self.windowed(fields, [(w.kernel, w.stride) for w in self.windows])
 
-    def any_size(self):
+    def any_size(self) -> bool:
         # Windows that may lie outside altogether are counted for one size.
         outside = self.method == "AVE" and any(w.ceil and not w.padded and w.stride > w.kernel for w in self.windows)
         return len(self.proto.top) == 1 and not outside
 
-    def mistakes(self):
-        def round_up(proto, weights):
+    def mistakes(self) -> list[Mistake]:
+        def round_up(proto: LayerParameter, weights: dict[str, Array]) -> None:
             proto.pooling_param.round_mode = PoolingParameter.CEIL
 
         return [("equal when extents round up (ceil pooling)", round_up)]
 
-    def build(self, ctx, x):
+    def build(self, ctx: Context, x: Tensor) -> Tensor | list[Tensor]:
         if self.aliased:  # Caffe fills the top before it reads the bottom
             x = ctx.ops.full_like(x, _LOWEST if self.method == "MAX" else 0.0)
         if self.p.global_pooling and self.method in ("MAX", "AVE"):
@@ -194,7 +197,7 @@ class Pooling(
             y = _POOLS[self.method](ctx, x, self.windows, ctx.name)
         return [y, self._mask(ctx, x)] if len(self.proto.top) == 2 else y
 
-    def _mask(self, ctx, x):
+    def _mask(self, ctx: Context, x: Tensor) -> Tensor:
         w = self.bottoms[0][3]
         (oh, ow), (wh, ww) = self.tops()[0][2:], self.windows
         rows = np.arange(oh)[:, None] * wh.stride - wh.pad + np.zeros((1, ow), int)
@@ -219,7 +222,7 @@ class Pooling(
 class SPP(Layer, type="SPP", param="spp_param", fields="pyramid_height pool", rank=4):
     """Spatial pyramid: level i pools into 2^i x 2^i bins; all bins of all levels side by side (spp_layer.cpp)."""
 
-    def __init__(self, proto, bottoms):
+    def __init__(self, proto: LayerParameter, bottoms: Sequence[Shape]) -> None:
         super().__init__(proto, bottoms)
         self.method = SPPParameter.PoolMethod.Name(self.p.pool)
         self.levels = []
@@ -240,12 +243,12 @@ class SPP(Layer, type="SPP", param="spp_param", fields="pyramid_height pool", ra
         if not self.levels:
             self.fail("pyramid_height must be at least 1")
 
-    def tops(self):
+    def tops(self) -> list[Shape]:
         n, c, h, w = self.bottoms[0]
         bins = sum(windows[0].out(h) * windows[1].out(w) for windows in self.levels)
         return [(n, c * bins)] if len(self.levels) > 1 else [(n, c, 1, 1)]
 
-    def build(self, ctx, x):
+    def build(self, ctx: Context, x: Tensor) -> Tensor | list[Tensor]:
         h, w = self.bottoms[0][2:]
         pooled = [_POOLS[self.method](ctx, x, ws, ctx.part(level)) for level, ws in enumerate(self.levels)]
         if len(pooled) == 1:
@@ -262,14 +265,14 @@ class ROIPooling(
 ):
     """The maximum of each bin of each region (image, x1, y1, x2, y2), Girshick, Fast R-CNN (roi_pooling_layer.cpp)."""
 
-    def tops(self):
+    def tops(self) -> list[Shape]:
         if len(self.bottoms[1]) not in (2, 4) or math.prod(self.bottoms[1][1:]) != 5:
             self.fail(f"regions of shape {self.bottoms[1]}; takes (R, 5)")
         if self.p.pooled_h < 1 or self.p.pooled_w < 1:
             self.fail(f"pooled_h {self.p.pooled_h} and pooled_w {self.p.pooled_w}; both must be at least 1")
         return [(self.bottoms[1][0], self.bottoms[0][1], self.p.pooled_h, self.p.pooled_w)]
 
-    def build(self, ctx, x, rois):
+    def build(self, ctx: Context, x: Tensor, rois: Tensor) -> Tensor | list[Tensor]:
         ops = ctx.ops
         rois = ops.reshape(rois, (-1, 5))
         images = ops.take(x, ops.cast(rois[:, 0], "int32"), axis=0)

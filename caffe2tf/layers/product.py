@@ -1,10 +1,13 @@
 """Layers that multiply by a matrix without windows."""
 
 import math
+from collections.abc import Sequence
 
-from caffe2tf.arrays.layout import is_spatial
+from caffe2tf.arrays.layout import Array, OpenShape, Shape, Shaped, is_spatial
+from caffe2tf.caffe.caffe_pb2 import LayerParameter
 from caffe2tf.errors import NetError
 from caffe2tf.layers.base import Layer, Weight
+from caffe2tf.layers.types import Context, Mistake, Tensor
 
 
 class InnerProduct(
@@ -19,16 +22,16 @@ class InnerProduct(
 
     works_in_place = True
 
-    def __init__(self, proto, bottoms):
+    def __init__(self, proto: LayerParameter, bottoms: Sequence[Shape]) -> None:
         super().__init__(proto, bottoms)
         self.first = self.axis(self.p.axis)
         self.inputs = math.prod(bottoms[0][self.first :])
-        self.outputs = self.p.num_output
+        self.outputs: int = self.p.num_output
         if self.outputs < 1:
             self.fail("num_output must be at least 1")
 
     @classmethod
-    def settle(cls, proto, bottom, blobs):
+    def settle(cls, proto: LayerParameter, bottom: OpenShape, blobs: Sequence[Shaped] | None) -> OpenShape:
         """`bottom` with unknown height and width (None) filled in from the weights where only a square fits."""
         p = proto.inner_product_param
         if not blobs or p.axis not in (1, -3, -4) or len(bottom) != 4 or bottom[1] is None:
@@ -38,17 +41,17 @@ class InnerProduct(
         if side * side * bottom[1] != inputs:
             raise NetError(
                 f"layer '{proto.name}' (InnerProduct): {inputs} inputs are no square of {bottom[1]} channels, so the "
-                "file does not tell its input size; give it with --input-shape"
+                "file does not tell its input size; give it with `input_shape`"
             )
         return (bottom[0], bottom[1], side, side)
 
-    def tops(self):
+    def tops(self) -> list[Shape]:
         return [(*self.bottoms[0][: self.first], self.outputs)]
 
-    def _reordered(self):
+    def _reordered(self) -> bool:
         return self.first == 1 and is_spatial(len(self.bottoms[0]))
 
-    def blobs(self):
+    def blobs(self) -> list[Weight]:
         bias = [Weight("bias", (self.outputs,), filler="bias_filler", start=0.0)] if self.p.bias_term else []
         count = len(self.bottoms[0]) - 1 if self._reordered() else 1
         extents = self.bottoms[0][1:] if self._reordered() else (self.inputs,)
@@ -59,22 +62,22 @@ class InnerProduct(
             shape, split, axes = (self.outputs, self.inputs), (self.outputs, *extents), (*(r + 1 for r in rows), 0)
         return [Weight("kernel", shape, split, axes, (self.inputs, self.outputs), filler="weight_filler"), *bias]
 
-    def mistakes(self):
+    def mistakes(self) -> list[Mistake]:
         extents = self.bottoms[0][1:]
 
-        def reorder(proto, weights):
+        def reorder(proto: LayerParameter, weights: dict[str, Array]) -> None:
             rows = weights["kernel"].reshape(*extents, self.outputs)
             weights["kernel"] = rows.transpose(*range(1, len(extents)), 0, -1).reshape(self.inputs, self.outputs)
 
         return [("equal after permuting its rows from C, H, W to H, W, C", reorder)] if self._reordered() else []
 
-    def multiply_adds(self):
+    def multiply_adds(self) -> int:
         return math.prod(self.bottoms[0][1 : self.first]) * self.inputs * self.outputs
 
-    def fixes_batch(self):
+    def fixes_batch(self) -> bool:
         return self.first == 0
 
-    def build(self, ctx, x):
+    def build(self, ctx: Context, x: Tensor) -> Tensor | list[Tensor]:
         bias = {"bias": "bias"} if self.p.bias_term else {}
         dense = ctx.layers.Dense(self.outputs, use_bias=self.p.bias_term, kernel_initializer="zeros", name=ctx.name)
         dense = ctx.bind(dense, kernel="kernel", **bias)
@@ -91,15 +94,15 @@ class InnerProduct(
 class Embed(Layer, type="Embed", param="embed_param", fields="num_output input_dim bias_term"):
     """Row x of a table, plus a bias. Blobs: embeddings (input_dim, num_output), bias (num_output) (embed_layer.cpp)."""
 
-    def tops(self):
+    def tops(self) -> list[Shape]:
         return [(*self.bottoms[0], self.p.num_output)]
 
-    def blobs(self):
+    def blobs(self) -> list[Weight]:
         table = Weight("embeddings", (self.p.input_dim, self.p.num_output), filler="weight_filler")
         bias = Weight("bias", (self.p.num_output,), filler="bias_filler", start=0.0)
         return [table, bias] if self.p.bias_term else [table]
 
-    def build(self, ctx, x):
+    def build(self, ctx: Context, x: Tensor) -> Tensor | list[Tensor]:
         x = self.to_caffe_order(ctx, x)
         layer = ctx.layers.Embedding(
             self.p.input_dim, self.p.num_output, embeddings_initializer="zeros", name=ctx.part("table")

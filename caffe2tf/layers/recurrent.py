@@ -1,8 +1,12 @@
 """Recurrent layers, unrolled over their known number of steps (recurrent_layer.cpp)."""
 
 import math
+from collections.abc import Sequence
 
+from caffe2tf.arrays.layout import Shape
+from caffe2tf.caffe.caffe_pb2 import LayerParameter
 from caffe2tf.layers.base import Layer, Weight
+from caffe2tf.layers.types import Context, KerasLayer, Tensor
 
 
 class _Recurrent(Layer, type=""):
@@ -10,9 +14,9 @@ class _Recurrent(Layer, type=""):
     expose_hidden the hidden state(s) (1, N, num_output) before the first step. Tops: the output (T, N, num_output),
     and with expose_hidden the state(s) after the last."""
 
-    states = ()
+    states: tuple[str, ...] = ()
 
-    def __init__(self, proto, bottoms):
+    def __init__(self, proto: LayerParameter, bottoms: Sequence[Shape]) -> None:
         super().__init__(proto, bottoms)
         hidden = len(self.states) if self.p.expose_hidden else 0
         self.has_static = len(bottoms) - 2 - hidden == 1
@@ -31,20 +35,22 @@ class _Recurrent(Layer, type=""):
         if self.has_static and (len(bottoms[2]) < 2 or bottoms[2][0] != self.items):
             self.fail(f"static input of shape {bottoms[2]}; takes ({self.items}, ...)")
 
-    def tops(self):
+    def tops(self) -> list[Shape]:
         return [(self.steps, self.items, self.size), *[(1, self.items, self.size)] * (len(self.proto.top) - 1)]
 
-    def fixes_batch(self):
+    def fixes_batch(self) -> bool:
         return True
 
-    def multiply_adds(self):
+    def multiply_adds(self) -> int:
         return self.steps * sum(math.prod(weight.shape) for weight in self.blobs() if len(weight.shape) == 2)
 
-    def _dense(self, ctx, name, units, bias=None):
+    def _dense(self, ctx: Context, name: str, units: int, bias: str | None = None) -> KerasLayer:
         layer = ctx.layers.Dense(units, use_bias=bias is not None, kernel_initializer="zeros", name=ctx.part(name))
         return ctx.bind(layer, kernel=name, **({"bias": bias} if bias else {}))
 
-    def _inputs(self, ctx, xs, units):
+    def _inputs(
+        self, ctx: Context, xs: Sequence[Tensor], units: int
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Per step: what the input gives before the recurrent part, cont as (N, 1), and the initial states."""
         ops, rest = ctx.ops, list(xs[2:])
         x = ops.reshape(self.to_caffe_order(ctx, xs[0]), (self.steps, self.items, self.inputs))
@@ -70,21 +76,21 @@ class LSTM(
 
     states = ("h", "c")
 
-    def shares_memory(self):
+    def shares_memory(self) -> dict[int, str]:
         # The output joins the hidden states of all steps, and Concat of one is that one (lstm_layer.cpp).
         return {1: self.proto.top[0]} if self.steps == 1 and len(self.proto.top) > 1 else {}
 
-    def _matrix(self, name, inputs):
+    def _matrix(self, name: str, inputs: int) -> Weight:
         shape, split, merged = (4 * self.size, inputs), (4, self.size, inputs), (inputs, 4 * self.size)
         return Weight(name, shape, split, (2, 0, 1), merged, (0, 1, 3, 2), "weight_filler")
 
-    def blobs(self):
+    def blobs(self) -> list[Weight]:
         static = [self._matrix("static_kernel", math.prod(self.bottoms[2][1:]))] if self.has_static else []
         shape = (4 * self.size,)
         bias = Weight("bias", shape, (4, self.size), None, shape, (0, 1, 3, 2), "bias_filler", 0.0)
         return [self._matrix("kernel", self.inputs), bias, *static, self._matrix("recurrent_kernel", self.size)]
 
-    def build(self, ctx, *xs):
+    def build(self, ctx: Context, *xs: Tensor) -> Tensor | list[Tensor]:
         given, cont, (h, c) = self._inputs(ctx, xs, 4 * self.size)
         recurrent, outputs = self._dense(ctx, "recurrent_kernel", 4 * self.size), []
         for x, keep in zip(given, cont, strict=True):
@@ -97,7 +103,9 @@ class LSTM(
         return [top, ctx.ops.expand_dims(h, 0), ctx.ops.expand_dims(c, 0)]
 
 
-def _lstm_unit(ctx, i, f, o, g, c, keep):
+def _lstm_unit(
+    ctx: Context, i: Tensor, f: Tensor, o: Tensor, g: Tensor, c: Tensor, keep: Tensor
+) -> tuple[Tensor, Tensor]:
     sigmoid, tanh = ctx.ops.sigmoid, ctx.ops.tanh
     c = keep * sigmoid(f) * c + sigmoid(i) * tanh(g)
     return sigmoid(o) * tanh(c), c
@@ -106,16 +114,16 @@ def _lstm_unit(ctx, i, f, o, g, c, keep):
 class LSTMUnit(Layer, type="LSTMUnit", bottoms=3, tops=2):
     """One step of an LSTM from (1, N, D) cells, (1, N, 4 D) gates i, f, o, g and (1, N) cont (lstm_unit_layer.cpp)."""
 
-    def tops(self):
+    def tops(self) -> list[Shape]:
         cell, gates, cont = self.bottoms
         if len(cell) != 3 or tuple(gates) != (*cell[:2], 4 * cell[2]) or tuple(cont) != tuple(cell[:2]):
             self.fail(f"bottoms of shapes {cell}, {gates}, {cont}; takes (1, N, D), (1, N, 4 D), (1, N)")
         return [cell, cell]
 
-    def fixes_batch(self):
+    def fixes_batch(self) -> bool:
         return True
 
-    def build(self, ctx, c, gates, cont):
+    def build(self, ctx: Context, c: Tensor, gates: Tensor, cont: Tensor) -> Tensor | list[Tensor]:
         i, f, o, g = ctx.ops.split(gates, 4, axis=-1)
         h, c = _lstm_unit(ctx, i, f, o, g, c, ctx.ops.expand_dims(cont, -1))
         return [c, h]
@@ -132,16 +140,16 @@ class RNN(
 
     states = ("h",)
 
-    def _matrix(self, name, inputs):
+    def _matrix(self, name: str, inputs: int) -> Weight:
         return Weight(name, (self.size, inputs), axes=(1, 0), filler="weight_filler")
 
-    def blobs(self):
+    def blobs(self) -> list[Weight]:
         static = [self._matrix("static_kernel", math.prod(self.bottoms[2][1:]))] if self.has_static else []
         bias, last = (Weight(name, (self.size,), filler="bias_filler", start=0.0) for name in ("bias", "output_bias"))
         out = [self._matrix("output_kernel", self.size), last]
         return [self._matrix("kernel", self.inputs), bias, *static, self._matrix("recurrent_kernel", self.size), *out]
 
-    def build(self, ctx, *xs):
+    def build(self, ctx: Context, *xs: Tensor) -> Tensor | list[Tensor]:
         given, cont, (h,) = self._inputs(ctx, xs, self.size)
         recurrent, outputs = self._dense(ctx, "recurrent_kernel", self.size), []
         for x, keep in zip(given, cont, strict=True):

@@ -1,7 +1,8 @@
 """Learned scales and biases, and those that another bottom gives."""
 
-from caffe2tf.arrays.layout import is_spatial, keras_order
+from caffe2tf.arrays.layout import Shape, is_spatial, keras_order
 from caffe2tf.layers.base import Layer, Weight
+from caffe2tf.layers.types import Context, Field, Fields, Tensor
 
 
 class _Broadcast(Layer, type=""):
@@ -9,7 +10,7 @@ class _Broadcast(Layer, type=""):
 
     works_in_place = True
 
-    def _span(self):
+    def _span(self) -> list[int]:
         """The axes of the first bottom that are covered."""
         shape = self.bottoms[0]
         if len(self.bottoms) > 1:
@@ -24,30 +25,30 @@ class _Broadcast(Layer, type=""):
             self.fail(f"num_axes {count} from axis {self.p.axis} of a bottom with {len(shape)} axes")
         return list(range(first, last))
 
-    def tops(self):
+    def tops(self) -> list[Shape]:
         self._span()
         return [self.bottoms[0]]
 
-    def _weight(self, name, filler, start):
+    def _weight(self, name: str, filler: str, start: float) -> Weight:
         span = self._span()
         order = [a for a in keras_order(len(self.bottoms[0])) if a in span]
         shape, axes = tuple(self.bottoms[0][a] for a in span), tuple(span.index(a) for a in order)
         return Weight(name, shape, axes=axes, filler=filler, start=start)
 
-    def receptive(self, fields):
+    def receptive(self, fields: Fields) -> Field | None:
         return self.widest(fields)
 
-    def any_size(self):
+    def any_size(self) -> bool:
         return self._span() in ([], [1])
 
-    def _spread(self, ctx, x, weight):
+    def _spread(self, ctx: Context, x: Tensor, weight: str) -> Tensor:
         """A weight as a tensor that broadcasts over x."""
         span, order, value = self._span(), keras_order(len(self.bottoms[0])), ctx.row(x, weight)
         if span == [1] and order[-1] == 1:
             return value  # (1, C) beside channels that come last
         return ctx.ops.reshape(value, [self.bottoms[0][a] if a in span else 1 for a in order])
 
-    def _spread_bottom(self, ctx, other):
+    def _spread_bottom(self, ctx: Context, other: Tensor) -> Tensor:
         span, rank = self._span(), len(self.bottoms[0])
         shape = [self.bottoms[0][a] if a in span else 1 for a in range(rank)]
         if span and span[0] == 0:
@@ -59,11 +60,11 @@ class _Broadcast(Layer, type=""):
 class Scale(_Broadcast, type="Scale", param="scale_param", fields="axis num_axes bias_term", bottoms=(1, 2)):
     """gamma * x + beta. Blobs: gamma of the covered shape (unless it is the second bottom), beta (scale_layer.cpp)."""
 
-    def blobs(self):
+    def blobs(self) -> list[Weight]:
         gamma = [self._weight("gamma", "filler", 1.0)] if len(self.bottoms) == 1 else []
         return [*gamma, self._weight("beta", "bias_filler", 0.0)] if self.p.bias_term else gamma
 
-    def build(self, ctx, x, *other):
+    def build(self, ctx: Context, x: Tensor, *other: Tensor) -> Tensor | list[Tensor]:
         gamma = self._spread_bottom(ctx, *other) if other else self._spread(ctx, x, "gamma")
         y = x * gamma
         if self.p.bias_term:
@@ -74,10 +75,10 @@ class Scale(_Broadcast, type="Scale", param="scale_param", fields="axis num_axes
 class Bias(_Broadcast, type="Bias", param="bias_param", fields="axis num_axes", bottoms=(1, 2)):
     """x + bias. Blob: bias of the covered shape, unless it is the second bottom (bias_layer.cpp)."""
 
-    def blobs(self):
+    def blobs(self) -> list[Weight]:
         return [self._weight("bias", "filler", 0.0)] if len(self.bottoms) == 1 else []
 
-    def build(self, ctx, x, *other):
+    def build(self, ctx: Context, x: Tensor, *other: Tensor) -> Tensor | list[Tensor]:
         # The bias goes first: `add(x, bias)` guesses a channel bias from the extents (Keras on TensorFlow).
         bias = self._spread_bottom(ctx, *other) if other else self._spread(ctx, x, "bias")
         return ctx.ops.add(bias, x)

@@ -1,12 +1,17 @@
 """BatchNorm, and the Scale after it, folded into the convolution before them: the same function with fewer layers."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from caffe2tf.arrays.layout import Floats
 from caffe2tf.caffe.caffe_pb2 import NetParameter
 from caffe2tf.layers.convolution import Convolution
-from caffe2tf.net.net import rebuild
+from caffe2tf.layers.normalization import BatchNorm
+from caffe2tf.layers.scaling import Scale
+from caffe2tf.net.net import Net, rebuild
+from caffe2tf.net.wiring import Blob, Node
 
 
 @dataclass(frozen=True)
@@ -18,14 +23,17 @@ class Folded:
     parameters: int
 
 
-def fold(net):
+def fold(net: Net) -> tuple[Net, Folded]:
     """(Net, Folded): every BatchNorm with stored statistics, alone or followed by a Scale over the channels, that is
     the only reader of a Convolution's top goes into that convolution's kernel and bias.
 
     The folded blobs keep the name of the last of the three; values differ by rounding alone.
     """
     readers = net.consumers
-    arrays, gone, changed, tops = dict(net.arrays), set(), {}, {}
+    arrays = dict(net.arrays)
+    gone: set[str] = set()
+    changed: dict[str, list[str]] = {}
+    tops: dict[str, str] = {}
     for node in net.nodes:
         chain = _chain(node, readers)
         if not chain:
@@ -50,23 +58,24 @@ def fold(net):
     return folded, Folded(len(changed), len(gone), before - after)
 
 
-def _chain(node, readers):
+def _chain(node: Node, readers: Mapping[Blob, Sequence[Node]]) -> list[Node]:
     """[BatchNorm] or [BatchNorm, Scale] after the convolution `node`, where both may be folded into it."""
     if not isinstance(node.layer, Convolution) or len(node.tops) != 1:
         return []
     if node.layer.channel_axis != 1 or any(spec.name for spec in node.layer.proto.param):
         return []
-    chain, top = [], node.tops[0]
-    for kind in ("BatchNorm", "Scale"):
+    chain: list[Node] = []
+    top = node.tops[0]
+    for kind in (BatchNorm, Scale):
         after = readers.get(top, [])
-        if len(after) != 1 or after[0].layer.type != kind or len(after[0].bottoms) != 1:
+        if len(after) != 1 or not isinstance(after[0].layer, kind) or len(after[0].bottoms) != 1:
             break
         layer = after[0].layer
         if any(spec.name for spec in layer.proto.param):
             break
-        if kind == "BatchNorm" and layer.batch_statistics():
+        if isinstance(layer, BatchNorm) and layer.batch_statistics():
             break
-        if kind == "Scale" and (layer.axis(layer.p.axis) != 1 or layer.p.num_axes != 1):
+        if isinstance(layer, Scale) and (layer.axis(layer.p.axis) != 1 or layer.p.num_axes != 1):
             break
         if after[0].echoes:
             break  # others see what it changes in place
@@ -75,7 +84,7 @@ def _chain(node, readers):
     return chain
 
 
-def _merged(net, node, chain):
+def _merged(net: Net, node: Node, chain: Sequence[Node]) -> tuple[Floats, Floats]:
     """Caffe's kernel and bias of the convolution with the chain inside, computed in float64."""
     kernel, *rest = (array.astype(np.float64) for array in net.arrays[node.layer.name])
     bias = rest[0] if rest else np.zeros(len(kernel))

@@ -1,22 +1,28 @@
 """Layers and blobs become a Net: wired, with every shape known, weights checked against the layers that take them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from types import MappingProxyType
+from typing import Any
 
+import numpy.typing as npt
 from google.protobuf import text_format
 
+from caffe2tf.arrays.layout import Floats, Moved, OpenShape, Shape
 from caffe2tf.arrays.numbers import float32
-from caffe2tf.caffe.caffe_pb2 import NetParameter
-from caffe2tf.caffe.upgrade import UNKNOWN
+from caffe2tf.caffe.caffe_pb2 import NetParameter, TransformationParameter
+from caffe2tf.caffe.datalayers import UNKNOWN
 from caffe2tf.errors import NetError, WeightMismatch
-from caffe2tf.net.wiring import wire
+from caffe2tf.layers import Layer
+from caffe2tf.net import table
+from caffe2tf.net.wiring import Blob, Node, wire
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Net:
-    """A network for inference. Frozen: `with_weights` and `reshape` return another.
+    """A network for inference. Frozen: `with_weights`, `reshape` and `subnet` return another, and no array can be written to.
+    Equal to itself alone.
 
     `nodes` in the order of the file; `inputs` {blob: shape} in Caffe's axis order; `outputs` the blobs that no layer
     reads; `arrays` {layer: Caffe's arrays, as views of the file where it allows}, empty where no weights were given;
@@ -26,17 +32,33 @@ class Net:
     """
 
     name: str
-    nodes: tuple
-    arrays: Mapping
+    nodes: tuple[Node, ...]
+    arrays: Mapping[str, tuple[Floats, ...]]
     param: NetParameter
-    transforms: Mapping = field(default_factory=dict)
-    notes: tuple = ()
+    transforms: Mapping[str, TransformationParameter] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     encoding: str = "V2"
-    preprocessing: object = None
-    dropped: frozenset = frozenset()
+    preprocessing: Any = None  # an images.preprocess.Preprocessing: imports point up
+    dropped: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        known: dict[int, Floats] = {}  # an array that layers share stays one object
+        for arrays in self.arrays.values():
+            known.update((id(array), _read_only(array)) for array in arrays if id(array) not in known)
+        kept = {name: tuple(known[id(array)] for array in arrays) for name, arrays in self.arrays.items()}
+        object.__setattr__(self, "arrays", MappingProxyType(kept))
+
+    def __repr__(self) -> str:
+        return f"<Net {table.line(self)}>"
+
+    def __str__(self) -> str:
+        return table.text(self)
+
+    def _repr_html_(self) -> str:
+        return table.as_html(self)
 
     @property
-    def inputs(self):
+    def inputs(self) -> dict[str, OpenShape]:
         return {
             top[0]: shape
             for node in self.nodes
@@ -45,31 +67,31 @@ class Net:
         }
 
     @property
-    def outputs(self):
+    def outputs(self) -> list[str]:
         read = self.consumers
         return [top[0] for node in self.nodes for top in node.tops if top not in read]
 
     @property
-    def blobs(self):
+    def blobs(self) -> dict[str, OpenShape]:
         """{blob: shape of its last version}, in the order in which they are first made."""
         return {top[0]: shape for node in self.nodes for top, shape in zip(node.tops, node.shapes, strict=True)}
 
     @property
-    def weights(self):
+    def weights(self) -> Mapping[str, Mapping[str, Floats]]:
         """{layer: {name: array in Keras's layout}}, made from the file when asked for."""
         return _Weights(self)
 
     @property
-    def weight_shapes(self):
+    def weight_shapes(self) -> dict[str, dict[str, Shape]]:
         """{layer: {name: shape in Keras's layout}} of the layers with weights, whether they are there or not."""
         return {node.layer.name: node.layer.weight_shapes() for node in self.nodes if node.layer.blobs()}
 
     @property
-    def unknown_size(self):
+    def unknown_size(self) -> list[str]:
         """The inputs with an extent that nothing tells."""
         return [blob for blob, shape in self.inputs.items() if None in shape]
 
-    def layer(self, name):
+    def layer(self, name: str) -> Layer:
         """The layers.Layer `name`. Raises NetError with the nearest names."""
         for node in self.nodes:
             if node.layer.name == name:
@@ -77,7 +99,7 @@ class Net:
         near = get_close_matches(name, [node.layer.name for node in self.nodes], 3)
         raise NetError(f"no layer '{name}'" + (f"; nearest: {', '.join(near)}" if near else ""))
 
-    def with_weights(self, weights):
+    def with_weights(self, weights: Mapping[str, Mapping[str, npt.ArrayLike]]) -> "Net":
         """This network with other weights, {layer: {name: array in Keras's layout}}; every layer's, and no other.
 
         Arrays of any real numbers become native float32. Raises WeightMismatch naming layer, shape found, shape wanted, and
@@ -88,20 +110,20 @@ class Net:
             raise WeightMismatch(f"no weights for layers {', '.join(list_missing)}")
         if extra := [name for name in weights if name not in layers]:
             raise WeightMismatch(f"weights for layers that the network does not have: {', '.join(extra)}")
-        weights = {
+        given = {
             name: {key: float32(array, f"layer '{name}': {key}") for key, array in weights[name].items()}
             for name in layers
         }
         for name, layer in layers.items():
-            found = {key: array.shape for key, array in weights[name].items()}
+            found = {key: array.shape for key, array in given[name].items()}
             if found != layer.weight_shapes():
                 raise WeightMismatch(
                     f"layer '{name}' ({layer.type}): weights {found}, the layer wants {layer.weight_shapes()}"
                 )
-        arrays = {name: tuple(layer.arrays(weights[name])) for name, layer in layers.items()}
-        return replace(self, arrays=MappingProxyType(arrays))
+        arrays = {name: tuple(layer.arrays(given[name])) for name, layer in layers.items()}
+        return replace(self, arrays=arrays)
 
-    def reshape(self, shapes):
+    def reshape(self, shapes: Mapping[str, Sequence[int | None]]) -> "Net":
         """This network for inputs of other shapes, {blob: shape in Caffe's order}, as Caffe's Net::Reshape."""
         param = NetParameter.FromString(self.param.SerializeToString())
         for layer in param.layer:
@@ -114,10 +136,44 @@ class Net:
                     layer.input_param.shape.add().dim.extend(UNKNOWN if n is None else n for n in known[top])
         return rebuild(self, param, self.arrays, f"with inputs {shapes} ")
 
+    def subnet(self, from_: str | Sequence[str], to: str | Sequence[str]) -> "Net":
+        """The part of this network that makes the blobs `to` out of the blobs `from_`, which become its inputs, both as the last
+        layer that changes them leaves them; inputs that `to` needs beside them stay. Shapes are those of this network.
+        Raises NetError for a blob that it does not have, and where a blob of `from_` is needed before its last change."""
+        starts, ends = ([names] if isinstance(names, str) else list(names) for names in (from_, to))
+        last, producers = self.last_versions, self.producers
+        for name in (*starts, *ends):
+            if name not in last:
+                near = get_close_matches(name, last, 3)
+                raise NetError(f"no blob '{name}'" + (f"; nearest: {', '.join(near)}" if near else ""))
+        given = {(name, last[name]) for name in starts}
+        needed: set[Blob] = set()
+        wanted = {(name, last[name]) for name in ends} - given
+        while wanted:
+            needed |= wanted
+            wanted = {bottom for blob in wanted for bottom in producers[blob].bottoms} - needed - given
+        if early := sorted(name for name, _ in needed if name in starts):
+            raise NetError(f"blob '{early[0]}' is needed before its last change; start from what it is made of")
+        return self.part([node for node in self.nodes if needed.intersection(blob for blob, _ in node.made())], starts)
+
+    def part(self, nodes: Iterable[Node], inputs: Iterable[str] = ()) -> "Net":
+        """This network of `nodes` alone, in their order; the blobs `inputs` come from outside."""
+        param, nodes, outside = NetParameter(name=self.name), list(nodes), list(inputs)
+        for name in outside:
+            layer = param.layer.add(name=f"features {name}", type="Input", top=[name])
+            layer.input_param.shape.add().dim.extend(UNKNOWN if n is None else n for n in self.blobs[name])
+        param.layer.extend(node.layer.proto for node in nodes)
+        names = {node.layer.name for node in nodes}
+        made = rebuild(self, param, {name: arrays for name, arrays in self.arrays.items() if name in names})
+        pictures = set(made.inputs) <= set(self.inputs)
+        transforms = {blob: param for blob, param in self.transforms.items() if blob in made.inputs}
+        return replace(made, transforms=transforms, preprocessing=self.preprocessing if pictures else None)
+
     @property
-    def varying(self):
+    def varying(self) -> set[Blob]:
         """{(blob, version)} of all that depends on an input, be it for how many items there are."""
-        varying, counted = set(), set()
+        varying: set[Blob] = set()
+        counted: set[Blob] = set()
         for node in self.nodes:
             layer = node.layer
             read = [node.bottoms[index] for index in layer.value_bottoms()]
@@ -129,55 +185,63 @@ class Net:
         return varying
 
     @property
-    def producers(self):
+    def producers(self) -> dict[Blob, Node]:
         """{(blob, version): the node that makes it}, in place and through shared memory too."""
         return {blob: node for node in self.nodes for blob, _ in node.made()}
 
     @property
-    def consumers(self):
+    def consumers(self) -> dict[Blob, list[Node]]:
         """{(blob, version): [the nodes that read it]}."""
-        found = {}
+        found: dict[Blob, list[Node]] = {}
         for node in self.nodes:
             for bottom in node.bottoms:
                 found.setdefault(bottom, []).append(node)
         return found
 
-    def is_constant(self, blob):
+    def is_constant(self, blob: str) -> bool:
         """Whether `blob`, as it was last written, depends on no input."""
         return (blob, self.last_versions[blob]) not in self.varying
 
     @property
-    def last_versions(self):
+    def last_versions(self) -> dict[str, int]:
         """{blob: its last version}."""
         return {name: version for node in self.nodes for (name, version), _ in node.made()}
 
-    def text(self):
+    def text(self) -> str:
         """The network as a prototxt, today's layers."""
         return text_format.MessageToString(self.param)
 
-    def moved(self, layer):
+    def moved(self, layer: str) -> dict[str, Moved]:
         """{name: layout.Moved} of one layer: what `weights` gives, before a value is read."""
         return self.layer(layer).moved(self.arrays[layer])
 
 
-class _Weights(Mapping):
-    def __init__(self, net):
+def _read_only(array: Floats) -> Floats:
+    """`array`, or where it could be written to, a view through which it cannot."""
+    if array.flags.writeable:
+        array = array.view()
+        array.flags.writeable = False
+    return array
+
+
+class _Weights(Mapping[str, Mapping[str, Floats]]):
+    def __init__(self, net: Net) -> None:
         self._layers = {node.layer.name: node.layer for node in net.nodes if node.layer.name in net.arrays}
         self._arrays = net.arrays
 
-    def __getitem__(self, name):
-        return self._layers[name].weights(self._arrays[name])
+    def __getitem__(self, name: str) -> Mapping[str, Floats]:
+        return {key: _read_only(array) for key, array in self._layers[name].weights(self._arrays[name]).items()}
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self._layers)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._layers)
 
 
-def parse_shapes(texts):
+def parse_shapes(texts: Iterable[str]) -> dict[str | None, Shape]:
     """{input, or None for the only one: shape} of "N,C,H,W" and "NAME=N,C,H,W". Raises NetError."""
-    shapes = {}
+    shapes: dict[str | None, Shape] = {}
     for text in texts:
         name, _, dims = text.rpartition("=")
         extents = tuple(int(n) for n in dims.split(",") if n.strip().isdecimal() and n.isascii())
@@ -189,7 +253,7 @@ def parse_shapes(texts):
     return shapes
 
 
-def rebuild(net, param, arrays, when=""):
+def rebuild(net: Net, param: NetParameter, arrays: Mapping[str, tuple[Floats, ...]], when: str = "") -> Net:
     """`net` with other layers and other arrays in Caffe's layout, which must fit them."""
     nodes, _ = wire(param, arrays)
     for node in nodes:
@@ -197,6 +261,4 @@ def rebuild(net, param, arrays, when=""):
         found = [array.shape for array in arrays.get(node.layer.name, ())]
         if found and found != wanted:
             node.layer.fail(f"{when}its weights would be {wanted}; they are {found}")
-    return replace(
-        net, param=param, nodes=nodes, arrays=MappingProxyType(arrays if isinstance(arrays, dict) else dict(arrays))
-    )
+    return replace(net, param=param, nodes=nodes, arrays=arrays)

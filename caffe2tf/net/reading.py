@@ -1,29 +1,37 @@
 """A Net from a network text and a snapshot, or from either."""
 
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from types import MappingProxyType
 
-from caffe2tf.caffe.read import Source, read_caffemodel, read_prototxt
+from caffe2tf.arrays.layout import Shape
+from caffe2tf.caffe.caffe_pb2 import NetParameter
+from caffe2tf.caffe.read import Blob, Source, read_caffemodel, read_prototxt
 from caffe2tf.caffe.upgrade import upgrade
 from caffe2tf.errors import NetError
+from caffe2tf.layers import REGISTRY
 from caffe2tf.net.net import Net
 from caffe2tf.net.weights import take_weights
 from caffe2tf.net.wiring import wire
 
 
-def from_files(prototxt=None, caffemodel=None, input_shapes=None):
+def from_files(
+    prototxt: str | os.PathLike[str] | None = None,
+    caffemodel: str | os.PathLike[str] | None = None,
+    input_shapes: Mapping[str | None, Shape] | None = None,
+) -> Net:
     """A Net from a network text, a snapshot, or both; a snapshot alone is enough where it holds the network.
 
     `input_shapes`: {blob, or None for the only input: shape, N first} wins over what the files say. With both files
     the text rules and weights are matched by layer name.
     """
-    if prototxt is None and caffemodel is None:
-        raise NetError("neither a network text nor a .caffemodel is given; takes at least one")
     snapshot = read_caffemodel(caffemodel) if caffemodel is not None else None
     text = read_prototxt(prototxt) if prototxt is not None else None
-    if text is None and not (snapshot.net.layer or snapshot.net.layers):
-        raise NetError(f"{caffemodel}: holds weights but no network; give its text with -p/--prototxt")
     first = text or snapshot
+    if first is None:
+        raise NetError("neither a network text nor a .caffemodel is given; takes at least one")
+    if not (text or first.net.layer or first.net.layers):
+        raise NetError(f"{caffemodel}: holds weights but no network; give its text with `prototxt`")
     blobs = snapshot.blobs if snapshot else None
     warnings = [*(text.warnings if text else ()), *(snapshot.warnings if snapshot else ())]
     source = Source(first.net, blobs or {}, (snapshot or first).encoding, tuple(warnings), first.path)
@@ -32,38 +40,56 @@ def from_files(prototxt=None, caffemodel=None, input_shapes=None):
         return net
     # A deploy text says nothing of preprocessing; the snapshot's data layer does.
     try:
-        _, transforms, _ = upgrade(snapshot)
+        _, transforms, _ = upgrade(snapshot, learned)
     except NetError:
         return net
     return replace(net, transforms={blob: param for blob, param in transforms.items() if blob in net.inputs})
 
 
-def from_source(source, blobs, input_shapes=None):
+def from_source(
+    source: Source,
+    blobs: Mapping[str, Sequence[Blob]] | None,
+    input_shapes: Mapping[str | None, Shape] | None = None,
+) -> Net:
     """A Net from `source` (read.Source) and the Blobs of each layer, None for a network without weights."""
-    param, transforms, notes = upgrade(source, input_shapes)
+    param, transforms, notes = upgrade(source, learned, input_shapes)
     names, renamed = _name_layers(param)
     blobs = {names.get(name, name): found for name, found in blobs.items()} if blobs is not None else None
     notes += renamed
     nodes, assumed = wire(param, blobs or {})
     arrays, ignored = take_weights(nodes, blobs) if blobs is not None else ({}, [])
-    notes = (*source.warnings, *notes, *assumed, *ignored)
     dropped = _tops(source.net) - {blob for node in nodes for (blob, _), _ in node.made()}
-    arrays = MappingProxyType(arrays)
-    return Net(source.net.name, nodes, arrays, param, transforms, notes, source.encoding, dropped=dropped)
+    return Net(
+        source.net.name,
+        nodes,
+        arrays,
+        param,
+        transforms,
+        (*source.warnings, *notes, *assumed, *ignored),
+        source.encoding,
+        dropped=dropped,
+    )
 
 
-def _tops(param):
+def learned(kind: str) -> bool:
+    """Whether layers of the type `kind` have weights."""
+    return kind in REGISTRY and REGISTRY[kind].learns()
+
+
+def _tops(param: NetParameter) -> frozenset[str]:
     """The blobs that any layer of `param` makes, of whatever generation it is."""
-    return frozenset(top for layer in (*param.layer, *param.layers) for top in layer.top)
+    return frozenset(top for layers in (param.layer, param.layers) for layer in layers for top in layer.top)
 
 
-def _name_layers(param):
+def _name_layers(param: NetParameter) -> tuple[dict[str, str], list[str]]:
     """({name in the file: the layer that its weights belong to}, notes): gives every layer of `param` a name of its own.
 
     Caffe takes any names, none too, and copies weights to the first layer of a name. An input has no weights: its layer
     gives way to any other.
     """
-    first, taken, notes = {}, set(), []
+    first: dict[str, str] = {}
+    taken: set[str] = set()
+    notes: list[str] = []
     for proto in sorted(param.layer, key=lambda layer: layer.type == "Input"):
         old, stem = proto.name, proto.name or proto.type
         count = 0

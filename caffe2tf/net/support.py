@@ -1,12 +1,17 @@
 """What of a network is not computed, said before a weight is read: types that no class computes, parameters that it does not name."""
 
+from collections.abc import Collection
+
+from google.protobuf.message import Message
+
+from caffe2tf.caffe.caffe_pb2 import NetParameter
 from caffe2tf.errors import UnsupportedLayer, UnsupportedParameter
 from caffe2tf.layers import NO_EFFECT, REGISTRY
 
 
-def problems(param):
+def problems(param: NetParameter) -> list[tuple[type[UnsupportedLayer], str]]:
     """One line for each layer whose type is not in the table, or that sets a parameter its layer does not compute."""
-    lines = []
+    lines: list[tuple[type[UnsupportedLayer], str]] = []
     for layer in param.layer:
         kind = REGISTRY.get(layer.type)
         if kind is None:
@@ -15,7 +20,9 @@ def problems(param):
         if kind.param is None or not layer.HasField(kind.param):
             continue
         unknown = [
-            name for name in set_fields(getattr(layer, kind.param)) if name not in kind.fields and name not in NO_EFFECT
+            name
+            for name in set_fields(getattr(layer, kind.param), kind.fields)
+            if name not in kind.fields and name not in NO_EFFECT
         ]
         # A nested message counts through its own fields.
         unknown = [name for name in unknown if not any(known.startswith(f"{name}.") for known in kind.fields)]
@@ -26,18 +33,20 @@ def problems(param):
     return lines
 
 
-def set_fields(message, prefix=""):
-    """The names of all fields that `message` sets, those of nested messages dotted; fillers and shapes count as one."""
+def set_fields(message: Message, fields: Collection[str] = ()) -> list[str]:
+    """The names of all fields that `message` sets. A nested message counts as one (fillers, shapes), and through its own
+    fields as well, dotted, where one of `fields` names one of them."""
     names = []
     for descriptor, value in message.ListFields():
-        name = prefix + descriptor.name
-        names.append(name)
-        if descriptor.message_type is not None and descriptor.message_type.name == "NonMaximumSuppressionParameter":
-            names.extend(set_fields(value, f"{name}."))
+        names.append(descriptor.name)
+        prefix = f"{descriptor.name}."
+        inner = [name.removeprefix(prefix) for name in fields if name.startswith(prefix)]
+        if inner:
+            names.extend(prefix + name for name in set_fields(value, inner))
     return names
 
 
-def refuse_unsupported(param):
+def refuse_unsupported(param: NetParameter) -> None:
     lines = problems(param)
     if lines:
         error = UnsupportedLayer if any(error is UnsupportedLayer for error, _ in lines) else UnsupportedParameter

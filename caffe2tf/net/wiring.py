@@ -1,15 +1,20 @@
 """Layers in their places: which blob each reads and writes, and every shape."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from caffe2tf.caffe.upgrade import UNKNOWN
+from caffe2tf.arrays.layout import OpenShape, Shape, Shaped
+from caffe2tf.caffe.caffe_pb2 import LayerParameter, NetParameter
+from caffe2tf.caffe.datalayers import UNKNOWN
 from caffe2tf.errors import NetError
-from caffe2tf.layers import REGISTRY
+from caffe2tf.layers import REGISTRY, Layer
 from caffe2tf.net.support import refuse_unsupported
 
 # Two sizes for heights and widths that no file tells: extents that differ between them are unknown, others are not.
 _PROBES = (256, 320)
+
+Blob = tuple[str, int]  # (name, version)
 
 
 @dataclass(frozen=True)
@@ -20,23 +25,23 @@ class Node:
     memory as a top that the layer changes in place, each (index of the top, (name, version), shape): they change with it.
     """
 
-    layer: object
-    bottoms: tuple
-    tops: tuple
-    shapes: tuple
-    echoes: tuple = ()
+    layer: Layer
+    bottoms: tuple[Blob, ...]
+    tops: tuple[Blob, ...]
+    shapes: tuple[OpenShape, ...]
+    echoes: tuple[tuple[int, Blob, OpenShape], ...] = ()
 
     @property
-    def row(self):
+    def row(self) -> Layer:
         """The layer, under the name that it had in 0.1.0."""
         return self.layer
 
     @property
-    def in_place(self):
+    def in_place(self) -> bool:
         """Whether the layer overwrites its first bottom."""
         return bool(self.tops and self.bottoms) and self.tops[0][0] == self.bottoms[0][0]
 
-    def made(self):
+    def made(self) -> tuple[tuple[Blob, OpenShape], ...]:
         """Every version of a blob that the layer makes, with its shape: tops, then echoes."""
         return (*zip(self.tops, self.shapes, strict=True), *((blob, shape) for _, blob, shape in self.echoes))
 
@@ -45,25 +50,29 @@ class _Memory:
     """Which blobs lie in one memory: Flatten, Reshape, Split, a Slice into one and a Concat of one share their bottom's
     (Blob::ShareData in each layer's .cpp), and Caffe reads what was written last, under whatever name."""
 
-    def __init__(self):
-        self._cells = {}  # blob -> the set of blobs in its memory
+    def __init__(self) -> None:
+        self._cells: dict[str, set[str]] = {}  # blob -> the set of blobs in its memory
 
-    def make(self, top, other=None):
+    def make(self, top: str, other: str | None = None) -> None:
         """A blob of its own, or in the memory of `other`."""
-        cell = self._cells[other] if other is not None else set()
+        cell: set[str] = self._cells[other] if other is not None else set()
         cell.add(top)
         self._cells[top] = cell
 
-    def beside(self, blob):
+    def beside(self, blob: str) -> list[str]:
         """The other blobs in its memory."""
         return sorted(self._cells[blob] - {blob})
 
 
-def wire(param, blobs):
+def wire(param: NetParameter, blobs: Mapping[str, Sequence[Shaped]]) -> tuple[tuple[Node, ...], list[str]]:
     """(nodes, notes) of `param`; `blobs` {layer: sequence of things with a shape} settle extents that it leaves open."""
     refuse_unsupported(param)
     sizes = _PROBES if any(n == UNKNOWN for s in _input_dims(param) for n in s) else _PROBES[:1]
-    version, shapes, nodes, notes, memory = {}, {}, [], [], _Memory()
+    version: dict[str, int] = {}
+    shapes: dict[Blob, list[Shape]] = {}  # one for each of `sizes`
+    nodes: list[Node] = []
+    notes: list[str] = []
+    memory = _Memory()
     _refuse_two_sources(param)
     for proto in param.layer:
         where = f"layer '{proto.name}' ({proto.type})"
@@ -83,9 +92,10 @@ def wire(param, blobs):
             bottoms.append((blob, version[blob]))
 
         probed = [[shapes[b][i] for b in bottoms] for i in range(len(sizes))]
-        if hasattr(kind, "settle") and len(sizes) > 1 and probed[0] != probed[1]:
-            settled = kind.settle(proto, _merge([p[0] for p in probed]), blobs.get(proto.name))
-            if None not in settled:
+        if len(sizes) > 1 and probed[0] != probed[1]:
+            given = _merge([p[0] for p in probed])
+            settled = tuple(n for n in kind.settle(proto, given, blobs.get(proto.name)) if n is not None)
+            if None in given and len(settled) == len(given):
                 notes.append(
                     f"{where}: its bottom is taken as {settled[2]}x{settled[3]}, the square that its weights fit"
                 )
@@ -100,7 +110,8 @@ def wire(param, blobs):
             raise NetError(
                 f"{where}: bottoms {layers[0].bottoms} give a top of shape {outs[0]}; every extent must be at least 1"
             )
-        tops, echoes = [], []
+        tops: list[Blob] = []
+        beside: list[tuple[int, str]] = []
         for index, blob in enumerate(proto.top):
             out = [one[index] for one in outs]
             if blob in version:
@@ -108,28 +119,30 @@ def wire(param, blobs):
                     raise NetError(f"{where}: changes the size of '{blob}' in place; give it a top of its own")
                 if not layers[0].works_in_place:
                     layers[0].fail(f"cannot change '{blob}' in place; give it a top of its own")
-                beside = memory.beside(blob)
-                layers[0].aliased = tuple(i for i, b in enumerate(proto.bottom) if b == blob or b in beside)
-                echoes += ((index, other) for other in beside)
+                others = memory.beside(blob)
+                layers[0].aliased = tuple(i for i, b in enumerate(proto.bottom) if b == blob or b in others)
+                beside += ((index, other) for other in others)
             else:
                 memory.make(blob, layers[0].shares_memory().get(index))
             version[blob] = version.get(blob, -1) + 1
             tops.append((blob, version[blob]))
             shapes[tops[-1]] = out
-        for place, (index, blob) in enumerate(echoes):
+        echoes: list[tuple[int, Blob, OpenShape]] = []
+        for index, blob in beside:
             before = blob, version[blob]
             version[blob] += 1
             shapes[blob, version[blob]] = shapes[before]
-            echoes[place] = index, (blob, version[blob]), _merge(shapes[before])
+            echoes.append((index, (blob, version[blob]), _merge(shapes[before])))
         merged = tuple(_merge(shapes[top]) for top in tops)
         nodes.append(Node(layers[0], tuple(bottoms), tuple(tops), merged, tuple(echoes)))
     return tuple(nodes), notes
 
 
-def _refuse_two_sources(param):
+def _refuse_two_sources(param: NetParameter) -> None:
     """A blob may be made again only in place, by the only layer that reads it (net.cpp, AppendTop; insert_splits.cpp gives
     each reader of a blob that has several a name of its own)."""
-    made, readers = {}, {}
+    made: dict[str, int] = {}
+    readers: dict[Blob, int] = {}
     for proto in param.layer:
         for blob in proto.bottom:
             key = blob, made.get(blob, 0)
@@ -154,11 +167,11 @@ def _refuse_two_sources(param):
             made[blob] = made.get(blob, 0) + 1
 
 
-def _input_dims(param):
+def _input_dims(param: NetParameter) -> list[Shape]:
     return [tuple(shape.dim) for layer in param.layer if layer.type == "Input" for shape in layer.input_param.shape]
 
 
-def _sized(proto, size):
+def _sized(proto: LayerParameter, size: int) -> LayerParameter:
     """An Input with its unknown extents set to the probe's."""
     if proto.type != "Input" or not any(UNKNOWN in shape.dim for shape in proto.input_param.shape):
         return proto
@@ -166,18 +179,18 @@ def _sized(proto, size):
     for shape in sized.input_param.shape:
         if len(shape.dim) > 1 and shape.dim[1] == UNKNOWN:
             raise NetError(
-                f"input '{proto.top[0]}': the file does not tell its channels; give its shape with --input-shape"
+                f"input '{proto.top[0]}': the file does not tell its channels; give its shape with `input_shape`"
             )
         shape.dim[:] = [size if n == UNKNOWN else n for n in shape.dim]
     return sized
 
 
-def _merge(shapes):
+def _merge(shapes: Sequence[Shape]) -> OpenShape:
     """One shape from those of all probes: None where they differ."""
     return tuple(extents[0] if len(set(extents)) == 1 else None for extents in zip(*shapes, strict=True))
 
 
-def _check_count(where, what, count, allowed):
+def _check_count(where: str, what: str, count: int, allowed: tuple[int, int | None]) -> None:
     least, most = allowed
     if count < least or (most is not None and count > most):
         takes = str(least) if least == most else f"{least} to {most}" if most is not None else f"{least} or more"

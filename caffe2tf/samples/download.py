@@ -42,10 +42,14 @@ def catalogue() -> dict[str, list[Entry]]:
     return {**{name: [entry] for name, entry in _MODELS.items()}, IMAGES: pictures}
 
 
-def fetch(
-    name: str, folder: str | os.PathLike[str] = ".", progress: bool = False, entries: Sequence[Entry] | None = None
+def download(
+    name: str,
+    folder: str | os.PathLike[str] = ".",
+    progress: bool = False,
+    entries: Sequence[Entry] | None = None,
 ) -> list[str]:
-    """Fetches `name` into `folder` and returns the paths; a file that is there with its digest is not fetched again.
+    """Fetches `name`, one of `catalogue()`, into `folder` and returns the paths; a file that is there with its digest is not
+    fetched again. `progress` draws a bar on stderr; `entries` are other files than the catalogue's, as it states them.
 
     Raises DownloadError with the address and the digest, so that the file can be brought another way.
     """

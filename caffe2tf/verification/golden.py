@@ -100,7 +100,7 @@ def choose(net: Net) -> Golden:
         return load(os.path.join(bundled.home(), "bvlc_alexnet"))
     raise GoldenError(
         f"no golden set of the network '{net.name}' comes with caffe2tf; record one with golden/record.py on a machine "
-        "with Caffe, and give its folder with --golden"
+        "with Caffe, and give its folder with `golden`"
     )
 
 

@@ -113,7 +113,7 @@ def conclusion(report: Report) -> str:
     if report.changed_weights:
         parts.append(f"weights changed in {', '.join(report.changed_weights)}")
     if report.missing:
-        parts.append(f"{len(report.missing)} photographs not there (--images)")
+        parts.append(f"{len(report.missing)} photographs not there (`images`)")
     if report.left_out:
         parts.append(f"{', '.join(report.left_out)} left out (no part in inference)")
     if report.first_wrong:

@@ -45,7 +45,7 @@ def verify(
     if not net.arrays and any(node.layer.blobs() for node in net.nodes):
         raise GoldenError(f"the network '{net.name}' has no weights to verify; give its .caffemodel")
     if images is not None and not os.path.isdir(images):
-        raise GoldenError(f"{images}: is no folder; --images takes the folder with the photographs")
+        raise GoldenError(f"{images}: is no folder; `images` takes the folder with the photographs")
     _refuse_not_finite(net)
     tolerance = devices.TOLERANCES.get(precision, 0)
     with devices.running(device, precision) as running:
