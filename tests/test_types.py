@@ -20,7 +20,6 @@ PROGRAM = """
     import caffe2tf
     from caffe2tf.classification import classifier, labels, score
     from caffe2tf.verification.compare import Report
-    from caffe2tf.verification.verify import verify
 
 
     def proved(text: Path, weights: Path) -> bool:
@@ -30,7 +29,7 @@ PROGRAM = """
         again = caffe2tf.from_keras(model, net)
         blobs = caffe2tf.forward(again, {"data": np.zeros((1, 3, 8, 8), np.float32)})
         print(sorted(blobs))
-        report: Report = verify(again, golden=text.parent, device="cpu")
+        report: Report = caffe2tf.verify(again, golden=text.parent, device="cpu")
         worst: float = max(check.chained.l2 for check in report.layers)
         return report.passed and worst < report.tolerance
 
@@ -53,9 +52,11 @@ PROGRAM = """
 
 # One thing wrong a line, and what mypy must say of it.
 WRONG = {
-    "verify(3)": "arg-type",
-    "verify(net, golden=3)": "arg-type",
-    "verify(net).passes": "attr-defined",
+    "caffe2tf.laod('net.caffemodel')": "attr-defined",
+    "caffe2tf.load(3.5)": "arg-type",
+    "caffe2tf.verify(3)": "arg-type",
+    "caffe2tf.verify(net, golden=3)": "arg-type",
+    "caffe2tf.verify(net).passes": "attr-defined",
     "labels.find(['x'], labels=2)": "arg-type",
     "score.Score(['a', 'b']).accuracy.top1": "attr-defined",
 }
@@ -96,10 +97,9 @@ def test_a_program_of_a_user_passes(tmp_path, installed):
 
 def test_a_wrong_use_is_named(tmp_path, installed):
     head = [
+        "import caffe2tf",
         "from caffe2tf.classification import labels, score",
-        "from caffe2tf.net.net import Net",
-        "from caffe2tf.verification.verify import verify",
-        "net: Net",
+        "net: caffe2tf.Net",
     ]
     said = checked(tmp_path, installed, "\n".join([*head, *WRONG]) + "\n")
     for number, (line, kind) in enumerate(WRONG.items(), len(head) + 1):
