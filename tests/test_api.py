@@ -104,11 +104,12 @@ def test_a_text_under_a_models_name_is_told_by_its_suffix(tmp_path):
 def test_notes_of_loading_are_logged(caplog, tmp_path):
     import caffe2tf
 
-    text = inputs(data=(1, 1, 3, 3)) + layer("InnerProduct", "inner_product_param { num_output: 2 }")
-    prototxt, model = make(tmp_path, text, {"x": [(2, 9)]})
+    params = "inner_product_param { num_output: 2 bias_term: false }"
+    text = inputs(data=(1, 9)) + layer("InnerProduct", params, tops=["a"], name="a")
+    prototxt, model = make(tmp_path, text + layer("InnerProduct", params, bottoms=["a"], name="b"), {"a": [(2, 9)]})
     with caplog.at_level("INFO", logger="caffe2tf"):
         net = caffe2tf.load(prototxt, model)
-    assert "the file has no bias" in net.notes[0]
+    assert "the file has no kernel for it" in net.notes[0]
     assert [record.getMessage() for record in caplog.records] == list(net.notes)
 
 

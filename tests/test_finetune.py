@@ -239,7 +239,7 @@ def test_layers_that_cannot_train_are_named(here):
         plan.PlanError, match=r"layer 'pool' \(Pooling\) has no weights to train; those that have: conv1, fc7, fc8"
     ):
         plan.make(net, "fc8", ["pool"])
-    with pytest.raises(plan.PlanError, match=r"--layers x\* names no layer with weights"):
+    with pytest.raises(plan.PlanError, match=r"`layers` x\* names no layer with weights"):
         plan.make(net, "fc8", ["x*"])
     with pytest.raises(NetError, match="no layer 'fc9'"):
         plan.with_head(net, 3, "fc9")

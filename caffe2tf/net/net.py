@@ -176,7 +176,7 @@ class Net:
         counted: set[Blob] = set()
         for node in self.nodes:
             layer = node.layer
-            read = [node.bottoms[index] for index in layer.value_bottoms()]
+            read: Sequence[Blob] = [node.bottoms[index] for index in layer.value_bottoms()]
             if layer.counts_items or counted.intersection(node.bottoms):
                 counted.update(blob for blob, _ in node.made())
                 read = node.bottoms
