@@ -462,3 +462,10 @@ def test_cats_and_dogs(shared, tmp_path):
 def test_flowers(shared, tmp_path):
     """A logistic regression on the same features gives 0.943."""
     assert best_accuracy(shared, tmp_path, shared / "flowers17", 12) >= 0.93
+
+
+def test_a_recipe_without_a_network_is_one_line():
+    from caffe2tf.finetuning.run import Run
+
+    with pytest.raises(settings.RecipeError, match="the recipe names no network; give its file as `model`"):
+        Run(settings.Recipe(stages=(settings.Stage("all"),)))

@@ -23,9 +23,16 @@ def find_data(path: str | None) -> str:
     )
 
 
+def starts_afresh(run: Recipe) -> bool:
+    """Whether the network of a Recipe is a text alone, whose weights start from its fillers. Raises RecipeError."""
+    if run.model is None:
+        raise RecipeError("the recipe names no network; give its file as `model`")
+    return is_text(run.model)
+
+
 def network(run: Recipe) -> Net:
     """The Net of a Recipe: weights and text, or a text alone, whose weights start from its fillers."""
-    if run.model and is_text(run.model):
+    if starts_afresh(run):
         if run.prototxt:
             raise RecipeError(
                 f"{run.model} is a network text and starts from its fillers; `prototxt` has no part in it"

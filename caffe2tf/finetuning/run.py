@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe2tf.caffe.read import is_text
 from caffe2tf.files import replacing as files
 from caffe2tf.finetuning import batches, checkpoint, data, inputs, placement, plan, recipe, results, trainer, training
 from caffe2tf.finetuning import tensorboard as board
@@ -54,7 +53,8 @@ def recall(out: str, typed: Recipe | None) -> Recipe | None:
 class Run:
     """One run of `recipe`: its network and its pictures, read and checked, nothing written yet.
 
-    `say` gets lines for the user, the logger "caffe2tf" where nobody asks for them; `bar(what, total)` makes a progress context. Raises Caffe2TFError.
+    `say` gets lines for the user, the logger "caffe2tf" where nobody asks for them; `bar(what, total)` makes a progress
+    context. Raises Caffe2TFError.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Run:
         net = inputs.network(run)
         self.how, source = preprocess.of(net)
         usual = preprocess.of(replace(net, preprocessing=None))[0].span
-        self.usual = None if run.model and is_text(run.model) else usual
+        self.usual = None if inputs.starts_afresh(run) else usual
         sets = inputs.parts(run)
         self.classes = sets[0].classes
         self.net, self.head, fresh = plan.with_head(net, len(self.classes), run.head, run.seed)

@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal
 
 from caffe2tf.errors import Caffe2TFError, NetError
 from caffe2tf.keras_model.device import PRECISIONS
@@ -27,23 +27,21 @@ class RecipeError(Caffe2TFError):
 # ------------------------------------------------------------------------------------------------ what a value is
 
 
-class _Take(Protocol):
+@dataclass(frozen=True)
+class _Take:
     """Makes a value of a text or of what TOML and Python hold for it; raises ValueError or TypeError for another. `words` say
     what it takes, `metavar` how the help calls it."""
 
+    function: Callable[[Any], Any]
     words: str
     metavar: str | None
 
-    def __call__(self, value: Any) -> Any: ...
+    def __call__(self, value: Any) -> Any:
+        return self.function(value)
 
 
 def _takes(words: str, metavar: str | None = None) -> Callable[[Callable[[Any], Any]], _Take]:
-    def mark(function: Callable[[Any], Any]) -> _Take:
-        take = cast(_Take, function)
-        take.words, take.metavar = words, metavar
-        return take
-
-    return mark
+    return lambda function: _Take(function, words, metavar)
 
 
 def _number(

@@ -162,14 +162,14 @@ def _npz(path: str) -> dict[str, NDArray[Any]]:
 
 
 def _photographs(expected: Mapping[str, Any], path: str) -> tuple[Photograph, ...]:
-    found = list[Photograph]()
+    shared, found = expected.get("preprocessing"), list[Photograph]()
     try:
         for item in expected.get("images", ()):
             best = item.get("top5") or [item["top1"]]
             top = tuple(
                 (b["class"], b["probability"]) if isinstance(b, dict) else (int(b[0]), float(b[1])) for b in best
             )
-            how = preprocess.from_json(item.get("preprocessing") or expected["preprocessing"], path)
+            how = preprocess.from_json(item.get("preprocessing") or shared or {}, path)
             rest = {key: item[key] for key in ("tolerance", "url", "source") if key in item}
             found.append(Photograph(item["file"], item["sha256"], how, top, **rest))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
