@@ -102,7 +102,7 @@ def command(
     formats.check_targets([path for path in (plot, confusion) if path], force, sources=[*paths, model])
     with contextlib.ExitStack() as stack:
         loading = terminal.progress(f"loading {options.name(model)}", None, quiet)
-        with loading, terminal.hushed(verbose):
+        with loading, terminal.hushed(verbose), terminal.notes(verbose and not quiet):
             from caffe2tf.classification import classifier as classifying
             from caffe2tf.classification import score as scores
             from caffe2tf.keras_model import device as devices

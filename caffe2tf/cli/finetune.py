@@ -128,21 +128,22 @@ def command(
         network_text, weights = options.network(model, text, prototxt=prototxt)
     settings = {name: value for name, value in values.items() if name in typed}
     try:
-        finetune(
-            weights,
-            network_text,
-            out=out,
-            stages=stages,
-            recipe=recipe,
-            resume=resume,
-            force=force,
-            device=device,
-            input_shape=input_shape or None,
-            say=say,
-            bar=lambda what, total: terminal.progress(what, total, quiet, count=True),
-            hushed=lambda: terminal.hushed(verbose),
-            **settings,
-        )
+        with terminal.notes(verbose and not quiet):
+            finetune(
+                weights,
+                network_text,
+                out=out,
+                stages=stages,
+                recipe=recipe,
+                resume=resume,
+                force=force,
+                device=device,
+                input_shape=input_shape or None,
+                say=say,
+                bar=lambda what, total: terminal.progress(what, total, quiet, count=True),
+                hushed=lambda: terminal.hushed(verbose),
+                **settings,
+            )
     except (training.Stopped, KeyboardInterrupt) as stopped:
         told = str(stopped) or "stopped"
         terminal.echo(f"caffe2tf: {told}; go on with: caffe2tf finetune --resume --out {out}", err=True)
