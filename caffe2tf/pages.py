@@ -1,6 +1,7 @@
 """The parts of HTML pages that several rooms make: one stylesheet, one frame, bars of probabilities."""
 
 import html
+from collections.abc import Iterable
 
 _STYLE = """
 :root { color-scheme: light dark; --bg: #fff; --fg: #1c1e21; --soft: #6b7280; --line: #e3e6ea; --good: #2f7d4f;
@@ -35,7 +36,7 @@ h3 { font-size: .8rem; margin: .5rem 0 .1rem; color: var(--soft); font-weight: 6
 """
 
 
-def page(title, body):
+def page(title: str, body: str) -> str:
     """A whole page of HTML in the look of all our pages."""
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
@@ -43,7 +44,7 @@ def page(title, body):
     )
 
 
-def meters(top):
+def meters(top: Iterable[tuple[str, float]]) -> str:
     """Bars of (class name, probability) pairs."""
     return "".join(
         f"<div class=row><span>{html.escape(name.split(',')[0])}</span><div class=meter>"

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from caffe2tf.classification import classifier as classifying
-from caffe2tf.classification import labels as truths
+from caffe2tf.classification import labels as labelling
 from caffe2tf.classification import score as scores
 from caffe2tf.cli.main import main
 from caffe2tf.images import decode as imaging
@@ -228,24 +228,24 @@ def test_top5_counts_the_first_five_alone():
     for label in (0, 4, 5, 6):
         score.add(classifying.Seen("x", tuple(tops), (label, names[label])))
     score.add(classifying.Seen("x", tuple(tops)))
-    score.add(classifying.Seen("x", truth=(0, "a"), error="x: is no picture"))
+    score.add(classifying.Seen("x", label=(0, "a"), error="x: is no picture"))
     assert score.accuracy == {"images": 4, "top1": 0.25, "top5": 0.5}
 
 
 def test_labels_mean_classes():
     names = ["tench, Tinca tinca", "crane", "crane", "1", "bass, tench"]
-    assert truths.numbers(["Tinca tinca", "0", "1", "bass", "n9"], names, ("n5", "n6", "n7", "n8", "n9")) == [
+    assert labelling.numbers(["Tinca tinca", "0", "1", "bass", "n9"], names, ("n5", "n6", "n7", "n8", "n9")) == [
         0,
         0,
         3,
         4,
         4,
     ]
-    with pytest.raises(truths.TruthError, match="'tench' is the name of several classes"):
-        truths.numbers(["tench"], names)
+    with pytest.raises(labelling.LabelError, match="'tench' is the name of several classes"):
+        labelling.numbers(["tench"], names)
     for label in ("bas", "5", "-1", ""):
-        with pytest.raises(truths.TruthError, match=r"is no class of the model.*a number from 0 to 4"):
-            truths.numbers([label], names)
+        with pytest.raises(labelling.LabelError, match=r"is no class of the model.*a number from 0 to 4"):
+            labelling.numbers([label], names)
 
 
 def test_plot_and_confusion_are_pictures(small):
@@ -332,7 +332,7 @@ def test_wrong_usage(args, why, small):
         (None, "list.txt: cannot be read: No such file or directory"),
     ],
 )
-def test_bad_truth_is_one_line(text, why, small):
+def test_bad_labels_are_one_line(text, why, small):
     if text is not None:
         (small / "list.txt").write_bytes(text.encode("latin-1"))
     args = ["net.caffemodel", "-p", "net.prototxt", "--labels", "labels.txt", "-q", "--truth", "list.txt"]

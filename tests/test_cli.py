@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from caffe2tf.cli.main import main
-from tests.helpers import GOLDEN, inputs, layer, make, run
+from tests.helpers import GOLDEN, ROOT, inputs, layer, make, run
 
 V1 = str(GOLDEN / "formats" / "v1" / "net.caffemodel")
 
@@ -211,3 +211,106 @@ def test_a_killed_run_leaves_the_old_file_or_none(here):
     (here / "x.npz").write_text("old")
     assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
     assert (here / "x.npz").read_text() == "old"
+
+
+# ------------------------------------------------------------------------------------------------ commands as files
+
+
+def test_a_file_is_enough_for_a_command(tmp_path, monkeypatch):
+    """The command that CONTRIBUTING shows."""
+    import caffe2tf.cli
+
+    section = (ROOT / "CONTRIBUTING.md").read_text().split("## Add a command\n", 1)[1]
+    (tmp_path / "count.py").write_text(section.split("```python\n", 1)[1].split("```\n", 1)[0])
+    monkeypatch.setattr(caffe2tf.cli, "__path__", [*caffe2tf.cli.__path__, str(tmp_path)])
+    assert run("count", TEXT, V1).stdout == "1315\n"
+    assert "caffe2tf count net.caffemodel" in run("count", "--help").stdout
+    names = [line.split()[0] for line in run("--help").stdout.split("Commands:\n")[1].splitlines()]
+    assert names.index("inspect") < names.index("count") < names.index("verify")
+    monkeypatch.undo()
+    assert "No such command 'count'" in run("count", code=2).stderr
+
+
+def test_every_file_is_a_command_or_shared():
+    shared = {"__init__", "main", "options", "stopping", "terminal"}
+    files = {path.stem for path in (ROOT / "caffe2tf" / "cli").glob("*.py")}
+    assert files - shared == set(main.commands)
+
+
+@pytest.mark.parametrize(
+    ("options", "level"), [([], "3"), (["-v"], "1"), (["-qv"], "1"), (["-vq"], "1"), (["-q"], "3")]
+)
+def test_tensorflows_messages_follow_verbose(options, level, here):
+    code = "import os, sys; from caffe2tf.cli.main import main\ntry: main(sys.argv[1:])\nfinally: print(os.environ['TF_CPP_MIN_LOG_LEVEL'])"
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    command = [sys.executable, "-c", code, "convert", V1, "-o", "x.npz", *options]
+    done = subprocess.run(command, capture_output=True, text=True, env={**environment, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == level
+    assert (done.stdout.splitlines()[:-1] == []) == any("q" in option for option in options)
+
+
+# ------------------------------------------------------------------------------------------------ a text and a model
+
+TEXT = str(GOLDEN / "formats" / "v1" / "net.prototxt")
+
+
+@pytest.mark.parametrize("files", [(TEXT, V1), (V1, TEXT), (V1, "-p", TEXT)])
+def test_a_text_and_a_model_in_either_order(files, here):
+    run("convert", *files, "-o", "x.npz", "-q")
+    (shown,) = json.loads(run("inspect", *files, "--json").stdout)["files"]
+    assert shown["file"] == V1
+    run("visualize", "filters", *files, "conv1")
+    run("visualize", "graph", *files)
+    assert sorted(os.listdir(here)) == ["net-conv1.png", "net-graph.svg", "x.npz"]
+
+
+@pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)])
+def test_the_commands_that_run_a_network_take_either_order(order, here):
+    pytest.importorskip("keras")
+    from PIL import Image
+
+    Image.new("RGB", (19, 19), (10, 20, 30)).save("cat.png")
+    files = (TEXT, V1)[order]
+    assert run("classify", *files, "cat.png", "-q").stdout == run("classify", V1, "cat.png", "-q").stdout
+    run("visualize", "activations", *files, "cat.png", "conv1", "pool1", "-q")
+    run("visualize", "all", *files, "cat.png", "-q")
+    case = GOLDEN / "layers" / "conv_basic"
+    run("verify", *(case / "net.prototxt", case / "net.caffemodel")[order], "--golden", case, "-q")
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "why"),
+    [
+        (["convert", TEXT, TEXT], 1, "two network texts came; takes one network text and one model"),
+        (["convert", V1, V1], 1, "two models came; takes one network text and one model"),
+        (["convert", TEXT, V1, "-p", TEXT], 2, "the network text is named once, with -p or without"),
+        (["visualize", "filters", TEXT, V1], 2, "Missing argument 'LAYER'"),
+        (["visualize", "filters", V1, "conv1", "conv2"], 2, "Got unexpected extra argument (conv2)"),
+        (["visualize", "activations", V1, "cat.png"], 2, "Missing argument 'LAYER...'"),
+        (["classify", TEXT, V1], 2, "Missing argument 'IMAGE...'"),
+    ],
+)
+def test_files_that_are_no_pair(args, code, why, here):
+    assert why in run(*args, code=code).stderr
+
+
+def test_messages_name_flags_here_and_arguments_in_the_library(here):
+    from caffe2tf import formats, loading
+    from caffe2tf.errors import OutputError
+
+    (here / "net.npy").write_text("mine")
+    assert "exists already; -f/--force replaces it" in run("convert", V1, code=1).stderr
+    with pytest.raises(OutputError, match="exists already; `force` replaces it"):
+        formats.save(loading.load(V1), "net.npy", force=False)
+
+
+def test_help_speaks_plainly():
+    """Every option has a sentence: it starts with a capital, ends with a stop, and has a verb's room."""
+    for name, command in main.commands.items():
+        for group in [command, *getattr(command, "commands", {}).values()]:
+            for param in group.get_params(group.make_context(name, [], resilient_parsing=True)):
+                text = getattr(param, "help", None)
+                if text is not None:
+                    assert len(text.split("  [")[0].split()) >= 2, (name, param.name, text)
+                    assert not text.startswith("Of "), (name, param.name, text)

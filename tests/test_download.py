@@ -34,25 +34,25 @@ def entry(address, data=b"weights", file="net.caffemodel"):
 def test_a_file_is_fetched_once(server, tmp_path):
     folder = tmp_path / "here"
     folder.mkdir()
-    (path,) = download.fetch("net", str(folder), entries=entry(server))
+    (path,) = download.download("net", str(folder), entries=entry(server))
     assert (folder / "net.caffemodel").read_bytes() == b"weights"
     assert path == str(folder / "net.caffemodel")
     gone = [("http://127.0.0.1:9/net.caffemodel", *entry(server)[0][1:])]
-    assert download.fetch("net", str(folder), entries=gone) == [path]
+    assert download.download("net", str(folder), entries=gone) == [path]
 
 
 def test_another_file_is_not_kept(server, tmp_path):
     folder = tmp_path / "here"
     folder.mkdir()
     with pytest.raises(download.DownloadError, match="what came is not the published file"):
-        download.fetch("net", str(folder), entries=entry(server, b"others"))
+        download.download("net", str(folder), entries=entry(server, b"others"))
     assert list(folder.iterdir()) == []
 
 
 def test_what_is_there_is_not_replaced(server, tmp_path):
     (tmp_path / "net.caffemodel").write_bytes(b"mine")
     with pytest.raises(download.DownloadError, match="is there already and is not the published file"):
-        download.fetch("net", str(tmp_path), entries=entry(server))
+        download.download("net", str(tmp_path), entries=entry(server))
     assert (tmp_path / "net.caffemodel").read_bytes() == b"mine"
 
 
@@ -60,11 +60,11 @@ def test_failures_say_how_to_go_on(server, tmp_path):
     with pytest.raises(
         download.DownloadError, match=r"no connection: offline, or the server is gone\); bring it another way"
     ):
-        download.fetch("net", str(tmp_path), entries=entry("http://127.0.0.1:9"))
+        download.download("net", str(tmp_path), entries=entry("http://127.0.0.1:9"))
     with pytest.raises(download.DownloadError, match="the server answers 404"):
-        download.fetch("net", str(tmp_path), entries=entry(server, file="other"))
+        download.download("net", str(tmp_path), entries=entry(server, file="other"))
     with pytest.raises(download.DownloadError, match="no download 'vgg'; takes one of bvlc_alexnet"):
-        download.fetch("vgg")
+        download.download("vgg")
 
 
 def test_command():

@@ -238,7 +238,7 @@ def test_layers_that_cannot_train_are_named(here):
         plan.PlanError, match=r"layer 'pool' \(Pooling\) has no weights to train; those that have: conv1, fc7, fc8"
     ):
         plan.make(net, "fc8", ["pool"])
-    with pytest.raises(plan.PlanError, match=r"--layers x\* names no layer with weights"):
+    with pytest.raises(plan.PlanError, match=r"`layers` x\* names no layer with weights"):
         plan.make(net, "fc8", ["x*"])
     with pytest.raises(NetError, match="no layer 'fc9'"):
         plan.with_head(net, 3, "fc9")
@@ -464,3 +464,10 @@ def test_cats_and_dogs(shared, tmp_path):
 def test_flowers(shared, tmp_path):
     """A logistic regression on the same features gives 0.943."""
     assert best_accuracy(shared, tmp_path, shared / "flowers17", 12) >= 0.93
+
+
+def test_a_recipe_without_a_network_is_one_line():
+    from caffe2tf.finetuning.run import Run
+
+    with pytest.raises(settings.RecipeError, match="the recipe names no network; give its file as `model`"):
+        Run(settings.Recipe(stages=(settings.Stage("all"),)))

@@ -64,7 +64,7 @@ def test_a_recipe_is_written_and_runs_again(here):
         *SMALL, "--layers", "fc8", "--epochs", "2", "--lr", "0.01", "--seed", "3", "--mean", "0", "--scale", "0.01"
     )
     kept = recipe.read("finetuned/recipe.toml")
-    assert (kept.seed, kept.mean, kept.scale, kept.stages[0].lr) == (3, "0", 0.01, 0.01)
+    assert (kept.seed, kept.mean, kept.scale, kept.stages[0].lr) == (3, (0.0,), 0.01, 0.01)
     os.makedirs("elsewhere")
     os.chdir("elsewhere")
     finetune("--recipe", "../finetuned/recipe.toml", "--out", "again", "-q")
@@ -94,7 +94,7 @@ def test_a_bad_recipe_is_one_line(text, why, tmp_path):
 def test_bad_stages_are_one_line(here):
     for text, why in [
         ("layers=fc8 epoch=3", "--stage 1: unknown key 'epoch'; nearest: epochs"),
-        ("epochs=3", "--stage 1 names no layers; say which train: layers=fc8 or all"),
+        ("epochs=3", "stage 1 names no layers; say which train: layers=fc8 or all"),
         ("fc8", "--stage 1: 'fc8'; takes KEY=VALUE with blanks between"),
         ("layers=fc9", "no layer 'fc9'; nearest: fc8, fc7"),
         ("layers=fc8 lr=-1", "--stage 1: lr: '-1'; takes a number above 0"),
@@ -271,10 +271,9 @@ def cluster():
 def test_every_device_drops_otherwise(here):
     code = (
         "import keras, numpy as np, tensorflow as tf\n"
-        "from caffe2tf.finetuning import placement, trainer\n"
+        "from caffe2tf.finetuning import dropout, placement\n"
         "with placement.placed('cpu:0,cpu:1') as place:\n"
-        "    with place.strategy.scope(): layer = keras.layers.Dropout(RATIO)\n"
-        "    trainer._drop_here(layer)\n"
+        "    with place.strategy.scope(): layer = dropout.Dropout(RATIO)\n"
         "    run = tf.function(lambda: place.strategy.run(lambda: layer(tf.ones([10000]), training=True)))\n"
         "    a, b = (v.numpy() for v in place.strategy.experimental_local_results(run()))\n"
         "    for drawn in (a, b): assert abs((drawn == 0).mean() - RATIO) < 0.02 and abs(drawn.mean() - 1) < 0.05\n"

@@ -17,13 +17,11 @@ CONV = "convolution_param {{ num_output: 2 kernel_size: {} stride: {} dilation: 
 def fields(text, tmp_path):
     """{layer: (receptive_field, stride)} of a network text."""
     prototxt, _ = make(tmp_path, text)
-    return {
-        item["name"]: (item["receptive_field"], item["stride"]) for item in inspection.inspect_file(prototxt)["layers"]
-    }
+    return {item["name"]: (item["receptive_field"], item["stride"]) for item in inspection.inspect(prototxt)["layers"]}
 
 
 def test_receptive_fields_of_alexnet():
-    shown = {item["name"]: item for item in inspection.inspect_file(bundled.alexnet_text())["layers"]}
+    shown = {item["name"]: item for item in inspection.inspect(bundled.alexnet_text())["layers"]}
     known = {
         "conv1": (11, 4),
         "pool1": (19, 8),
@@ -65,18 +63,18 @@ def test_receptive_fields_of_dilation_deconvolution_and_joined_paths(tmp_path):
     "path", sorted((GOLDEN / "layers").glob("*")) + sorted((GOLDEN / "forks").glob("*")), ids=lambda p: p.name
 )
 def test_a_receptive_field_has_every_spatial_axis_or_is_none(path):
-    for item in inspection.inspect_file(path / "net.prototxt")["layers"]:
+    for item in inspection.inspect(path / "net.prototxt")["layers"]:
         if item["receptive_field"] is not None:
             assert len(item["receptive_field"]) == len(item["stride"]) == len(item["shapes"][0]) - 2
 
 
 def test_preprocessing_and_its_source(tmp_path, alexnet):
-    known = inspection.inspect_file(str(alexnet))["preprocessing"]
+    known = inspection.inspect(str(alexnet))["preprocessing"]
     assert known["mean"] == [104, 117, 123]
     assert known["source"].startswith("the snapshot's transform_param")
     assert "pictures become input as BGR, bilinear to 256 x 256" in run("inspect", alexnet).stdout
     prototxt, _ = make(tmp_path, inputs(data=(1, 5)) + layer("ReLU"))
-    assert inspection.inspect_file(prototxt)["preprocessing"] is None
+    assert inspection.inspect(prototxt)["preprocessing"] is None
 
 
 def test_piped_output_is_plain_with_shares_in_per_cent(alexnet):

@@ -148,7 +148,7 @@ def test_refusals_are_one_line_and_right(tmp_path, monkeypatch):
         "a .keras is not read here; takes a .caffemodel, or weights as .h5, .npy, .npz, .safetensors"
         in run("inspect", "x.keras", code=1).stderr
     )
-    assert "as MODEL; a network text goes to -p" in run("convert", v1 / "net.prototxt", code=1).stderr
+    assert "a network text comes beside it" in run("convert", v1 / "net.prototxt", code=1).stderr
     (tmp_path / "deploy.PROTO").write_text((v1 / "net.prototxt").read_text())
     assert "conv1" in run("inspect", "deploy.PROTO").stdout
     folder = GOLDEN / "layers" / "conv_basic"

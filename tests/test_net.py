@@ -222,7 +222,7 @@ def test_a_snapshot_alone_settles_extents_by_its_weights(tmp_path):
     sized = loading.load(None, caffemodel, input_shape={None: (1, 3, 7, 7)})
     np.testing.assert_array_equal(sized.weights["ip"]["kernel"], kernel)
     _, caffemodel = make(tmp_path, text, {"c": [(4, 3, 3, 3), (4,)], "ip": [(2, 4 * 15), (2,)]})
-    with pytest.raises(NetError, match=r"layer 'ip' \(InnerProduct\): 60 inputs are no square .*--input-shape"):
+    with pytest.raises(NetError, match=r"layer 'ip' \(InnerProduct\): 60 inputs are no square .*`input_shape`"):
         loading.load(None, caffemodel)
     net = loading.load(None, caffemodel, input_shape={"data": (1, 3, 5, 7)})
     assert net.weights["ip"]["kernel"].shape == (60, 2)

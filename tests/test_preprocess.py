@@ -1,6 +1,7 @@
 """Pictures become what OpenCV's imread and resize give."""
 
 import io
+import math
 
 import numpy as np
 import pytest
@@ -164,16 +165,16 @@ def test_settings_change_how_pictures_become_input(tmp_path):
     plain = image.astype(np.float32).transpose(2, 0, 1)[:, 2:6, 2:8]
 
     def applied(**said):
-        how, source = preprocess.of(preprocess.changed(net, resize="8x10", **said))
+        how, source = preprocess.of(preprocess.changed(net, resize=(8, 10), **said))
         assert source == "as said"
         return how.apply(image)
 
     means = np.float32([1, 2, 3])[:, None, None]
     np.testing.assert_array_equal(applied(mean="none"), plain)
-    np.testing.assert_array_equal(applied(mean="1,2,3"), plain - means)
+    np.testing.assert_array_equal(applied(mean=(1, 2, 3)), plain - means)
     # The factor comes after the mean (data_transformer.cpp), and the mean is in the order of the input.
-    np.testing.assert_array_equal(applied(mean="1,2,3", scale=0.5), (plain - means) * np.float32(0.5))
-    np.testing.assert_array_equal(applied(mean="1,2,3", channels="rgb"), plain[::-1] - means)
+    np.testing.assert_array_equal(applied(mean=(1, 2, 3), scale=0.5), (plain - means) * np.float32(0.5))
+    np.testing.assert_array_equal(applied(mean=(1, 2, 3), channels="rgb"), plain[::-1] - means)
     assert preprocess.changed(net) is net
     np.testing.assert_array_equal(
         preprocess.of(preprocess.changed(net, mean="none"))[0].apply(image),
@@ -185,7 +186,7 @@ def test_a_mean_image_is_cropped_as_the_picture_is(tmp_path):
     net, image = small_net(tmp_path), RANDOM.randint(0, 256, (8, 10, 3)).astype(np.uint8)
     mean = RANDOM.uniform(0, 255, (3, 8, 10)).astype(np.float32)
     np.save(tmp_path / "mean.npy", mean)
-    how, _ = preprocess.of(preprocess.changed(net, resize="8x10", mean=str(tmp_path / "mean.npy")))
+    how, _ = preprocess.of(preprocess.changed(net, resize=(8, 10), mean=str(tmp_path / "mean.npy")))
     wanted = (image.transpose(2, 0, 1) - mean)[:, 2:6, 2:8]
     np.testing.assert_allclose(how.apply(image), wanted, atol=1e-5)
     np.testing.assert_allclose(how.apply(image, (0, 3)), (image.transpose(2, 0, 1) - mean)[:, :4, 3:9], atol=1e-5)
@@ -193,24 +194,22 @@ def test_a_mean_image_is_cropped_as_the_picture_is(tmp_path):
 
     blob = BlobProto(num=1, channels=3, height=8, width=10, data=mean.ravel())
     (tmp_path / "mean.binaryproto").write_bytes(blob.SerializeToString())
-    again, _ = preprocess.of(preprocess.changed(net, resize="8x10", mean=str(tmp_path / "mean.binaryproto")))
+    again, _ = preprocess.of(preprocess.changed(net, resize=(8, 10), mean=str(tmp_path / "mean.binaryproto")))
     np.testing.assert_array_equal(again.apply(image), how.apply(image))
 
 
 @pytest.mark.parametrize(("said", "why"), [
-    ({"resize": "big"}, "--resize big; takes 227, 256x227"),
-    ({"resize": "0x3"}, "--resize 0x3; takes 227"),
-    ({"crop": "5x5"}, "--resize and --crop give 5x5; the network takes 4x6"),
-    ({"resize": "3x3", "crop": "4x6"}, "crop 4 x 6 of a picture of 3 x 3"),
-    ({"resize": "none"}, "--resize and --crop give pictures of any size; the network takes 4x6"),
-    ({"mean": "1,2"}, "--mean 1,2; takes 3 numbers"),
-    ({"mean": "nan"}, "--mean nan; takes 3 numbers"),
+    ({"crop": (5, 5)}, "`resize` and `crop` give 5x5; the network takes 4x6"),
+    ({"resize": (3, 3), "crop": (4, 6)}, "crop 4 x 6 of a picture of 3 x 3"),
+    ({"resize": "none"}, "`resize` and `crop` give pictures of any size; the network takes 4x6"),
+    ({"mean": (1.5, 2.0)}, "`mean` 1.5,2; takes 3 numbers"),
+    ({"mean": (math.nan,)}, "`mean` nan; takes 3 numbers"),
     ({"mean": "nothing.npy"}, "nothing.npy: no such file"),
     ({"mean": "text.npy"}, "text.npy: is no array of numbers"),
     ({"mean": "object.npy"}, "object.npy: is no array of numbers"),
     ({"mean": "wide.npy"}, "a mean image of \\(9, 9\\) for a picture of \\(4, 6\\)"),
     ({"mean": "two.npy"}, "holds an array of \\(2, 4, 6\\); takes \\(3\\) or \\(3, H, W\\)"),
-    ({"channels": "grey"}, "--channels grey: the network's input has 3 channels"),
+    ({"channels": "grey"}, "`channels` grey: the network's input has 3 channels"),
 ])  # fmt: skip
 def test_settings_that_do_not_fit_are_one_line(said, why, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -48,6 +48,7 @@ MAY_LOAD_HEAVY = {
     "finetuning/batches.py": {"tensorflow"},
     "finetuning/tensorboard.py": {"tensorflow"},
     "finetuning/data.py": {"tensorflow"},
+    "finetuning/dropout.py": {"keras", "tensorflow"},
     "finetuning/placement.py": {"tensorflow"},
     "finetuning/trainer.py": {"keras", "tensorflow"},
 }

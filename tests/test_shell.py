@@ -11,8 +11,7 @@ import sys
 import pytest
 
 from caffe2tf import formats
-from caffe2tf.cli import main as cli
-from caffe2tf.cli import terminal
+from caffe2tf.cli import options, terminal
 from caffe2tf.cli.main import main
 from tests.helpers import GOLDEN, MODULES, ROOT, run
 
@@ -168,11 +167,11 @@ def test_every_text_file_has_its_encoding_and_line_ends():
 def test_paths_of_windows(monkeypatch):
     monkeypatch.setattr(os, "path", ntpath)
     monkeypatch.setattr(os, "sep", "\\")
-    assert cli._name("C:\\nets\\saved\\") == "saved"
-    assert cli._name("C:/nets/net.caffemodel") == "net.caffemodel"
+    assert options.name("C:\\nets\\saved\\") == "saved"
+    assert options.name("C:/nets/net.caffemodel") == "net.caffemodel"
     assert formats.of("D:\\out\\saved\\") == "savedmodel"
     assert formats.of("D:\\out.v2\\net.NPZ") == "npz"
 
 
 def test_names_of_inputs_may_hold_equals_signs():
-    assert cli._shapes(None, None, ["a=b=1,3,8,8", "c:/x=2,3"]) == {"a=b": (1, 3, 8, 8), "c:/x": (2, 3)}
+    assert options.shapes(None, None, ["a=b=1,3,8,8", "c:/x=2,3"]) == {"a=b": (1, 3, 8, 8), "c:/x": (2, 3)}

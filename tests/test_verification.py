@@ -181,7 +181,7 @@ def test_published_predictions_without_photographs(seeded, tmp_path):
     found = verify(seeded, GOLDEN / "bvlc_alexnet")
     assert not found.passed  # nothing was compared
     assert len(found.missing) == 4
-    assert "4 photographs not there (--images)" in report.conclusion(found)
+    assert "4 photographs not there (`images`)" in report.conclusion(found)
     with pytest.raises(
         GoldenError, match=r"4 of 4 photographs are not there: seagull.jpg, sealion.jpeg, llama.jpeg ..."
     ):
@@ -279,7 +279,7 @@ def test_precisions(seeded):
 @pytest.mark.skipif(bool(device.gpus()), reason="this machine has a GPU")
 def test_a_gpu_that_is_not_there():
     path = GOLDEN / "layers" / "conv_basic"
-    with pytest.raises(device.DeviceError, match=r"--device gpu: Keras's .* backend sees no GPU here"):
+    with pytest.raises(device.DeviceError, match=r"`device` gpu: Keras's .* backend sees no GPU here"):
         verify(load(path), path, device="gpu")
     with pytest.raises(device.DeviceError, match="tf32 needs a GPU"):
         verify(load(path), path, precision="tf32")
@@ -364,7 +364,7 @@ def test_command_takes_several_sets(tmp_path):
 
 def test_command_without_a_model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert "no model here; name one: caffe2tf verify MODEL" in run("verify", code=1).stderr
+    assert "no model here; name one as MODEL" in run("verify", code=1).stderr
     for name in ("a.npz", "b.h5"):
         (tmp_path / name).write_bytes(b"")
     assert "2 models here (a.npz, b.h5); name one" in run("verify", code=1).stderr

@@ -3,6 +3,8 @@
 import io
 import itertools
 import re
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -13,6 +15,7 @@ from caffe2tf import loading
 from caffe2tf.drawing import graph, visualize
 from caffe2tf.drawing import render as drawings
 from caffe2tf.errors import Caffe2TFError
+from caffe2tf.images import preprocess
 from tests.helpers import GOLDEN, inputs, layer, make, run
 
 CONV = "convolution_param {{ num_output: {} kernel_size: {} group: {} }}"
@@ -50,6 +53,20 @@ def test_a_filter_that_looks_for_red_is_drawn_red(tmp_path):
     assert (127, 127, 255) not in seen
 
 
+def test_a_network_that_takes_rgb_is_drawn_in_its_own_order(eye, tmp_path):
+    net, picture = eye
+    takes_rgb = preprocess.changed(net, channels="rgb")
+    given, seen, _ = visualize.see(takes_rgb, "picture.png")
+    assert seen.tolist() == picture.tolist()
+    assert given["data"][0, 0, 0, 0] == 200 - 104
+    kernel = np.zeros((1, 3, 3, 3))
+    kernel[0, 0] = 1
+    drawn = pixels(visualize.filters(preprocess.changed(convolution(tmp_path, 3, kernel), channels="rgb"), "c"))
+    seen = {tuple(colour) for colour in drawn.reshape(-1, 3)}
+    assert (255, 127, 127) in seen
+    assert (127, 127, 255) not in seen
+
+
 def test_gaps_between_tiles_are_empty():
     tiles = np.arange(3 * 2 * 2, dtype=float).reshape(3, 2, 2)
     sheet = drawings.mosaic(tiles, 2)
@@ -71,8 +88,8 @@ def test_a_group_is_drawn_alone(tmp_path, monkeypatch):
         assert tiles.tolist() == kernel[first : first + 2].reshape(4, 3, 3).tolist()
         assert columns == 2
         assert f"group {first // 2 + 1} of 2: 2 output x 2 input channels, 3 x 3" in title
-        assert labels == ["output channel of the group", "input channel of the group"]
-    with pytest.raises(visualize.VisualizeError, match="has 2 groups; --group 3 is none of them"):
+        assert labels == ("output channel of the group", "input channel of the group")
+    with pytest.raises(visualize.VisualizeError, match="has 2 groups; `group` 3 is none of them"):
         visualize.filters(net, "c", 3)
 
 
@@ -194,6 +211,15 @@ def test_the_picture_is_shown_as_the_network_sees_it(eye):
     assert seen.tolist() == picture.tolist()
     assert given["data"][0, 2, 0, 0] == 200 - 123
     assert "minus (104, 117, 123)" in how
+
+
+def test_drawing_leaves_the_backend_of_matplotlib_alone():
+    code = (
+        "import sys, matplotlib; matplotlib.use('svg')\n"
+        "from caffe2tf.drawing import plots, render\n"
+        "assert matplotlib.get_backend() == 'svg' and 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_maps_are_the_blobs_in_the_order_of_channels(eye, monkeypatch):

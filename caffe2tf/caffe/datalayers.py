@@ -74,7 +74,7 @@ def _data_shape(
     channels, flat = _first_weights(net, top, blobs, channels)
     if flat and not height:
         notes.append(
-            f"input '{top}' is taken as flat vectors of {flat}, since nothing tells its shape; --input-shape does"
+            f"input '{top}' is taken as flat vectors of {flat}, since nothing tells its shape; `input_shape` does"
         )
         return [1, flat]
     return [1, channels, height or UNKNOWN, width or UNKNOWN]

@@ -67,9 +67,7 @@ def read_prototxt(path: str | os.PathLike[str]) -> Source:
     data = bytes(_open(path))
     text = data.decode("utf-8", "surrogateescape")
     if not foreign.is_text(data):
-        raise ParseError(
-            f"{path}: is binary, expected a network text (.prototxt); a .caffemodel goes first: MODEL -p TEXT"
-        )
+        raise ParseError(f"{path}: is binary, expected a network text (.prototxt); a .caffemodel goes to `model`")
     foreign.refuse(path, data)
     net = NetParameter()
     warnings = prototxt.parse(text.removeprefix("\ufeff"), net, str(path))
@@ -123,7 +121,7 @@ def read_caffemodel(path: str | os.PathLike[str]) -> Source:
     except (DecodeError, Damaged) as error:
         why = str(error)
         if foreign.is_text(head):
-            why = "is text, expected a binary .caffemodel as MODEL; a network text goes to -p/--prototxt"
+            why = "is text, expected a binary .caffemodel; a network text goes to `prototxt`"
         elif isinstance(error, DecodeError):
             why = f"is not a .caffemodel ({why.splitlines()[0].lower()})"
         raise ParseError(f"{path}: {why}") from None

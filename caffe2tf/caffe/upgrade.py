@@ -220,12 +220,12 @@ def _override_inputs(net: NetParameter, given: Mapping[str | None, Sequence[int]
     if None in shapes:
         if len(tops) != 1:
             raise NetError(
-                f"--input-shape without a name, but the inputs are {', '.join(tops) or 'none'}: write NAME=N,C,H,W"
+                f"`input_shape` without a name, but the inputs are {', '.join(tops) or 'none'}: write NAME=N,C,H,W"
             )
         shapes[tops[0]] = shapes.pop(None)
     for name in shapes:
         if name not in tops:
-            raise NetError(f"--input-shape names '{name}'; the inputs are {', '.join(tops) or 'none'}")
+            raise NetError(f"`input_shape` names '{name}'; the inputs are {', '.join(tops) or 'none'}")
     for layer in net.layer:
         if layer.type != "Input" or not any(top in shapes for top in layer.top):
             continue

@@ -2,69 +2,76 @@
 
 import difflib
 import os
+from collections.abc import Iterable, Iterator, Sequence
 
 from caffe2tf.errors import Caffe2TFError
 from caffe2tf.images import decode as imaging
 
 
-class TruthError(Caffe2TFError):
+class LabelError(Caffe2TFError):
     """Labels that are missing, or that are no classes of the model."""
 
 
-def find(images, truth=None, from_names=False):
+def find(
+    images: Sequence[str], labels: str | os.PathLike[str] | None = None, from_names: bool = False
+) -> tuple[list[str], list[str] | None]:
     """(paths, labels as written or None) of the pictures that `images` (files, folders, globs, `-`) mean.
 
-    With `from_names` the label is the file's name up to the first dot (`cat.0.jpg`). `truth` is a list file, `path label`
+    With `from_names` the label is the file's name up to the first dot (`cat.0.jpg`). `labels` is a list file, `path label`
     a line, its paths relative to its folder, or a folder per class; without `images` all of it is taken, with `images`
-    those pictures, told by path, else by file name. Raises TruthError and ParseError.
+    those pictures, told by path, else by file name. Raises LabelError and ParseError.
     """
-    if truth is None:
-        paths = imaging.find_images(images)
-        return paths, [os.path.basename(path).split(".")[0] for path in paths] if from_names else None
     wanted = imaging.find_images(images)
-    entries = folders(truth) if os.path.isdir(truth) else listed(truth, wanted)
+    if labels is None:
+        return wanted, [os.path.basename(path).split(".")[0] for path in wanted] if from_names else None
+    entries = folders(labels) if os.path.isdir(labels) else listed(labels, wanted)
     if not entries:
-        raise TruthError(f"{truth}: holds no labels")
+        raise LabelError(f"{labels}: holds no labels")
     if not wanted:
         return [path for path, _ in entries], [label for _, label in entries]
-    labels, named = {}, {}
+    by_path, by_name = dict[str, str](), dict[str, str | None]()
     for path, label in entries:
-        labels[os.path.abspath(path)] = label
+        by_path[os.path.abspath(path)] = label
         name = os.path.basename(path)
-        named[name] = label if named.get(name, label) == label else None  # two files of a name tell nothing
-    found = [labels.get(os.path.abspath(path), named.get(os.path.basename(path))) for path in wanted]
-    lacking = [path for path, label in zip(wanted, found, strict=True) if label is None]
+        by_name[name] = label if by_name.get(name, label) == label else None  # two files of a name tell nothing
+    found, lacking = list[str](), list[str]()
+    for path in wanted:
+        known = by_path.get(os.path.abspath(path), by_name.get(os.path.basename(path)))
+        if known is None:
+            lacking.append(path)
+        else:
+            found.append(known)
     if lacking:
-        raise TruthError(f"{truth}: has no label for {len(lacking)} of {len(wanted)} pictures: {_few(lacking)}")
+        raise LabelError(f"{labels}: has no label for {len(lacking)} of {len(wanted)} pictures: {_few(lacking)}")
     return wanted, found
 
 
-def folders(path):
-    """[(picture, class name)] of a folder per class. Raises TruthError."""
+def folders(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
+    """[(picture, class name)] of a folder per class. Raises LabelError."""
     names = [name for name in sorted(os.listdir(path)) if os.path.isdir(os.path.join(path, name))]
     if not names:
-        raise TruthError(
-            f"{path}: holds no folders, expected one for each class (or --labels-from-names for cat.0.jpg)"
+        raise LabelError(
+            f"{path}: holds no folders, expected one for each class (or `labels_from_names` for cat.0.jpg)"
         )
     return [(file, name) for name in names for file in imaging.find_images([os.path.join(path, name)])]
 
 
-def listed(path, wanted=()):
+def listed(path: str | os.PathLike[str], wanted: Iterable[str] = ()) -> list[tuple[str, str]]:
     """[(picture, label as written)] of a list file; of pictures that are not there, those named as one of `wanted`. Raises
-    TruthError."""
+    LabelError."""
     try:
         with open(path, encoding="utf-8-sig") as file:
             lines = [line.strip() for line in file]
     except (OSError, UnicodeDecodeError) as error:
-        raise TruthError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    names = {os.path.basename(file) for file in wanted}
-    entries, missing = [], []
+        raise LabelError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    names = {os.path.basename(picture) for picture in wanted}
+    entries, missing = list[tuple[str, str]](), list[str]()
     for number, line in enumerate(lines, 1):
         if not line:
             continue
         ways = list(_cut(line))
         if not ways:
-            raise TruthError(f"{path}:{number}: '{line[:60]}'; takes a path and a label")
+            raise LabelError(f"{path}:{number}: '{line[:60]}'; takes a path and a label")
         base = os.path.dirname(path)
         for name, label in ways:
             # A list that was written on Windows has backslashes.
@@ -76,14 +83,14 @@ def listed(path, wanted=()):
                 break
         else:
             missing.append(ways[0][0])
-    if missing and not wanted:
-        raise TruthError(
+    if missing and not names:
+        raise LabelError(
             f"{path}: {len(missing)} of {len(entries) + len(missing)} files are not there: {_few(missing)}"
         )
     return entries
 
 
-def _cut(line):
+def _cut(line: str) -> Iterator[tuple[str, str]]:
     """The (path, label) pairs that `line` can mean, the shortest label first: both may hold spaces, a tab settles it."""
     if "\t" in line:
         name, _, label = line.rpartition("\t")
@@ -96,14 +103,14 @@ def _cut(line):
             yield name, label
 
 
-def _few(names):
+def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
 
 
-def numbers(labels, names, ids=()):
+def numbers(labels: Sequence[str], names: Sequence[str], ids: Sequence[str] = ()) -> list[int]:
     """The class of each of `labels`: a name of `names`, one of its synonyms (`zebra` of `zebra, Equus zebra`), a WordNet
-    id of `ids`, or a number. Raises TruthError for what is no class."""
-    known = {}
+    id of `ids`, or a number. Raises LabelError for what is no class."""
+    known: dict[str, set[int]] = {}
     for index, name in enumerate(names):
         known.setdefault(name, set()).add(index)
     whole = set(names)
@@ -113,18 +120,18 @@ def numbers(labels, names, ids=()):
                 known.setdefault(part, set()).add(index)
     for index, identity in enumerate(ids):
         known.setdefault(identity, set()).add(index)
-    found = {}
+    found: dict[str, int] = {}
     for label in set(labels):
         places = known.get(label) or (
             {int(label)} if label.isdecimal() and len(label) <= 18 and int(label) < len(names) else set()
         )
         if len(places) != 1:
-            raise TruthError(_strange(label, places, known, len(names)))
+            raise LabelError(_strange(label, places, known, len(names)))
         (found[label],) = places
     return [found[label] for label in labels]
 
 
-def _strange(label, places, known, count):
+def _strange(label: str, places: set[int], known: Iterable[str], count: int) -> str:
     if places:
         which = ", ".join(map(str, sorted(places)))
         return f"label '{label}' is the name of several classes ({which}); give the number"

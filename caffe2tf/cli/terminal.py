@@ -4,19 +4,26 @@ Rich leaves colours out where NO_COLOR is set, and block characters where the te
 """
 
 import contextlib
+import logging
 import os
 import re
 import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import click
 
+_Item = TypeVar("_Item")
+Cell = str | float
+Step = Callable[[int], None]
 
-def _drawn():
+
+def _drawn() -> bool:
     """Whether stdout takes drawing: a terminal, or whatever FORCE_COLOR says is one, as Rich itself sees it."""
     return sys.stdout.isatty() or bool(os.environ.get("FORCE_COLOR"))
 
 
-def any_encoding():
+def any_encoding() -> None:
     """Characters that stdout or stderr cannot hold, or file names that are no text, are written as escapes."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -26,42 +33,87 @@ def any_encoding():
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
-def plain(text, keep=""):
+def plain(text: str, keep: str = "") -> str:
     """`text` with control characters as escapes, those of `keep` aside: a name in a file may hold what moves the cursor,
     sets a terminal's title or turns the direction of writing."""
     return _CONTROL.sub(lambda match: match[0] if match[0] in keep else ascii(match[0])[1:-1], text)
 
 
-def echo(text="", err=False):
+def echo(text: object = "", err: bool = False) -> None:
     """Prints lines to stdout, or stderr, control characters as escapes."""
     click.echo(plain(str(text), "\n\t"), err=err)
 
 
-def table(columns, rows, title=None, spare=()):
+def with_flags(text: str, command: click.Command) -> str:
+    """`text` with the arguments of the library that it names in backticks as `command` has them: `force` as -f/--force, `model` as MODEL.
+    What the command has no option for stays as it is."""
+    flags = dict(_flags(command))
+    return re.sub(r"`([a-z_]+)`", lambda found: flags.get(found[1], found[0]), text)
+
+
+def _flags(command: click.Command) -> Iterator[tuple[str, str]]:
+    for one in command.commands.values() if isinstance(command, click.Group) else ():
+        yield from _flags(one)
+    for param in command.get_params(click.Context(command)):
+        if param.name:
+            yield param.name, "/".join(param.opts) if isinstance(param, click.Option) else param.name.upper()
+
+
+class _Notes(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        note(record.getMessage())
+
+
+def note(text: str) -> None:
+    """Prints a note to stderr, with the flags of the command that runs."""
+    ctx = click.get_current_context(silent=True)
+    echo(f"note: {with_flags(text, ctx.command) if ctx else text}", err=True)
+
+
+@contextlib.contextmanager
+def notes(shown: bool) -> Iterator[None]:
+    """What the library logs in the block (what it assumed, what it left out) as notes on stderr, if they are `shown`."""
+    log, handler = logging.getLogger("caffe2tf"), _Notes()
+    if not shown:
+        yield
+        return
+    before = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)
+
+
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[Cell]], title: str | None = None, spare: Sequence[str] = ()
+) -> None:
     """Prints rows of strings to stdout. A column that starts with '>' is aligned right.
 
     A float is a share: a bar on a terminal, a percentage in a pipe. The columns `spare` are left out, one after the other,
     while a terminal is too narrow for all.
     """
-    rows = [[cell if isinstance(cell, float) else plain(cell) for cell in row] for row in rows]
+    cells = [[cell if isinstance(cell, float) else plain(cell) for cell in row] for row in rows]
     title = title and plain(title)
     if _drawn():
-        _draw(columns, rows, title, spare)
+        _draw(columns, cells, title, spare)
         return
     right = [column.startswith(">") for column in columns]
-    rows = [[f"{cell:.1%}" if isinstance(cell, float) else cell for cell in row] for row in rows]
-    lines = [[column.lstrip(">") for column in columns], *rows]
+    texts = [[f"{cell:.1%}" if isinstance(cell, float) else cell for cell in row] for row in cells]
+    lines = [[column.lstrip(">") for column in columns], *texts]
     widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
     if title:
         print(title)
     for line in lines:
-        cells = (
+        aligned = (
             cell.rjust(width) if r else cell.ljust(width) for cell, width, r in zip(line, widths, right, strict=True)
         )
-        print("  ".join(cells).rstrip())
+        print("  ".join(aligned).rstrip())
 
 
-def _draw(columns, rows, title, spare):
+def _draw(columns: Sequence[str], rows: Sequence[Sequence[Cell]], title: str | None, spare: Sequence[str]) -> None:
     from rich.bar import Bar
     from rich.console import Console
     from rich.measure import Measurement
@@ -83,7 +135,7 @@ def _draw(columns, rows, title, spare):
 
 
 @contextlib.contextmanager
-def progress(what, total, quiet=False, count=False):
+def progress(what: str, total: int | None, quiet: bool = False, count: bool = False) -> Iterator[Step]:
     """Gives a function that takes bytes done, or with `count` pieces; draws a bar on stderr where that is a terminal, a
     pulsing one where `total` is None."""
     if quiet or not sys.stderr.isatty():
@@ -104,40 +156,40 @@ def progress(what, total, quiet=False, count=False):
 
 
 @contextlib.contextmanager
-def hushed(verbose=False):
+def hushed(verbose: bool = False) -> Iterator[None]:
     """Keeps what C++ libraries write to stdout and stderr by themselves (TensorFlow's start-up) from the user."""
     if verbose:
         yield
         return
     sys.stdout.flush()
     sys.stderr.flush()
-    kept = [(stream, os.dup(stream)) for stream in (1, 2)]
+    kept = [(number, os.dup(number)) for number in (1, 2)]
     with open(os.devnull, "wb") as nowhere:
         try:
-            for stream, _ in kept:
-                os.dup2(nowhere.fileno(), stream)
+            for number, _ in kept:
+                os.dup2(nowhere.fileno(), number)
             yield
         finally:
             for stream in (sys.stdout, sys.stderr):
                 with contextlib.suppress(BrokenPipeError):
                     stream.flush()
-            for stream, copy in kept:
-                os.dup2(copy, stream)
+            for number, copy in kept:
+                os.dup2(copy, number)
                 os.close(copy)
 
 
-def hushed_each(items, verbose=False):
+def hushed_each(items: Iterable[_Item], verbose: bool = False) -> Iterator[_Item]:
     """The `items`, each made under `hushed`: what uses them may print."""
-    items, end = iter(items), object()
+    rest, end = iter(items), object()
     while True:
         with hushed(verbose):
-            item = next(items, end)
+            item: Any = next(rest, end)
         if item is end:
             return
         yield item
 
 
-def bars(title, values):
+def bars(title: str, values: Iterable[tuple[str, float]]) -> None:
     """Prints (name, share) pairs below `title`, on a terminal with bars."""
     title, values = plain(title), [(plain(name), share) for name, share in values]
     print(title)

@@ -1,24 +1,40 @@
 """Pictures of numbers: curves, a confusion matrix, a grid of images with what was seen in them."""
 
 import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
-import matplotlib
-
-matplotlib.use("Agg")  # files only, on machines without a screen
-
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+_Path = str | os.PathLike[str]
 
 
-def _save(figure, path):
+class Seen(Protocol):
+    """What a classifier says of the picture `file`: `top` holds (class, name, probability), best first; `label` the
+    (class, name) that it really is, `right` whether it is the best, both None where nothing tells."""
+
+    @property
+    def file(self) -> str: ...
+    @property
+    def top(self) -> Sequence[tuple[int, str, float]]: ...
+    @property
+    def label(self) -> tuple[int, str] | None: ...
+    @property
+    def right(self) -> bool | None: ...
+
+
+def _save(figure: Figure, path: _Path) -> None:
     figure.savefig(path, dpi=120, bbox_inches="tight")
-    plt.close(figure)
 
 
-def curves(history, path):
+def curves(history: Sequence[Mapping[str, Any]], path: _Path) -> None:
     """Loss and accuracy of training and validation by epoch, from rows of `history.csv`; a line where a stage begins."""
     epochs = range(1, len(history) + 1)
-    figure, axes = plt.subplots(1, 2, figsize=(10, 3.6))
+    figure = Figure(figsize=(10, 3.6))
+    axes = figure.subplots(1, 2)
     for axis, name in zip(axes, ("loss", "accuracy"), strict=True):
         axis.plot(epochs, [row[name] for row in history], label="training", color="#4c78a8")
         axis.plot(epochs, [row[f"val_{name}"] for row in history], label="validation", color="#f58518")
@@ -26,16 +42,17 @@ def curves(history, path):
             if history[place]["stage"] != history[place - 1]["stage"]:
                 axis.axvline(place + 0.5, color="#999999", linewidth=0.8, linestyle="--")
         axis.set(xlabel="epoch", ylabel=name)
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
         axis.grid(alpha=0.3)
         axis.legend()
     _save(figure, path)
 
 
-def confusion(matrix, classes, path):
+def confusion(matrix: NDArray[np.integer[Any]], classes: Sequence[str], path: _Path) -> None:
     """Counts of true (rows) and predicted (columns) classes."""
     size = min(20, 3 + 0.45 * len(classes))
-    figure, axis = plt.subplots(figsize=(size, size))
+    figure = Figure(figsize=(size, size))
+    axis = figure.subplots()
     axis.imshow(matrix, cmap="Blues")
     axis.set_xticks(range(len(classes)), classes, rotation=90)
     axis.set_yticks(range(len(classes)), classes)
@@ -48,36 +65,39 @@ def confusion(matrix, classes, path):
     _save(figure, path)
 
 
-def grid(images, truths, guesses, path):
-    """uint8 BGR images with their true and predicted class names, wrong ones in red."""
+def grid(images: Sequence[NDArray[np.uint8]], labels: Sequence[str], guesses: Sequence[str], path: _Path) -> None:
+    """uint8 BGR pictures with their true and predicted class names, wrong ones in red."""
     columns = min(6, len(images))
     rows = -(-len(images) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(2.2 * columns, 2.6 * rows), squeeze=False)
+    figure = Figure(figsize=(2.2 * columns, 2.6 * rows))
+    axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
-    for axis, image, truth, guess in zip(axes.flat, images, truths, guesses, strict=False):
+    for axis, image, label, guess in zip(axes.flat, images, labels, guesses, strict=False):
         axis.imshow(image[:, :, ::-1] if image.shape[2] == 3 else image[:, :, 0], cmap="gray")
         axis.set_title(
-            truth if truth == guess else f"{guess}\nnot {truth}",
+            label if label == guess else f"{guess}\nnot {label}",
             fontsize=8,
-            color="black" if truth == guess else "#c0392b",
+            color="black" if label == guess else "#c0392b",
         )
     _save(figure, path)
 
 
-def seen(found, path):
-    """uint8 BGR images of any size, each above the bars of its classify.Seen, five at most; in red what is wrong."""
+def seen(found: Sequence[tuple[NDArray[np.uint8], Seen]], path: _Path) -> None:
+    """uint8 BGR pictures of any size, each above the bars of its Seen, five at most; in red what is wrong."""
     columns = max(1, min(4, len(found)))
     rows = max(1, -(-len(found) // columns))
-    figure = plt.figure(figsize=(3 * columns, 4.1 * rows), layout="constrained")
-    for place, cell in zip(found, figure.add_gridspec(rows, columns, hspace=0.08), strict=False):
-        image, one = place
-        above, below = (figure.add_subplot(part) for part in cell.subgridspec(2, 1, height_ratios=[5, 3], hspace=0.02))
+    figure = Figure(figsize=(3 * columns, 4.1 * rows), layout="constrained")
+    cells = figure.add_gridspec(rows, columns, hspace=0.08)
+    for place, (image, one) in enumerate(found):
+        parts = cells[place].subgridspec(2, 1, height_ratios=[5, 3], hspace=0.02)
+        above, below = figure.add_subplot(parts[0]), figure.add_subplot(parts[1])
         step = max(1, max(image.shape[:2]) // 400)
         above.imshow(image[::step, ::step, ::-1])
         above.set_anchor("S")
-        title = _short(os.path.basename(one.file)) + (f"\nis {_short(one.truth[1])}" if one.right is False else "")
-        above.set_title(title, fontsize=9, color="#c0392b" if one.right is False else "black", parse_math=False)
+        wrong = one.label if one.right is False else None
+        title = _short(os.path.basename(one.file)) + (f"\nis {_short(wrong[1])}" if wrong else "")
+        above.set_title(title, fontsize=9, color="#c0392b" if wrong else "black", parse_math=False)
         top = one.top[:5]
         below.barh(range(len(top)), [p for _, _, p in top], height=0.8, color="#a9c6e8")
         for line, (_, name, p) in enumerate(top):
@@ -89,7 +109,7 @@ def seen(found, path):
     _save(figure, path)
 
 
-def _short(name):
+def _short(name: str) -> str:
     """The first of a class's names, its middle left out where it is too long for a column."""
     first = name.split(", ")[0]
     return first if len(first) <= 30 else f"{first[:17]}…{first[-12:]}"

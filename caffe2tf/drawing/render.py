@@ -4,9 +4,13 @@ import functools
 import io
 import itertools
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib import colormaps, rc_context
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -14,8 +18,9 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.patches import FancyBboxPatch, Patch, PathPatch, Polygon
 from matplotlib.path import Path
 from matplotlib.textpath import text_to_path
+from numpy.typing import NDArray
 
-from caffe2tf.drawing.graph import arrange
+from caffe2tf.drawing.graph import Box, arrange
 
 KINDS = ("png", "svg", "pdf")
 _DPI = 100
@@ -36,7 +41,7 @@ _COLOURS = {
 }
 
 
-def _saved(figure, kind, dpi=_DPI):
+def _saved(figure: Figure, kind: str, dpi: float = _DPI) -> bytes:
     file = io.BytesIO()
     # Text stays text in an SVG, to search and to copy; its names and dates would differ from run to run.
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "caffe2tf"}):
@@ -45,11 +50,11 @@ def _saved(figure, kind, dpi=_DPI):
     return file.getvalue()
 
 
-def _sheet(width, height):
+def _sheet(width: float, height: float) -> tuple[Figure, Callable[[float, float, float, float], Axes]]:
     """A Figure of `width` x `height` inches, and a function that gives an Axes at (left, top, width, height) in inches."""
     figure = Figure(figsize=(width, height), facecolor="white")
 
-    def axes(left, top, wide, high):
+    def axes(left: float, top: float, wide: float, high: float) -> Axes:
         return figure.add_axes((left / width, 1 - (top + high) / height, wide / width, high / height))
 
     return figure, axes
@@ -61,7 +66,7 @@ _LINE, _PAD, _GAP, _BETWEEN, _MARGIN = 0.165, 0.1, 0.35, 0.38, 0.3  # inches
 _SIZES = (9.5, 8, 8)  # points, of a box's lines
 
 
-def graph(title, boxes, kind):
+def graph(title: str, boxes: Sequence[Box], kind: str) -> bytes:
     """The network of `boxes` (graph.boxes), from the inputs down; colours say the kind of layer."""
     for box in boxes:
         box.width = max(map(_wide, box.lines, _SIZES)) + 2 * _PAD
@@ -103,13 +108,13 @@ def graph(title, boxes, kind):
 
 
 @functools.cache
-def _wide(line, size):
+def _wide(line: str, size: float) -> float:
     """Inches of a line of text, bold, with a little room for another font."""
     bold = FontProperties(weight="bold", size=size)
     return text_to_path.get_text_width_height_descent(line, bold, False)[0] / 72 * 1.04 if line else 0.0
 
 
-def _edge(axis, box, below, top, high, shift):
+def _edge(axis: Axes, box: Box, below: Box, top: dict[int, float], high: float, shift: float) -> None:
     """From the lower end of `box` through the places where the edge passes rows, to the upper end of a layer."""
     points = [(box.x + shift, top[box.row] + high)]
     while not below.layers:
@@ -132,7 +137,16 @@ def _edge(axis, box, below, top, high, shift):
 _HEAD, _SIDE, _BAR = 0.62, 0.75, 0.95  # inches, above, left and right of tiles
 
 
-def mosaic(tiles, columns):
+@dataclass(frozen=True)
+class _Scale:
+    """Which colour means which value; `extend`: the ends beyond which values lie."""
+
+    norm: Normalize
+    colours: str
+    extend: str = "neither"
+
+
+def mosaic(tiles: NDArray[np.float32], columns: int) -> NDArray[np.float32]:
     """One array of (n, h, w) or (n, h, w, 3) tiles, row by row, NaN in the lines of one pixel between them."""
     count, h, w = tiles.shape[:3]
     rows, line = -(-count // columns), 1 if h * w > 1 else 0
@@ -143,70 +157,85 @@ def mosaic(tiles, columns):
     return sheet
 
 
-def square_columns(count, h, w):
+def square_columns(count: int, h: int, w: int) -> int:
     """How many columns make a sheet of tiles about as wide as high."""
     return max(1, min(count, round(math.sqrt(count * (h + 1) / (w + 1)))))
 
 
-def colour_filters(title, kernels, kind):
-    """(n, h, w, 3) BGR kernels of a first layer as RGB tiles; grey is 0, one scale for all."""
+def colour_filters(title: str, kernels: NDArray[np.float32], kind: str) -> bytes:
+    """(n, h, w, 3) RGB kernels of a first layer as tiles; grey is 0, one scale for all."""
     most = float(np.abs(kernels).max()) or 1.0
     count, h, w = kernels.shape[:3]
-    sheet = mosaic(kernels[..., ::-1], square_columns(count, h, w)) / (2 * most) + 0.5
-    bar = ScalarMappable(Normalize(-most, most), colormaps["gray"])
-    return _sheet_of_tiles(title, np.where(np.isnan(sheet), 1.0, sheet), (h, w), ("", ""), bar, "neither", kind)
+    sheet = mosaic(kernels, square_columns(count, h, w)) / (2 * most) + 0.5
+    scale = _Scale(Normalize(-most, most), "gray")
+    return _sheet_of_tiles(title, np.where(np.isnan(sheet), np.float32(1), sheet), (h, w), ("", ""), scale, kind)
 
 
-def filters(title, kernels, columns, labels, kind):
+def filters(title: str, kernels: NDArray[np.float32], columns: int, labels: tuple[str, str], kind: str) -> bytes:
     """(n, h, w) kernels as tiles, `columns` a row, red above 0 and blue below; `labels` of (rows, columns)."""
     most, extend = _limit(np.abs(kernels))
-    bar = ScalarMappable(Normalize(-most, most), colormaps["RdBu_r"])
-    extend = "both" if extend == "max" else extend
-    return _sheet_of_tiles(title, mosaic(kernels, columns), kernels.shape[1:], labels, bar, extend, kind)
+    scale = _Scale(Normalize(-most, most), "RdBu_r", "both" if extend == "max" else extend)
+    return _sheet_of_tiles(title, mosaic(kernels, columns), kernels.shape[1:3], labels, scale, kind)
 
 
-def _limit(values):
+def _limit(values: NDArray[np.float32]) -> tuple[float, str]:
     """(the end of a colour scale, its mark): a few outliers would leave all else dark, so they are drawn as the end."""
     end, most = float(np.quantile(values, 0.997, method="higher")), float(values.max())
     return (end, "max") if 0 < end < most / 1.2 else (most or 1.0, "neither")
 
 
-def _sheet_of_tiles(title, sheet, tile, labels, bar, extend, kind):
+def _sheet_of_tiles(
+    title: str,
+    sheet: NDArray[np.float32],
+    tile: tuple[int, ...],
+    labels: tuple[str, str],
+    scale: _Scale,
+    kind: str,
+) -> bytes:
     high, wide = sheet.shape[:2]
-    scale = max(1, min(12, 1400 // max(high, wide)))
-    width, height = wide * scale / _DPI, high * scale / _DPI
+    times = max(1, min(12, 1400 // max(high, wide)))
+    width, height = wide * times / _DPI, high * times / _DPI
     figure, axes = _sheet(
         max(width + _SIDE + _BAR, _wide(title, 12) + 0.4), max(height, 1.6) + _HEAD + (0.6 if any(labels) else 0.2)
     )
     figure.text(0.2 / figure.get_figwidth(), 1 - 0.3 / figure.get_figheight(), title, fontsize=12, fontweight="bold")
     axis = axes(_SIDE, _HEAD, width, height)
-    _tiles(axis, sheet, bar)
-    for which, label, extent, size in ((axis.yaxis, labels[0], high, tile[0]), (axis.xaxis, labels[1], wide, tile[1])):
+    _tiles(axis, sheet, scale)
+    sides: tuple[tuple[Axis, str, int, int], ...] = (
+        (axis.yaxis, labels[0], high, tile[0]),
+        (axis.xaxis, labels[1], wide, tile[1]),
+    )
+    for which, label, extent, size in sides:
         if label:
             step = size + (1 if tile[0] * tile[1] > 1 else 0)
             count = -(-extent // step)
-            apart = 0.45 * _DPI / (step * scale)  # tiles in the room that a number needs
+            apart = 0.45 * _DPI / (step * times)  # tiles in the room that a number needs
             every = 2 ** max(0, math.ceil(math.log2(apart)))
-            which.set_ticks([index * step + (size - 1) / 2 for index in range(0, count, every)], range(0, count, every))
+            places = range(0, count, every)
+            which.set_ticks([index * step + (size - 1) / 2 for index in places], [str(index) for index in places])
             which.set_label_text(label, fontsize=9)
             which.set_tick_params(labelsize=8)
-    _scale_bar(figure, bar, axes(_SIDE + width + 0.2, _HEAD, 0.14, min(max(height, 1.6), 4)), extend)
+    _scale_bar(figure, scale, axes(_SIDE + width + 0.2, _HEAD, 0.14, min(max(height, 1.6), 4)))
     return _saved(figure, kind)
 
 
-def _scale_bar(figure, bar, axis, extend):
-    figure.colorbar(bar, cax=axis, extend=extend).ax.tick_params(labelsize=8)
+def _scale_bar(figure: Figure, scale: _Scale, axis: Axes) -> None:
+    bar = ScalarMappable(scale.norm, colormaps[scale.colours])
+    figure.colorbar(bar, cax=axis, extend=scale.extend).ax.tick_params(labelsize=8)
 
 
-def _tiles(axis, sheet, bar):
+def _tiles(axis: Axes, sheet: NDArray[np.float32], scale: _Scale) -> None:
     """Draws `sheet`, without interpolation where it is enlarged."""
-    axis.imshow(sheet, norm=bar.norm, cmap=bar.cmap, interpolation="auto" if max(sheet.shape[:2]) > 800 else "nearest")
+    how = "auto" if max(sheet.shape[:2]) > 800 else "nearest"
+    axis.imshow(sheet, norm=scale.norm, cmap=scale.colours, interpolation=how)
     axis.set(xticks=[], yticks=[])
     for spine in axis.spines.values():
         spine.set_visible(False)
 
 
-def activations(title, picture, maps, kind):
+def activations(
+    title: str, picture: NDArray[np.uint8] | None, maps: Sequence[tuple[str, NDArray[np.float32]]], kind: str
+) -> bytes:
     """Feature maps as tiles below one another, the picture beside them.
 
     `picture`: uint8 (H, W, 3) RGB or (H, W), None for none; `maps`: [(name, array)], (C, H, W) drawn as tiles in the order
@@ -214,7 +243,7 @@ def activations(title, picture, maps, kind):
     """
     head, between = (_HEAD + 0.25, 0.75) if title else (0.1, 0.4)
     wide, beside = 8.0, 3.0 if picture is not None else 0.45
-    sheets, heights = [], []
+    sheets, heights = list[NDArray[np.float32] | None](), list[float]()
     for _, values in maps:
         sheet = mosaic(values, square_columns(*values.shape)) if values.ndim == 3 else None
         sheets.append(sheet)
@@ -239,14 +268,14 @@ def activations(title, picture, maps, kind):
             axis.grid(alpha=0.3)
         else:
             low, (most, extend) = float(values.min()), _limit(values)
-            bar = ScalarMappable(Normalize(low, most if most > low else low + 1), colormaps["viridis"])
-            _tiles(axis, sheet, bar)
-            _scale_bar(figure, bar, axes(beside + wide + 0.15, top, 0.14, min(height, 3)), extend)
+            scale = _Scale(Normalize(low, most if most > low else low + 1), "viridis", extend)
+            _tiles(axis, sheet, scale)
+            _scale_bar(figure, scale, axes(beside + wide + 0.15, top, 0.14, min(height, 3)))
         top += height + between
     return _saved(figure, kind)
 
 
-def picture(pixels):
+def picture(pixels: NDArray[np.uint8]) -> bytes:
     """The WebP of uint8 (H, W, 3) RGB or (H, W) grey pixels, small ones enlarged."""
     from PIL import Image
 

@@ -61,7 +61,7 @@ def check(path: str | os.PathLike[str], force: bool, kind: Kind = FILE) -> tuple
         if kind.marker and (why := _not_ours(os.path.join(folder, entry), kind)):
             raise OutputError(f"{path}: {why}")
         if not force:
-            raise OutputError(f"{path}: exists already; -f/--force replaces it")
+            raise OutputError(f"{path}: exists already; `force` replaces it")
     return folder, name
 
 
@@ -167,7 +167,7 @@ def replacing(path: str | os.PathLike[str], force: bool, kind: Kind = FILE) -> I
                 else:
                     _place(folder, name, part, aside, force, kind)
             except FileExistsError:
-                raise OutputError(f"{path}: exists already; -f/--force replaces it") from None
+                raise OutputError(f"{path}: exists already; `force` replaces it") from None
             finally:
                 _restore(folder, name, aside)  # while no other run is between its own two steps
         renames.flush_folder(folder)

@@ -4,13 +4,17 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from caffe2tf.arrays import numbers
 from caffe2tf.errors import ParseError
 from caffe2tf.files.replacing import replacing, write_bytes, write_text
 from caffe2tf.finetuning.recipe import FILE, text
+from caffe2tf.finetuning.settings import Recipe
 
 FOLDER = "checkpoint"
 MARKER = "caffe2tf.json"  # by which a folder is known as ours
@@ -20,7 +24,7 @@ _SAVED = "saved"  # an empty file: there is a `last`
 _OURS = re.compile(rf"(last|best-\d+|stage-\d+)\.npz|{re.escape(FILE)}|{_SAVED}|\..+\.\d+\.(part|old)\d+.*")
 
 
-def ours(folder):
+def ours(folder: str) -> bool:
     """Whether `checkpoint/` in `folder` is of a run of ours."""
     return any(os.path.isfile(os.path.join(folder, FOLDER, name)) for name in (MARKER, FILE))
 
@@ -32,10 +36,10 @@ class Checkpoint:
     Without a folder (another worker's) nothing is written.
     """
 
-    def __init__(self, folder):
-        self.folder = folder and os.path.join(folder, FOLDER)
+    def __init__(self, folder: str | None) -> None:
+        self.folder = os.path.join(folder, FOLDER) if folder else ""
 
-    def begin(self, recipe):
+    def begin(self, recipe: Recipe) -> None:
         """Forgets an earlier run and notes the Recipe of this one, whose results the folder does not hold yet."""
         self.remove()
         if self.folder:
@@ -43,15 +47,15 @@ class Checkpoint:
             write_text(os.path.join(self.folder, MARKER), '{"written_by": "caffe2tf finetune"}\n', force=True)
             write_text(os.path.join(self.folder, FILE), text(recipe, self.folder), force=True)
 
-    def _path(self, name):
+    def _path(self, name: str) -> str:
         return os.path.join(self.folder, f"{name}.npz")
 
-    def save(self, name, arrays, note):
+    def save(self, name: str, arrays: Sequence[NDArray[Any]], note: Any) -> None:
         """A list of arrays and a JSON-ready note, in place of what was there."""
         if not self.folder:
             return
         os.makedirs(self.folder, exist_ok=True)
-        named = {str(index): array for index, array in enumerate(arrays)}
+        named: dict[str, Any] = {str(index): array for index, array in enumerate(arrays)}
         named[_NOTE] = np.frombuffer(json.dumps(note).encode(), np.uint8)
         with replacing(self._path(name), force=True) as path, open(path, "wb") as file:
             np.savez(file, **named)
@@ -59,7 +63,7 @@ class Checkpoint:
         if name == "last" and not os.path.exists(saved):
             write_bytes(saved, b"", force=True)
 
-    def load(self, name):
+    def load(self, name: str) -> tuple[list[NDArray[Any]], Any] | None:
         """(arrays, note); None without a folder, and for a `last` that no run has saved yet. Raises ParseError for a file
         that is damaged, and for one that was there or must be: going on without it would be another training."""
         if not self.folder:
@@ -76,7 +80,7 @@ class Checkpoint:
         except (ParseError, ValueError, KeyError, TypeError) as error:
             raise ParseError(f"{path}: is damaged ({str(error).splitlines()[0]}); start anew with -f") from None
 
-    def need(self, names):
+    def need(self, names: Iterable[str]) -> None:
         """Raises ParseError where one of `names` is gone: now rather than after hours."""
         for name in names if self.folder else ():
             if not os.path.exists(self._path(name)):
@@ -84,7 +88,7 @@ class Checkpoint:
                     f"{self._path(name)}: is gone, and the run cannot go on without it; start anew with -f"
                 )
 
-    def remove(self):
+    def remove(self) -> None:
         """Takes away what a finished run does not need; what is not ours stays. The recipe goes first: without it there is
         nothing to go on with, whenever this is stopped. The marker goes last."""
         if not self.folder or not os.path.isdir(self.folder):

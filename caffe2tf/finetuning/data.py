@@ -5,17 +5,23 @@ import os
 import re
 import tempfile
 from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from caffe2tf.classification import labels as truth
+from caffe2tf.classification import labels as labelling
 from caffe2tf.errors import Caffe2TFError, ParseError
 from caffe2tf.images import decode as imaging
+from caffe2tf.images.preprocess import Preprocessing
 
+Source = str | bytes  # a path, or the bytes of an encoded picture
 MEMORY_LIMIT = 4 << 30  # bytes of pictures or features that are held in memory; above it, in a file
 _READERS = 2
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
 class DataError(Caffe2TFError):
@@ -26,29 +32,30 @@ class DataError(Caffe2TFError):
 class Pictures:
     """Labelled pictures. `sources`: paths, or the bytes of an encoded picture; `labels`: numbers into `classes`."""
 
-    sources: tuple
-    labels: np.ndarray
-    classes: tuple
+    sources: tuple[Source, ...]
+    labels: NDArray[np.int32]
+    classes: tuple[str, ...]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.sources)
 
-    def take(self, places):
+    def take(self, places: Sequence[int]) -> "Pictures":
         return replace(self, sources=tuple(self.sources[i] for i in places), labels=self.labels[list(places)])
 
-    def counts(self):
+    def counts(self) -> dict[str, int]:
         """{class name: pictures}."""
         found = Counter(self.labels.tolist())
         return {name: found[index] for index, name in enumerate(self.classes)}
 
 
-def read(path, labels_from_names=False, classes=None):
+def read(path: str, labels_from_names: bool = False, classes: tuple[str, ...] | None = None) -> Pictures:
     """The Pictures that `path` means: a list file (`path label` a line), a folder per class, a folder of pictures whose
     names carry the class (`cat.0.jpg`, with `labels_from_names`), or TFRecords (`image/encoded`, `image/class/label`).
 
     `classes`: the names that the training set found, which a validation or test set must keep to. Raises DataError.
     """
     numbered = True  # numbers are class numbers; the names of folders and files are names, whatever they look like
+    pairs: Sequence[tuple[Source, str]]
     if os.path.isdir(path):
         records = [os.path.join(path, f) for f in sorted(os.listdir(path)) if ".tfrecord" in f]
         if records:
@@ -58,17 +65,17 @@ def read(path, labels_from_names=False, classes=None):
             pairs = [(file, os.path.basename(file).split(".")[0]) for file in imaging.find_images([path])]
         else:
             numbered = False
-            pairs = truth.folders(path)
+            pairs = labelling.folders(path)
     elif not os.path.exists(path):
         raise DataError(f"{path}: no such file or folder")
     elif ".tfrecord" in os.path.basename(path):
         pairs = _records([path])
     else:
-        pairs = truth.listed(path)
+        pairs = labelling.listed(path)
     return _labelled(path, pairs, classes, numbered)
 
 
-def _records(paths):
+def _records(paths: Sequence[str]) -> list[tuple[bytes, str]]:
     import tensorflow as tf
 
     pairs = []
@@ -86,7 +93,9 @@ def _records(paths):
     return pairs
 
 
-def _labelled(path, pairs, classes, numbered):
+def _labelled(
+    path: str, pairs: Sequence[tuple[Source, str]], classes: tuple[str, ...] | None, numbered: bool
+) -> Pictures:
     if not pairs:
         raise DataError(f"{path}: holds no pictures")
     names = [label for _, label in pairs]
@@ -103,7 +112,7 @@ def _labelled(path, pairs, classes, numbered):
             classes = tuple(map(str, found))
         else:
             classes = tuple(
-                sorted(set(names), key=lambda name: (not _is_number(name), _is_number(name) and int(name), name))
+                sorted(set(names), key=lambda name: (not _is_number(name), int(name) if _is_number(name) else 0, name))
             )
     places = {name: index for index, name in enumerate(classes)}
     strange = sorted(set(names) - set(places))
@@ -113,20 +122,21 @@ def _labelled(path, pairs, classes, numbered):
         )
     if len(classes) < 2:
         raise DataError(f"{path}: all pictures are of one class, '{classes[0]}'; takes at least two")
-    labels = [places.get(name, int(name) if numbers else None) for name in names]
+    labels = [places[name] if name in places else int(name) for name in names]
     return Pictures(tuple(source for source, _ in pairs), np.array(labels, np.int32), classes)
 
 
-def _is_number(name):
+def _is_number(name: str) -> bool:
     """Whether a name is a number that Python reads: it refuses those of thousands of digits."""
     return name.isdecimal() and len(name) <= 18
 
 
-def split(pictures, fractions, seed):
+def split(pictures: Pictures, fractions: Sequence[float], seed: int) -> list[Pictures]:
     """Parts of `pictures` by `fractions`, each class alike, drawn with `seed`. Raises DataError for an empty class."""
     if not 2 <= len(fractions) <= 3 or not min(fractions) > 0 or not abs(sum(fractions) - 1) <= 1e-6:
-        raise DataError(f"--split {','.join(map(str, fractions))}; takes two or three shares that add up to 1")
-    random, parts = np.random.RandomState(seed), [[] for _ in fractions]
+        raise DataError(f"`split` {','.join(map(str, fractions))}; takes two or three shares that add up to 1")
+    random = np.random.RandomState(seed)
+    parts: list[list[int]] = [[] for _ in fractions]
     for index, name in enumerate(pictures.classes):
         places = random.permutation(np.flatnonzero(pictures.labels == index))
         edges = np.rint(np.cumsum([0, *fractions]) * len(places)).astype(int)
@@ -137,23 +147,27 @@ def split(pictures, fractions, seed):
     return [pictures.take(sorted(part)) for part in parts]
 
 
-def storage(shape, dtype):
+def storage(shape: Iterable[int], dtype: type[_Scalar]) -> NDArray[_Scalar]:
     """An array of that shape: in memory, or above MEMORY_LIMIT in a file that goes away with it."""
+    shape = tuple(shape)
     if np.prod(shape) * np.dtype(dtype).itemsize <= MEMORY_LIMIT:
         return np.empty(shape, dtype)
-    return np.memmap(tempfile.TemporaryFile(prefix="caffe2tf-"), dtype, "w+", shape=tuple(shape))
+    return np.memmap(tempfile.TemporaryFile(prefix="caffe2tf-"), dtype, "w+", shape=shape)
 
 
-def decode(pictures, how, strict=False, step=lambda done: None):
+def decode(
+    pictures: Pictures, how: Preprocessing, strict: bool = False, step: Callable[[int], object] = lambda done: None
+) -> tuple[NDArray[np.uint8], Pictures, list[str]]:
     """(uint8 (N, H, W, C) of every picture resized as `how` says, Pictures that could be read, lines on those that could
     not). With `strict` the first unreadable one is an error."""
     import io
 
     if how.resize is None:
-        raise DataError("the network takes any size, so --resize must say which")
-    images = storage((len(pictures), *how.resize, how.channels), np.uint8)
+        raise DataError("the network takes any size, so `resize` must say which")
+    height, width = how.resize
+    images = storage((len(pictures), height, width, how.channels), np.uint8)
 
-    def one(place):
+    def one(place: int) -> str | None:
         source = pictures.sources[place]
         try:
             image = imaging.read_image(io.BytesIO(source) if isinstance(source, bytes) else source, how.channels == 1)
@@ -161,7 +175,7 @@ def decode(pictures, how, strict=False, step=lambda done: None):
             if strict:
                 raise DataError(str(error)) from None
             return str(error)
-        images[place] = imaging.resize(image, *how.resize, how.method)
+        images[place] = imaging.resize(image, height, width, how.method)
         step(1)
         return None
 

@@ -5,13 +5,13 @@ import os
 from caffe2tf import loading
 from caffe2tf.caffe.read import is_text
 from caffe2tf.finetuning import data
-from caffe2tf.finetuning.settings import Recipe, RecipeError
+from caffe2tf.finetuning.settings import Recipe, RecipeError, text_of
 from caffe2tf.images import preprocess
-from caffe2tf.net import net as nets
 from caffe2tf.net.fillers import start
+from caffe2tf.net.net import Net
 
 
-def find_data(path):
+def find_data(path: str | None) -> str:
     """`path`, or train.txt or train/ in this folder. Raises DataError with what to type."""
     if path is not None:
         return path
@@ -19,42 +19,54 @@ def find_data(path):
         if os.path.exists(name):
             return name
     raise data.DataError(
-        "no data here (neither train.txt nor train/); name it: --data LIST.txt, a folder per class, or TFRecords"
+        "no data here (neither train.txt nor train/); name it: `data` LIST.txt, a folder per class, or TFRecords"
     )
 
 
-def network(run):
+def starts_afresh(run: Recipe) -> bool:
+    """Whether the network of a Recipe is a text alone, whose weights start from its fillers. Raises RecipeError."""
+    if run.model is None:
+        raise RecipeError("the recipe names no network; give its file as `model`")
+    return is_text(run.model)
+
+
+def network(run: Recipe) -> Net:
     """The Net of a Recipe: weights and text, or a text alone, whose weights start from its fillers."""
-    shapes = nets.parse_shapes(run.input_shape.split(";")) if run.input_shape else None
-    if is_text(run.model):
+    if starts_afresh(run):
         if run.prototxt:
-            raise RecipeError(f"{run.model} is a network text and starts from its fillers; -p has no part in it")
-        net = start(loading.load(run.model, None, shapes), run.seed)
+            raise RecipeError(
+                f"{run.model} is a network text and starts from its fillers; `prototxt` has no part in it"
+            )
+        net = start(loading.load(prototxt=run.model, input_shape=run.input_shape), run.seed)
     else:
-        net = loading.load(run.prototxt, run.model, shapes)
+        net = loading.load(prototxt=run.prototxt, model=run.model, input_shape=run.input_shape)
     said = {key: getattr(run, key) for key in ("resize", "crop", "mean", "scale", "channels")}
     return preprocess.changed(net, **said)
 
 
-def parts(run):
+def parts(run: Recipe) -> tuple[data.Pictures, data.Pictures, data.Pictures | None]:
     """(training, validation, test or None) Pictures of a Recipe: from files of their own, or split off."""
-    pictures = data.read(run.data, run.labels_from_names)
-    shares = tuple(float(part) for part in run.split.split(","))
+    pictures = data.read(find_data(run.data), run.labels_from_names)
     test = data.read(run.test, run.labels_from_names, pictures.classes) if run.test else None
     if run.val is not None:
         if run.split != Recipe.split:
-            raise data.DataError(f"--split {run.split} and --val {run.val}: the sets are split already")
+            raise data.DataError(f"`split` {text_of(run.split)} and `val` {run.val}: the sets are split already")
         return pictures, data.read(run.val, run.labels_from_names, pictures.classes), test
     if test is not None:
-        if len(shares) > 2:
-            raise data.DataError(f"--split {run.split} and --test {run.test}; a test set of its own leaves two shares")
-        return *data.split(pictures, shares, run.seed), test
-    split = data.split(pictures, shares, run.seed)
+        if len(run.split) > 2:
+            raise data.DataError(
+                f"`split` {text_of(run.split)} and `test` {run.test}; a test set of its own leaves two shares"
+            )
+        training, validation = data.split(pictures, run.split, run.seed)
+        return training, validation, test
+    split = data.split(pictures, run.split, run.seed)
     return split[0], split[1], split[2] if len(split) > 2 else None
 
 
-def check_classes(name, part):
+def check_classes(name: str, part: data.Pictures) -> None:
     """Raises DataError for a class without pictures to train or to judge by."""
     counts = part.counts()
     if name != "test" and not all(counts.values()):
-        raise data.DataError(f"the {name} set has no picture of class '{min(counts, key=counts.get)}' that can be read")
+        raise data.DataError(
+            f"the {name} set has no picture of class '{min(counts, key=counts.__getitem__)}' that can be read"
+        )

@@ -3,41 +3,47 @@
 import contextlib
 import json
 import os
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from caffe2tf.keras_model import device as devices
 from caffe2tf.keras_model.device import DeviceError
+
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
 class Placement:
     """`strategy`: the tf.distribute.Strategy; `share`: (replicas, those that are here), for `batches.dataset`; `chief`:
     whether this process writes results; `name`: for people."""
 
-    def __init__(self, strategy, name, worker=0, workers=1):
+    def __init__(self, strategy: Any, name: str, worker: int = 0, workers: int = 1) -> None:
         self.strategy, self.name, self.worker, self.workers = strategy, name, worker, workers
-        total = strategy.num_replicas_in_sync
+        total = int(strategy.num_replicas_in_sync)
         self.share = total, tuple(range(worker * total // workers, (worker + 1) * total // workers))
-        self.chief, self._summed = worker == 0, None
+        self.chief = worker == 0
+        self._summed: Any = None
 
-    def split(self, batch):
+    def split(self, batch: Sequence[Any]) -> Any:
         """The tensors of this process's rows as values for each of its replicas."""
         count = len(self.share[1])
         if self.share[0] == 1:
             return batch
         rows = batch[-1].shape[0] // count
 
-        def part(context):
+        def part(context: Any) -> tuple[Any, ...]:
             first = (context.replica_id_in_sync_group - self.share[1][0]) * rows
             return tuple(tensor[first : first + rows] for tensor in batch)
 
         return self.strategy.experimental_distribute_values_from_function(part)
 
-    def one(self, value):
+    def one(self, value: Any) -> Any:
         """What all replicas agree on, as NumPy."""
         return self.strategy.experimental_local_results(value)[0].numpy()
 
-    def total(self, value):
+    def total(self, value: NDArray[_Scalar]) -> NDArray[_Scalar]:
         """The sum of the workers' NumPy arrays, on each of them."""
         if self.workers == 1:
             return value
@@ -45,7 +51,7 @@ class Placement:
 
         if self._summed is None:
 
-            def run(given):
+            def run(given: Any) -> Any:
                 # Replicas of one worker give the same, of which one counts.
                 context = tf.distribute.get_replica_context()
                 first = context.replica_id_in_sync_group % len(self.share[1]) == 0
@@ -54,21 +60,22 @@ class Placement:
 
             self._summed = tf.function(lambda given: self.strategy.run(run, args=(given,)), autograph=False)
         kind = value.dtype if value.dtype in (np.float32, np.int32, np.int64) else np.int64
-        return self.one(self._summed(tf.constant(value.astype(kind)))).astype(value.dtype)
+        found: NDArray[_Scalar] = self.one(self._summed(tf.constant(value.astype(kind)))).astype(value.dtype)
+        return found
 
-    def barrier(self):
+    def barrier(self) -> None:
         """Waits until every worker is here."""
         self.total(np.zeros(1, np.int32))
 
-    def spread(self, value):
+    def spread(self, value: NDArray[_Scalar]) -> NDArray[_Scalar]:
         """The chief's NumPy array `value`, on every worker; the others give one of the same shape."""
         return self.total(value if self.chief else np.zeros_like(value))
 
-    def spread_text(self, text):
-        """The chief's `text` on every worker."""
+    def spread_text(self, text: str) -> str:
+        """The chief's `text` on every worker; what the others give does not count."""
         if self.workers == 1:
             return text
-        data = np.frombuffer((text or "").encode(), np.uint8).astype(np.int32)
+        data = np.frombuffer(text.encode(), np.uint8).astype(np.int32)
         size = int(self.spread(np.array([len(data)], np.int32))[0])
         return bytes(
             self.spread(np.resize(data, size) if self.chief else np.zeros(size, np.int32)).astype(np.uint8)
@@ -76,7 +83,7 @@ class Placement:
 
 
 @contextlib.contextmanager
-def placed(device="auto", precision="float32"):
+def placed(device: str = "auto", precision: str = "float32") -> Iterator[Placement]:
     """A Placement for the block: MultiWorkerMirroredStrategy where TF_CONFIG is set, MirroredStrategy for several GPUs
     ("auto" takes all, "gpu:0,gpu:1" some; "cpu:0,cpu:1" cuts the processor in two, to try it out), else one device.
 
@@ -85,9 +92,9 @@ def placed(device="auto", precision="float32"):
     cluster = _cluster()
     names = device.split(",")
     if precision == "tf32" and (names[0].startswith("cpu") or not devices.gpus()):
-        raise DeviceError("--precision tf32 needs a GPU that has it; this runs on the cpu")
+        raise DeviceError("`precision` tf32 needs a GPU that has it; this runs on the cpu")
     if len(set(names)) < len(names):
-        raise DeviceError(f"--device {device} names a device twice")
+        raise DeviceError(f"`device` {device} names a device twice")
     if cluster is not None:
         with devices.computing_in(precision):
             yield _machines(*cluster, device)
@@ -105,7 +112,7 @@ def placed(device="auto", precision="float32"):
 
 
 @contextlib.contextmanager
-def _mirrored(names, precision):
+def _mirrored(names: Sequence[str], precision: str) -> Iterator[Placement]:
     import tensorflow as tf
 
     kinds = {name.partition(":")[0] for name in names}
@@ -122,20 +129,20 @@ def _mirrored(names, precision):
         for name in names:
             devices.choose(name)
     else:
-        raise DeviceError(f"--device {','.join(names)}; several devices are gpu:0,gpu:1,... or cpu:0,cpu:1,...")
+        raise DeviceError(f"`device` {','.join(names)}; several devices are gpu:0,gpu:1,... or cpu:0,cpu:1,...")
     reduce = None if kinds == {"gpu"} else tf.distribute.ReductionToOneDevice()
     strategy = tf.distribute.MirroredStrategy([f"/{name}" for name in names], cross_device_ops=reduce)
     with devices.computing_in(precision):
         yield Placement(strategy, f"{len(names)} devices ({', '.join(names)})")
 
 
-def worker():
+def worker() -> int:
     """The number of this process among the workers of TF_CONFIG, 0 without. Raises DeviceError."""
     cluster = _cluster()
     return cluster[0] if cluster else 0
 
 
-def _cluster():
+def _cluster() -> tuple[int, list[Any]] | None:
     """(this worker, the workers) of TF_CONFIG, or None where it is not set. Raises DeviceError."""
     text = os.environ.get("TF_CONFIG")
     if not text:
@@ -155,7 +162,7 @@ def _cluster():
     return index, workers
 
 
-def _machines(index, workers, device):
+def _machines(index: int, workers: Sequence[Any], device: str) -> Placement:
     import tensorflow as tf
 
     where, name = devices.choose(device)

@@ -2,17 +2,20 @@
 
 import fnmatch
 import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from caffe2tf.caffe.caffe_pb2 import FillerParameter, NetParameter
+from caffe2tf.caffe.caffe_pb2 import FillerParameter, LayerParameter, NetParameter
 from caffe2tf.errors import Caffe2TFError
+from caffe2tf.layers.convolution import Convolution
 from caffe2tf.net.fillers import fill
-from caffe2tf.net.net import rebuild
+from caffe2tf.net.net import Net, rebuild
 
 # A new head starts as Caffe's tutorials let it start, where the network does not say otherwise.
 _HEAD_FILLER = FillerParameter(type="gaussian", std=0.01)
+_Blob = tuple[str, int]  # name and version
 
 
 class PlanError(Caffe2TFError):
@@ -25,24 +28,32 @@ class Plan:
     the rest, whose inputs are the frontier's blobs; `trained`: the layers that change; `logits`: the blob that the loss is
     taken from."""
 
-    net: object
+    net: Net
     head: str
-    trained: tuple
-    base: object
-    top: object
-    frontier: tuple
+    trained: tuple[str, ...]
+    base: Net | None
+    top: Net
+    frontier: tuple[str, ...]
     logits: str
 
     @property
-    def classes(self):
-        return self.net.layer(self.head).tops()[0][1]
+    def classes(self) -> int:
+        return _classes(self.net, self.head)
 
-    def uncached(self):
+    def uncached(self) -> "Plan":
         """The same with nothing computed beforehand."""
         return replace(self, base=None, top=self.net, frontier=tuple(self.net.inputs))
 
 
-def with_head(net, classes, head=None, seed=0):
+def _classes(net: Net, head: str) -> int:
+    """How many classes the layer `head` gives."""
+    count = net.layer(head).tops()[0][1]
+    if count is None:
+        raise PlanError(f"nothing tells how many classes the head '{head}' gives")
+    return count
+
+
+def with_head(net: Net, classes: int, head: str | None = None, seed: int = 0) -> tuple[Net, str, bool]:
     """(`net` with a head for `classes` classes, the head's name, whether it starts fresh).
 
     The head is `head` or the last layer with weights. It is replaced where its outputs are not the classes, and starts
@@ -53,25 +64,25 @@ def with_head(net, classes, head=None, seed=0):
     head = head or weighted[-1]
     _check_name(net, head, weighted)
     _to_logits(net, head)
-    if net.layer(head).tops()[0][1] == classes:
+    if _classes(net, head) == classes:
         return net, head, False
-    row = net.layer(head)
-    if row.param not in ("inner_product_param", "convolution_param"):
-        raise PlanError(f"the head '{head}' is of type {row.type}; takes InnerProduct or Convolution")
+    old = net.layer(head)
+    if old.param not in ("inner_product_param", "convolution_param"):
+        raise PlanError(f"the head '{head}' is of type {old.type}; takes InnerProduct or Convolution")
     param = _copy(net.param)
-    kept, renamed, top = [], {}, None
+    kept, renamed, top = list[LayerParameter](), dict[str, str](), None
     for layer in param.layer:
         bottoms = [renamed.get(bottom, bottom) for bottom in layer.bottom]
         del layer.bottom[:]
         layer.bottom.extend(bottoms)
         if layer.name == head:
-            getattr(layer, row.param).num_output = classes
+            getattr(layer, old.param).num_output = classes
             top = layer.top[0]
         elif layer.type == "ReLU" and top is not None and layer.bottom[0] == top:
             if layer.top[0] != top:
                 renamed[layer.top[0]] = top
             continue
-        kept.append(type(layer).FromString(layer.SerializeToString()))
+        kept.append(LayerParameter.FromString(layer.SerializeToString()))
     del param.layer[:]
     param.layer.extend(kept)
     arrays = {name: values for name, values in net.arrays.items() if name != head}
@@ -80,35 +91,35 @@ def with_head(net, classes, head=None, seed=0):
     return replace(net, arrays={**arrays, head: fresh}), head, True
 
 
-def make(net, head, layers, dropout=None):
+def make(net: Net, head: str, layers: Sequence[str], dropout: float | None = None) -> Plan:
     """The Plan to train `layers` (names and globs, or "all") of `net`. `dropout` replaces the ratio of the Dropout layers
     above the frozen part while training; below it they do not drop. Raises PlanError, NetError for a name that does not
     exist."""
     weighted, (part, logits) = _weighted(net), _to_logits(net, head)
-    inside, trained = set(_weighted(part)), set()
+    inside, wanted = set(_weighted(part)), set[str]()
     for pattern in layers:
         if pattern == "all" or any(c in pattern for c in "*?["):
             found = [name for name in weighted if pattern == "all" or fnmatch.fnmatchcase(name, pattern)]
             if not found:
-                raise PlanError(f"--layers {pattern} names no layer with weights; those are {', '.join(weighted)}")
-            trained.update(inside.intersection(found))
+                raise PlanError(f"`layers` {pattern} names no layer with weights; those are {', '.join(weighted)}")
+            wanted.update(inside.intersection(found))
         else:
             _check_name(net, pattern, weighted)
             if pattern not in inside:
                 raise PlanError(f"layer '{pattern}' has no part in the classes, which '{head}' gives")
-            trained.add(pattern)
-    if not trained:
-        raise PlanError(f"--layers {','.join(layers)} names no layer with a part in the classes, which '{head}' gives")
-    trained = tuple(name for name in weighted if name in trained)
+            wanted.add(pattern)
+    if not wanted:
+        raise PlanError(f"`layers` {','.join(layers)} names no layer with a part in the classes, which '{head}' gives")
+    trained = tuple(name for name in weighted if name in wanted)
     above = {node.layer.name for node in _cut(part, trained)[1].nodes if node.layer.type == "Dropout"}
     if dropout is not None and not above:
-        raise PlanError(f"--dropout {dropout:g}: there is no Dropout layer above what is frozen")
+        raise PlanError(f"`dropout` {dropout:g}: there is no Dropout layer above what is frozen")
     part = _with_ratios(part, above, dropout)
     base, top, frontier = _cut(part, trained)
     return Plan(part, head, trained, base, _averaged_first(top, logits) if base else top, frontier, logits)
 
 
-def _with_ratios(net, above, dropout):
+def _with_ratios(net: Net, above: Collection[str], dropout: float | None) -> Net:
     param = _copy(net.param)
     for layer in param.layer:
         if layer.type == "Dropout" and layer.name not in above:
@@ -122,66 +133,72 @@ def _with_ratios(net, above, dropout):
 _NO_SCORES = ("Sigmoid", "TanH", "ArgMax", "Threshold", "Softmax")
 
 
-def _to_logits(net, head):
+def _to_logits(net: Net, head: str) -> tuple[Net, str]:
     """(`net` up to the blob that the loss is taken from, that blob): the last output that `head` reaches, before its
     Softmax where it has one. Raises PlanError where that is no row of scores, one for each class of the head."""
     made, read = net.producers, net.consumers
-    reached, output = set(), None
+    reached, outputs = set[_Blob](), list[_Blob]()
     for node in net.nodes:
         if node.layer.name == head or reached.intersection(node.bottoms):
             reached.update(blob for blob, _ in node.made())
-            output = next((top for top in node.tops if top not in read), output)
-    logits = at = output
+            outputs += [top for top in node.tops if top not in read][:1]
+    logits = at = outputs[-1]
     while made[at].layer.type in ("Softmax", "Flatten", "Reshape", "Split"):
         is_softmax, at = made[at].layer.type == "Softmax", made[at].bottoms[0]
         logits = at if is_softmax else logits
     source = made[logits]
     shape = dict(zip(source.tops, source.shapes, strict=True))[logits]
-    classes = net.layer(head).tops()[0][1]
-    if source.layer.type in _NO_SCORES or None in shape[1:] or math.prod(shape[1:]) != classes:
+    classes = _classes(net, head)
+    if source.layer.type in _NO_SCORES or _count(shape[1:]) != classes:
         raise PlanError(
-            f"the output '{output[0]}' is of layer '{source.layer.name}' ({source.layer.type}), {list(shape[1:])} for a picture; "
-            f"takes one score for each of the {classes} outputs of the head '{head}' (--head names another)"
+            f"the output '{outputs[-1][0]}' is of layer '{source.layer.name}' ({source.layer.type}), {list(shape[1:])} for a picture; "
+            f"takes one score for each of the {classes} outputs of the head '{head}' (`head` names another)"
         )
-    needed, wanted = set(), {logits}
+    needed, wanted = set[str](), {logits}
     while wanted:
         nodes = {made[blob].layer.name: made[blob] for blob in wanted}
         needed.update(nodes)
         wanted = {bottom for node in nodes.values() for bottom in node.bottoms if made[bottom].layer.name not in needed}
-    return _part(net, [place for place, node in enumerate(net.nodes) if node.layer.name in needed], ()), logits[0]
+    return net.part([node for node in net.nodes if node.layer.name in needed]), logits[0]
 
 
-def merged(net, top):
+def _count(extents: Sequence[int | None]) -> int | None:
+    """How many values `extents` hold; None where one is unknown."""
+    known = [extent for extent in extents if extent is not None]
+    return math.prod(known) if len(known) == len(extents) else None
+
+
+def merged(net: Net, top: Net) -> Net:
     """`net` with the weights of `top`, a trained Plan.top."""
     return rebuild(net, net.param, {**net.arrays, **top.arrays})
 
 
-def _copy(param):
+def _copy(param: NetParameter) -> NetParameter:
     return NetParameter.FromString(param.SerializeToString())
 
 
-def _weighted(net):
+def _weighted(net: Net) -> list[str]:
     weighted = [node.layer.name for node in net.nodes if node.layer.blobs()]
     if not weighted:
         raise PlanError(f"the network '{net.name}' has no layer with weights")
     return weighted
 
 
-def _check_name(net, name, weighted):
+def _check_name(net: Net, name: str, weighted: Collection[str]) -> None:
     if name not in weighted:
         kind = net.layer(name).type  # a NetError with the nearest names where it does not exist
         raise PlanError(f"layer '{name}' ({kind}) has no weights to train; those that have: {', '.join(weighted)}")
 
 
-def _cut(net, trained):
+def _cut(net: Net, trained: Collection[str]) -> tuple[Net | None, Net, tuple[str, ...]]:
     """(base, top, frontier): the nodes that no trained layer reaches, and the others, as networks of their own."""
-    inside, made = set(), {}
+    inside, made = set[int](), dict[_Blob, int]()
     for index, node in enumerate(net.nodes):
         made.update((blob, index) for blob, _ in node.made())
         if node.layer.name in trained or any(made[bottom] in inside for bottom in node.bottoms):
             inside.add(index)
     # A Dropout just below must drop anew at every step, so it belongs to what is computed at every step.
-    grown = True
+    grown = set(inside)
     while grown:
         below = {made[b] for i in inside for b in net.nodes[i].bottoms} - inside
         grown = {i for i in below if net.nodes[i].layer.type == "Dropout"}
@@ -189,22 +206,22 @@ def _cut(net, trained):
     frontier = sorted({b for i in inside for b in net.nodes[i].bottoms if made[b] not in inside})
     if all(net.nodes[made[blob]].layer.type == "Input" for blob in frontier):
         return None, net, tuple(net.inputs)
-    last = {}
+    last: dict[str, int] = {}
     for index, node in enumerate(net.nodes):
         if index not in inside:
             last.update(blob for blob, _ in node.made())
     if any(last[name] != version for name, version in frontier):
         return None, net, tuple(net.inputs)  # a blob that is changed in place later: train on the whole
-    needed, wanted = set(), {made[blob] for blob in frontier}
+    needed, wanted = set[int](), {made[blob] for blob in frontier}
     while wanted:
         needed |= wanted
         wanted = {made[b] for i in wanted for b in net.nodes[i].bottoms} - needed
-    base = _part(net, sorted(needed), ())
-    top = _part(net, sorted(inside), [name for name, _ in frontier])
+    base = net.part([net.nodes[place] for place in sorted(needed)])
+    top = net.part([net.nodes[place] for place in sorted(inside)], [name for name, _ in frontier])
     return base, top, tuple(name for name, _ in frontier)
 
 
-def _averaged_first(net, logits):
+def _averaged_first(net: Net, logits: str) -> Net:
     """`net` with a 1 x 1 convolution that makes `logits` and a global average after it in the other order: what is linear
     commutes, and the convolution has one place to work at instead of all. Where it pads (SqueezeNet), zeros count."""
     pool = next((node for node in net.nodes if logits in dict(node.tops)), None)
@@ -220,9 +237,12 @@ def _averaged_first(net, logits):
     conv = next((node for node in net.nodes if between in node.tops), None)
     if conv is None or conv.layer.type != "Convolution" or len(readers) > 1 or len(conv.tops) > 1:
         return net
-    if any(k != 1 for k in (*conv.layer.kernel, *conv.layer.stride)) or None in conv.shapes[0]:
+    before, after = _count(conv.layer.bottoms[0][2:]), _count(conv.shapes[0][2:])
+    if not isinstance(conv.layer, Convolution) or before is None or after is None:
         return net
-    share = math.prod(conv.layer.bottoms[0][2:]) / math.prod(conv.shapes[0][2:])
+    if any(k != 1 for k in (*conv.layer.kernel, *conv.layer.stride)):
+        return net
+    share = before / after
     param = NetParameter(name=net.name)
     for node in net.nodes:
         if node is pool:
@@ -240,13 +260,3 @@ def _averaged_first(net, logits):
         elif node is not conv:
             param.layer.add().CopyFrom(node.layer.proto)
     return rebuild(net, param, net.arrays)
-
-
-def _part(net, places, inputs):
-    param = NetParameter(name=net.name)
-    for name in inputs:
-        layer = param.layer.add(name=f"features {name}", type="Input", top=[name])
-        layer.input_param.shape.add().dim.extend(net.blobs[name])
-    param.layer.extend(net.nodes[place].layer.proto for place in places)
-    names = {net.nodes[place].layer.name for place in places}
-    return rebuild(net, param, {name: arrays for name, arrays in net.arrays.items() if name in names})

@@ -2,35 +2,40 @@
 
 import os
 import shlex
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
+from typing import Any
 
-from caffe2tf.finetuning.settings import OPTIONS, STAGE_KEYS, Recipe, RecipeError, Stage, convert
+from caffe2tf.finetuning.settings import OPTIONS, STAGE_KEYS, Recipe, RecipeError, Stage, convert, text_of
 
 FILE = "recipe.toml"
 
 
-def of(values, stages=()):
-    """The Recipe of `values` {key: value}; each text of `stages`, "layers=fc8 epochs=30", changes a stage of its own."""
-    common = {key: value for key, value in values.items() if key in STAGE_KEYS}
-    made = [Stage(**common | _stage(text, f"--stage {n}")) for n, text in enumerate(stages, 1)] or [Stage(**common)]
-    run = {key: value for key, value in values.items() if key not in STAGE_KEYS}
-    return _whole(Recipe(**run, stages=tuple(made)), "--stage" if stages else None)
+def of(values: Mapping[str, Any], stages: Sequence[Mapping[str, Any]] = ()) -> Recipe:
+    """The Recipe of `values` {key: value}; each of `stages` changes some of them in a stage of its own. Raises RecipeError."""
+    found = _checked(values, tuple(OPTIONS), "finetune")
+    common = {key: value for key, value in found.items() if key in STAGE_KEYS}
+    run = {key: value for key, value in found.items() if key not in STAGE_KEYS}
+    changes = [_checked(stage, STAGE_KEYS, f"stage {n}") for n, stage in enumerate(stages, 1)]
+    made = [Stage(**common | change) for change in changes] or [Stage(**common)]
+    return _whole(Recipe(**run, stages=tuple(made)), "stage" if stages else None)
 
 
-def _whole(recipe, where):
+def _whole(recipe: Recipe, where: str | None) -> Recipe:
     for number, stage in enumerate(recipe.stages, 1):
         if not stage.layers:
             what = f"{where} {number}" if where else "the run"
             raise RecipeError(
-                f"{what} names no layers; say which train: {'layers=' if where else '--layers '}fc8 or all"
+                f"{what} names no layers; say which train: {'layers=' if where else '`layers` '}fc8 or all"
             )
         if stage.optimizer == "adam" and stage.momentum != Stage.momentum:
             raise RecipeError(f"momentum {stage.momentum:g} is of sgd; adam has none")
     return recipe
 
 
-def _stage(text, where):
+def stage(text: str, where: str) -> dict[str, Any]:
+    """The settings of "layers=fc8 epochs=30", the text of a stage. Raises RecipeError."""
     pairs = {}
     try:
         parts = shlex.split(text)
@@ -44,7 +49,7 @@ def _stage(text, where):
     return _checked(pairs, STAGE_KEYS, where)
 
 
-def _checked(pairs, known, where):
+def _checked(pairs: Mapping[str, Any], known: Collection[str], where: str) -> dict[str, Any]:
     """{key: value} converted. Raises RecipeError for a key that is not known, with the nearest."""
     found = {}
     for key, value in pairs.items():
@@ -54,15 +59,16 @@ def _checked(pairs, known, where):
             raise RecipeError(
                 f"{where}: unknown key '{key}'; " + (f"nearest: {near[0]}" if near else f"known: {', '.join(known)}")
             )
-        found[name] = convert(name, value, f"{where}: {key}")
+        found[name] = value if value is None else convert(name, value, f"{where}: {key}")
     return found
 
 
-def read(path):
+def read(path: str | os.PathLike[str]) -> Recipe:
     """The Recipe in the TOML file `path`, whose paths are relative to its folder. Raises RecipeError."""
     import tomlkit
     from tomlkit.exceptions import ParseError
 
+    path = str(path)
     try:
         with open(path, encoding="utf-8-sig") as file:
             values = tomlkit.load(file).unwrap()
@@ -84,11 +90,11 @@ def read(path):
     return _whole(Recipe(**run, stages=tuple(made or [Stage(**common)])), f"{path}: stage")
 
 
-def _is_file(key, value):
+def _is_file(key: str, value: object) -> bool:
     return key == "mean" and str(value).endswith((".npy", ".binaryproto"))
 
 
-def text(recipe, folder):
+def text(recipe: Recipe, folder: str) -> str:
     """`recipe` as TOML for a file in `folder`: what differs from the defaults, and each stage whole."""
     import tomlkit
 
@@ -97,40 +103,41 @@ def text(recipe, folder):
     for f in fields(Recipe):
         value = getattr(recipe, f.name)
         if f.metadata and value not in (f.default, None):
-            document[f.name] = _relative(value, folder) if f.metadata["path"] or _is_file(f.name, value) else value
+            is_path = f.metadata["path"] or _is_file(f.name, value)
+            document[f.name] = _relative(value, folder) if is_path else text_of(value)
     stages = tomlkit.aot()
     for stage in recipe.stages:
         table = tomlkit.table()
         for key in STAGE_KEYS:
             value = getattr(stage, key)
             if value is not None:
-                table[key] = value
+                table[key] = text_of(value)
         stages.append(table)
     document["stage"] = stages
     return tomlkit.dumps(document)
 
 
-def _relative(path, folder):
+def _relative(path: str, folder: str) -> str:
     try:
         return os.path.relpath(path, folder).replace(os.sep, "/")
     except ValueError:  # another drive
         return os.path.abspath(path)
 
 
-def difference(one, other):
+def difference(one: Recipe, other: Recipe) -> str | None:
     """The first setting in which two recipes differ, as words, or None."""
     for f in fields(Recipe):
         a, b = getattr(one, f.name), getattr(other, f.name)
         if f.name != "stages" and (_place(a) != _place(b) if f.metadata["path"] or _is_file(f.name, a) else a != b):
-            return f"{f.name} {a}, not {b}"
+            return f"{f.name} {text_of(a)}, not {text_of(b)}"
     if len(one.stages) != len(other.stages):
         return f"{len(one.stages)} stages, not {len(other.stages)}"
     for number, (a, b) in enumerate(zip(one.stages, other.stages, strict=True), 1):
         for key in STAGE_KEYS:
             if getattr(a, key) != getattr(b, key):
-                return f"{key} {getattr(a, key)}, not {getattr(b, key)} (stage {number})"
+                return f"{key} {text_of(getattr(a, key))}, not {text_of(getattr(b, key))} (stage {number})"
     return None
 
 
-def _place(path):
-    return path and os.path.abspath(path)
+def _place(path: Any) -> Any:
+    return os.path.abspath(path) if isinstance(path, str) else path

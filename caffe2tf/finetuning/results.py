@@ -5,18 +5,23 @@ import io
 import json
 import os
 import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn import metrics
 
 from caffe2tf import formats
-from caffe2tf.drawing import plots as pictures
+from caffe2tf.drawing import plots
 from caffe2tf.errors import OutputError
 from caffe2tf.files import renames
 from caffe2tf.files import replacing as files
 from caffe2tf.finetuning import checkpoint
 from caffe2tf.inspection import page as pages
+from caffe2tf.net.net import Net
 
+Row = dict[str, Any]  # of the history: the values of COLUMNS
 COLUMNS = ("stage", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lr")
 MARKER = checkpoint.MARKER  # {"written_by": "caffe2tf finetune", "entries": [...]}: what in a results folder is ours
 BOARD = "tensorboard"
@@ -27,19 +32,19 @@ _LEFT = (
 )
 
 
-def check_folder(path, force, resume=False):
+def check_folder(path: str, force: bool, resume: bool = False) -> None:
     """Raises OutputError where `path` cannot be the results folder: a file, in use without `force` or `resume`, or with
     something in it that has the name of a result and that no run of finetune wrote."""
     if os.path.lexists(path) and not os.path.isdir(path):
-        raise OutputError(f"{path}: is a file; --out names a folder")
+        raise OutputError(f"{path}: is a file; `out` names a folder")
     if not os.path.isdir(path) or not os.listdir(path):
         return
     if not (force or resume):
-        raise OutputError(f"{path}: is in use; name another folder with --out, or -f/--force to write into it")
+        raise OutputError(f"{path}: is in use; name another folder with `out`, or `force` to write into it")
     _check_entries(path)
 
 
-def _check_entries(path):
+def _check_entries(path: str) -> None:
     """Raises OutputError for what has the name of a result in the folder `path` and is not ours."""
     ours = entries(path)
     if checkpoint.ours(path):
@@ -48,13 +53,13 @@ def _check_entries(path):
         whole = os.path.join(path, name)
         if os.path.lexists(whole) and (name not in ours or os.path.islink(whole)):
             raise OutputError(
-                f"{whole}: no run of finetune wrote it (by {MARKER}); move it away, or name another folder with --out"
+                f"{whole}: no run of finetune wrote it (by {MARKER}); move it away, or name another folder with `out`"
             )
         if name in _LEFT:
             files.check(whole, True, formats.result(formats.FOLDER) if name == "best_saved_model" else files.FILE)
 
 
-def entries(path):
+def entries(path: str) -> set[str]:
     """What in the folder `path` runs of finetune wrote, as its marker says; nothing where there is none. Raises OutputError
     for a marker that is damaged."""
     try:
@@ -67,22 +72,22 @@ def entries(path):
         raise OutputError(f"{os.path.join(path, MARKER)}: cannot be read ({error}); name another folder") from None
 
 
-def _note(path, names):
+def _note(path: str, names: Iterable[str]) -> None:
     text = json.dumps({"written_by": "caffe2tf finetune", "entries": sorted(names)}, indent=1)
     files.write_text(os.path.join(path, MARKER), text + "\n", force=True)
 
 
-def open_folder(path):
+def open_folder(path: str) -> None:
     """Makes the results folder, and notes in it that its log will be ours. Raises OutputError."""
     try:
         os.makedirs(path, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be made: {error.strerror.lower()}") from None
+        raise OutputError(f"{path}: cannot be made: {str(error.strerror).lower()}") from None
     if BOARD not in entries(path):
         _note(path, entries(path) | {BOARD})
 
 
-def staging(path):
+def staging(path: str) -> str:
     """An empty folder in `path` where results are written first: until all are there, those of an earlier run stay."""
     made = os.path.join(path, checkpoint.FOLDER, checkpoint.RESULTS)
     shutil.rmtree(made, ignore_errors=True)
@@ -90,7 +95,7 @@ def staging(path):
     return made
 
 
-def place(staged, path):
+def place(staged: str, path: str) -> None:
     """Moves whole results from the folder `staged` into `path`, in place of those of an earlier run.
 
     All of the old go before the first of the new comes, so that a run that is killed leaves one or the other, never new
@@ -111,14 +116,14 @@ def place(staged, path):
     _note(path, {*new, BOARD})
 
 
-def _table(folder, name, rows):
+def _table(folder: str, name: str, rows: Iterable[Iterable[Any]]) -> None:
     """A CSV file, whole or not at all."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     _text(folder, name, text.getvalue())
 
 
-def models(folder, best, last, classes, settings):
+def models(folder: str, best: Net, last: Net, classes: Iterable[str], settings: Mapping[str, Any]) -> None:
     """best.keras, best_saved_model/, best.h5, best.npz, last.npz, labels.txt, settings.json."""
     for net, name in (
         (best, "best.keras"),
@@ -135,18 +140,24 @@ def models(folder, best, last, classes, settings):
     _text(folder, "deploy.prototxt", best.text())
 
 
-def history(folder, rows):
+def history(folder: str, rows: Sequence[Row]) -> None:
     """history.csv and curves.png."""
     _table(folder, "history.csv", [COLUMNS, *([row[key] for key in COLUMNS] for row in rows)])
-    pictures.curves(rows, os.path.join(folder, "curves.png"))
+    plots.curves(rows, os.path.join(folder, "curves.png"))
 
 
-def evaluation(folder, images, truth, probabilities, classes):
+def evaluation(
+    folder: str,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.integer[Any]],
+    probabilities: NDArray[np.floating[Any]],
+    classes: Sequence[str],
+) -> dict[str, Any]:
     """metrics.csv, confusion.csv and .png, examples.png; returns {"accuracy", "classes": [...]}."""
-    guess = probabilities.argmax(1)
+    guesses = probabilities.argmax(1)
     places = list(range(len(classes)))
-    matrix = metrics.confusion_matrix(truth, guess, labels=places)
-    values = metrics.precision_recall_fscore_support(truth, guess, labels=places, zero_division=0)
+    matrix = metrics.confusion_matrix(labels, guesses, labels=places)
+    values = metrics.precision_recall_fscore_support(labels, guesses, labels=places, zero_division=0)
     rows = [
         {"class": name, "precision": p, "recall": r, "f1": f, "pictures": int(n)}
         for name, p, r, f, n in zip(classes, *values, strict=True)
@@ -154,29 +165,31 @@ def evaluation(folder, images, truth, probabilities, classes):
     _table(folder, "metrics.csv", [list(rows[0]), *(list(row.values()) for row in rows)])
     named = [[name, *row] for name, row in zip(classes, matrix.tolist(), strict=True)]
     _table(folder, "confusion.csv", [["true \\ predicted", *classes], *named])
-    pictures.confusion(matrix, classes, os.path.join(folder, "confusion.png"))
-    wrong = np.flatnonzero(guess != truth)
-    right = np.flatnonzero(guess == truth)
+    plots.confusion(matrix, classes, os.path.join(folder, "confusion.png"))
+    wrong = np.flatnonzero(guesses != labels)
+    right = np.flatnonzero(guesses == labels)
     count = min(len(right), 12 - min(6, len(wrong)))
     spread = right[np.linspace(0, len(right) - 1, count).astype(int)] if count else right
     shown = [*wrong[:6], *spread]
-    pictures.grid(
-        [images[i] for i in shown], [classes[truth[i]] for i in shown], [classes[guess[i]] for i in shown],
+    plots.grid(
+        [images[i] for i in shown], [classes[labels[i]] for i in shown], [classes[guesses[i]] for i in shown],
         os.path.join(folder, "examples.png"),
     )  # fmt: skip
-    return {"accuracy": float((guess == truth).mean()), "classes": rows}
+    return {"accuracy": float((guesses == labels).mean()), "classes": rows}
 
 
-def page(folder, title, recipe, rows, found, best):
+def page(folder: str, title: str, recipe: str, rows: Sequence[Row], found: Mapping[str, Any], best: Row) -> None:
     """report.html, one self-contained page."""
     after = f"the weights of epoch {best['epoch']} of stage {best['stage']}, after {len(rows)} epochs"
-    drawn = []
-    for name in ("curves", "confusion", "examples"):
-        with open(os.path.join(folder, f"{name}.png"), "rb") as file:
-            drawn.append(file.read())
+
+    def drawn(name: str) -> bytes:
+        with open(os.path.join(folder, name), "rb") as file:
+            return file.read()
+
+    pictures = drawn("curves.png"), drawn("confusion.png"), drawn("examples.png")
     facts = f"accuracy {found['accuracy']:.4f} with {after}"
-    _text(folder, "report.html", pages.training(title, facts, found["classes"], *drawn, recipe))
+    _text(folder, "report.html", pages.training(title, facts, found["classes"], *pictures, recipe))
 
 
-def _text(folder, name, text):
+def _text(folder: str, name: str, text: str) -> None:
     files.write_text(os.path.join(folder, name), text, force=True)

@@ -3,8 +3,14 @@
 import contextlib
 import glob
 import os
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from caffe2tf.finetuning.results import Row
+from caffe2tf.finetuning.trainer import Trainer
 
 _PICTURES, _HISTOGRAMS = 6, 20  # of a stage
 
@@ -12,14 +18,21 @@ _PICTURES, _HISTOGRAMS = 6, 20  # of a stage
 class Board:
     """Writes into `folder`, on from the epoch `epochs`; without a folder it does nothing."""
 
-    def __init__(self, folder, epochs):
-        self.writer, self.epochs = None, epochs
+    def __init__(self, folder: str | None, epochs: int) -> None:
+        self.writer: Any = None
+        self.epochs = epochs
         if folder:
             import tensorflow as tf
 
             self.writer = tf.summary.create_file_writer(folder)
 
-    def stage(self, trainer, number, pictures, classes):
+    def stage(
+        self,
+        trainer: Trainer,
+        number: int,
+        pictures: tuple[NDArray[np.uint8], NDArray[np.integer[Any]]],
+        classes: Sequence[str],
+    ) -> None:
         """The graph of what trains, and the first pictures of the training set."""
         if not self.writer:
             return
@@ -36,7 +49,7 @@ class Board:
                     shown = np.ascontiguousarray(images[place][None, :, :, ::-1])
                     tf.summary.image(f"training pictures/{classes[labels[place]]} {place}", shown)
 
-    def epoch(self, row, trainer):
+    def epoch(self, row: Row, trainer: Trainer) -> None:
         """The numbers of a row of the history, and now and then histograms."""
         if not self.writer:
             return
@@ -52,10 +65,11 @@ class Board:
 
 
 @contextlib.contextmanager
-def open(folder, epochs=0):
+def open(folder: str | None, epochs: int = 0) -> Iterator[Board]:
     """A Board for the block; from epoch 0 on the logs that an earlier run wrote go."""
-    for path in glob.glob(os.path.join(glob.escape(folder), "events.out.tfevents.*")) if folder and not epochs else ():
-        os.remove(path)
+    if folder and not epochs:
+        for path in glob.glob(os.path.join(glob.escape(folder), "events.out.tfevents.*")):
+            os.remove(path)
     board = Board(folder, epochs)
     try:
         yield board

@@ -3,13 +3,22 @@
 import contextlib
 import signal
 import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from types import FrameType
+from typing import Any
 
 import numpy as np
 
 from caffe2tf.errors import Caffe2TFError
-from caffe2tf.finetuning.batches import dataset
-from caffe2tf.finetuning.trainer import TrainingError
+from caffe2tf.finetuning.batches import Examples, dataset
+from caffe2tf.finetuning.checkpoint import Checkpoint
+from caffe2tf.finetuning.placement import Placement
+from caffe2tf.finetuning.results import Row
+from caffe2tf.finetuning.trainer import Trainer, TrainingError
+
+Steps = Callable[[int, int], AbstractContextManager[Callable[[int], object]]]
 
 
 class NotFinite(TrainingError):
@@ -19,7 +28,7 @@ class NotFinite(TrainingError):
 class Stopped(Caffe2TFError):
     """The user stopped it, by the signal `number`; what is there was saved."""
 
-    def __init__(self, told, number=signal.SIGINT):
+    def __init__(self, told: str, number: int = signal.SIGINT) -> None:
         super().__init__(told)
         self.number = number
 
@@ -27,7 +36,7 @@ class Stopped(Caffe2TFError):
 class _Asked(threading.Event):
     """Whether somebody asked to stop, and by which signal."""
 
-    number = signal.SIGINT
+    number: int = signal.SIGINT
 
 
 @dataclass
@@ -41,7 +50,16 @@ class Place:
     right: int = 0
 
 
-def train(trainer, sets, key, keep, place, history, report=lambda row: None, steps=None):
+def train(
+    trainer: Trainer,
+    sets: tuple[Examples, Examples],
+    key: tuple[int, int],
+    keep: Checkpoint,
+    place: Place | None,
+    history: list[Row],
+    report: Callable[[Row], object] = lambda row: None,
+    steps: Steps = lambda epoch, count: contextlib.nullcontext(lambda done: None),
+) -> None:
     """Trains by `trainer.stage` on `sets`, (training, validation) Examples, from `place` on (None: the start), and adds rows
     to `history`. `keep`, a Checkpoint, holds the weights with the best validation accuracy as `best-N`, N the stage.
 
@@ -51,16 +69,16 @@ def train(trainer, sets, key, keep, place, history, report=lambda row: None, ste
     training, validation = sets
     stage, placement = trainer.stage, trainer.placement
     place = place or Place(key[-1])
-    steps = steps or (lambda epoch, count: contextlib.nullcontext(lambda done: None))
 
-    def save():
+    def save(place: Place) -> None:
         keep.save(
             "last", trainer.values(), {"place": vars(place), "history": history, "good_steps": trainer.good_steps}
         )
 
     with _interruptible() as asked:
         while place.epoch < stage.epochs:
-            rate, largest, batch = trainer.set_rate(place.epoch), 0.0, ()
+            rate, largest = trainer.set_rate(place.epoch), 0.0
+            batch: Sequence[Any] = ()
             left = dataset(training, stage.batch_size, placement.share, (*key, place.epoch), place.step)
             with steps(place.epoch + 1, -(-len(training) // stage.batch_size) - place.step) as stepped:
                 for batch in left:
@@ -72,7 +90,7 @@ def train(trainer, sets, key, keep, place, history, report=lambda row: None, ste
                     place.loss, place.right = place.loss + loss * size, place.right + right
                     stepped(1)
                     if _all_asked(placement, asked):
-                        save()
+                        save(place)
                         raise Stopped(
                             f"stopped in stage {place.stage}, epoch {place.epoch + 1}, after step {place.step}",
                             asked.number,
@@ -81,7 +99,7 @@ def train(trainer, sets, key, keep, place, history, report=lambda row: None, ste
             if not np.isfinite(val_loss):
                 raise NotFinite(_not_finite(trainer, place, rate, val_loss, largest, training, batch))
             count = len(training)
-            row = {"stage": place.stage, "epoch": place.epoch + 1, "loss": place.loss / count}
+            row: Row = {"stage": place.stage, "epoch": place.epoch + 1, "loss": place.loss / count}
             row |= {"accuracy": place.right / count, "val_loss": val_loss, "val_accuracy": val_accuracy, "lr": rate}
             best = max((r["val_accuracy"] for r in history if r["stage"] == place.stage), default=-1.0)
             history.append(row)
@@ -89,13 +107,21 @@ def train(trainer, sets, key, keep, place, history, report=lambda row: None, ste
                 weights = [v.value.numpy() for v in trainer.model.variables]
                 keep.save(f"best-{place.stage}", weights, {"epoch": place.epoch + 1})
             place = Place(place.stage, place.epoch + 1)
-            save()
+            save(place)
             report(row)
             if place.epoch < stage.epochs and _all_asked(placement, asked):
                 raise Stopped(f"stopped in stage {place.stage}, after epoch {place.epoch}", asked.number)
 
 
-def _not_finite(trainer, place, rate, loss, largest, examples, batch):
+def _not_finite(
+    trainer: Trainer,
+    place: Place,
+    rate: float,
+    loss: float,
+    largest: float,
+    examples: Examples,
+    batch: Sequence[Any],
+) -> str:
     given = [array[batch[0].numpy()] for array in examples.arrays] if examples.held else batch[:-2]
     reach = max((float(np.abs(np.asarray(values)).max()) for values in given), default=0.0)
     low, high = examples.span
@@ -105,17 +131,17 @@ def _not_finite(trainer, place, rate, loss, largest, examples, batch):
     return (
         f"the loss is {loss} at epoch {place.epoch + 1}, step {place.step}: learning rate {rate:g} "
         f"(head {rate * trainer.stage.head_lr:g}), largest gradient {largest:.3g}, {seen}; inputs of the trained layers "
-        f"reach {reach:.3g}. Try --lr {rate / 10:g} or --clip 1"
+        f"reach {reach:.3g}. Try `lr` {rate / 10:g} or `clip` 1"
     )
 
 
-def best_of(history, stage=None):
+def best_of(history: Sequence[Row], stage: int | None = None) -> Row:
     """The row with the highest validation accuracy, the first of equals, of one stage or of all."""
     rows = [row for row in history if stage in (None, row["stage"])]
     return max(rows, key=lambda row: row["val_accuracy"])
 
 
-def _all_asked(placement, asked):
+def _all_asked(placement: Placement, asked: threading.Event) -> bool:
     """Whether Ctrl-C was pressed, on any worker: they stop after the same step."""
     if placement.workers == 1:
         return asked.is_set()
@@ -123,7 +149,7 @@ def _all_asked(placement, asked):
 
 
 @contextlib.contextmanager
-def _interruptible():
+def _interruptible() -> Iterator[_Asked]:
     """An Event that the first Ctrl-C or SIGTERM sets; the second ends the process as ever."""
     asked = _Asked()
     if threading.current_thread() is not threading.main_thread():
@@ -131,10 +157,10 @@ def _interruptible():
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def first(number, frame):
+    def first(number: int, frame: FrameType | None) -> None:
         asked.number = number
         asked.set()
-        signal.signal(number, before[number])
+        signal.signal(number, before[signal.Signals(number)])
 
     for number in before:
         signal.signal(number, first)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from caffe2tf.arrays.layout import Array, Floats, OpenShape
 from caffe2tf.arrays.numbers import float32
 from caffe2tf.caffe import read
-from caffe2tf.errors import OutputError
+from caffe2tf.errors import Caffe2TFError, OutputError
 from caffe2tf.files import replacing as files
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def of(path: str | os.PathLike[str], to: str | None = None) -> str:
     hint = f"did you mean .{near[0]}? " if near else ""
     raise OutputError(
         f"{path}: no format has the suffix '.{suffix}'; {hint}takes one of {', '.join('.' + n for n in others)}, a folder "
-        "OUT/ for a SavedModel, or --to"
+        "OUT/ for a SavedModel, or `to`"
     )
 
 
@@ -163,8 +163,13 @@ def check_targets(
         files.check(path, force, result(kind) if kind else files.FILE)
 
 
-def models_in(folder: str | os.PathLike[str]) -> list[str]:
-    """The converted models in `folder`; where there are none, its .caffemodel files."""
-    entries = sorted(os.listdir(folder))
+def model_here() -> str:
+    """The one model in this folder: a converted one, where there are none its .caffemodel. Raises Caffe2TFError with what was
+    found."""
+    entries = sorted(os.listdir("."))
     converted = [e for e in entries if e.endswith((".npy", ".npz", ".h5", ".safetensors"))]
-    return converted or [e for e in entries if e.endswith(".caffemodel")]
+    found = converted or [e for e in entries if e.endswith(".caffemodel")]
+    if len(found) != 1:
+        has = f"{len(found)} models here ({', '.join(found)})" if found else "no model here"
+        raise Caffe2TFError(f"{has}; name one as `model`")
+    return found[0]

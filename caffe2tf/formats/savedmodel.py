@@ -62,7 +62,7 @@ _ACTING = re.compile(r"File|PyFunc|Dataset|Iterator|Reader|Record|Summary|Print|
 
 def _refuse_strangers(path: str) -> None:
     """A marker alone can be copied, so what is in the graph is seen too."""
-    words = "a SavedModel can read and write any file when it is loaded or run; --trust runs it nevertheless"
+    words = "a SavedModel can read and write any file when it is loaded or run; `trust` runs it nevertheless"
     if not files.wrote(path, KIND):
         raise ParseError(f"{path}: was not written by caffe2tf (it holds no {KIND.marker}), and {words}")
     try:

@@ -5,9 +5,9 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -135,25 +135,26 @@ def _image(shape: OpenShape) -> tuple[int, Size | None]:
 
 def changed(
     net: "Net",
-    resize: str | None = None,
-    crop: str | None = None,
-    mean: str | None = None,
+    resize: Size | Literal["none"] | None = None,
+    crop: Size | Literal["none"] | None = None,
+    mean: Sequence[float] | str | None = None,
     scale: float | None = None,
     channels: str | None = None,
 ) -> "Net":
     """`net` with a Preprocessing that differs from `of(net)` where something is said.
 
-    `resize`, `crop`: "227", "256x227" (height first) or "none"; `mean`: "104,117,123" in the order of the input, a .npy or
-    .binaryproto file, or "none"; `scale`: a factor, after the mean; `channels`: "bgr", "rgb" or "grey". Raises ParseError.
+    `resize`, `crop`: (height, width), or "none" for as it is; `mean`: one number, or one for each channel in the order of the
+    input, a .npy or .binaryproto file, or "none"; `scale`: a factor, after the mean; `channels`: "bgr", "rgb" or "grey".
+    Raises ParseError.
     """
     if all(value is None for value in (resize, crop, mean, scale, channels)):
         return net
     how, _ = of(net)
     if channels is not None and (channels == "grey") != (how.channels == 1):
-        raise ParseError(f"--channels {channels}: the network's input has {how.channels} channels")
+        raise ParseError(f"`channels` {channels}: the network's input has {how.channels} channels")
     said: dict[str, tuple[Any] | None] = {
-        "resize": None if resize is None else (_extents("--resize", resize),),
-        "crop": None if crop is None else (_extents("--crop", crop),),
+        "resize": None if resize is None else (None if resize == "none" else tuple(resize),),
+        "crop": None if crop is None else (None if crop == "none" else tuple(crop),),
         "mean": None if mean is None else (_mean(mean, how.channels),),
         "scale": None if scale is None else (float(scale),),
         "order": None if channels in (None, "grey") else (channels.upper(),),
@@ -166,36 +167,23 @@ def changed(
     if given is None or (size and given != size):
         what = "x".join(map(str, given)) if given else "pictures of any size"
         takes = f"{size[0]}x{size[1]} (height x width)" if size else "one size"
-        raise ParseError(f"--resize and --crop give {what}; the network takes {takes}")
+        raise ParseError(f"`resize` and `crop` give {what}; the network takes {takes}")
     how.apply(np.zeros((*(how.resize or given), how.channels), np.uint8))  # do crop and mean fit?
     return replace(net, preprocessing=how)
 
 
-def _extents(option: str, text: str) -> Size | None:
-    if text == "none":
-        return None
-    parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.isdecimal() and 0 < int(part) <= 65536 for part in parts):
-        raise ParseError(f"{option} {text}; takes 227, 256x227 (height first) or none")
-    return int(parts[0]), int(parts[-1])
-
-
-def _mean(text: str, channels: int) -> Mean:
-    if text == "none":
-        return (0.0,)
-    if text.endswith((".npy", ".binaryproto")):
-        array = _array(text)
+def _mean(mean: Sequence[float] | str, channels: int) -> Mean:
+    if isinstance(mean, str):
+        if mean == "none":
+            return (0.0,)
+        array = _array(mean)
         if array.ndim not in (1, 3) or array.shape[0] != channels or not np.isfinite(array).all():
-            raise ParseError(f"{text}: holds an array of {array.shape}; takes ({channels}) or ({channels}, H, W)")
+            raise ParseError(f"{mean}: holds an array of {array.shape}; takes ({channels}) or ({channels}, H, W)")
         return tuple(array.tolist())
-    values: tuple[float, ...]
-    try:
-        values = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        values = ()
-    if len(values) not in (1, channels) or not np.isfinite(values).all():
-        raise ParseError(f"--mean {text}; takes {channels} numbers, a .npy or .binaryproto file, or none")
-    return values
+    if len(mean) not in (1, channels) or not np.isfinite(mean).all():
+        said = ",".join(f"{value:g}" for value in mean)
+        raise ParseError(f"`mean` {said}; takes {channels} numbers, a .npy or .binaryproto file, or none")
+    return tuple(mean)
 
 
 def _array(path: str) -> Floats:

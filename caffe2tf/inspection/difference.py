@@ -1,16 +1,28 @@
 """What differs between two networks: layers, wiring, parameters, and every value of every weight."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import numpy as np
 from google.protobuf import text_format
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from numpy.typing import NDArray
 
+from caffe2tf import loading
 from caffe2tf.inspection import summary as inspection
 from caffe2tf.layers import NO_EFFECT
+from caffe2tf.net.net import Net
+from caffe2tf.net.wiring import Node
 
 _BLOCK = 1 << 20  # values compared at once: the float64 copies stay small beside the weights
 
 
-def diff(first, second, step=lambda done: None):
-    """A JSON-ready dictionary of how two Nets differ, `same` where they compute the same; pairs are [first, second].
+def diff(
+    first: Net | loading.Path, second: Net | loading.Path, step: Callable[[int], object] = lambda done: None
+) -> dict[str, Any]:
+    """A JSON-ready dictionary of how two networks differ, `same` where they compute the same; pairs are [first, second].
+    Each is a Net, or a file that holds one.
 
     The batch is no part of a network, nor is an input's layer name; shapes are said where they begin to differ.
     Keys: same, preprocessing (a pair of words, null where equal; it does not make networks differ), layers: those that differ
@@ -18,17 +30,17 @@ def diff(first, second, step=lambda done: None):
     bottoms, tops, shapes and parameters that have a part in inference, and weights {name: difference}. A difference is
     {"equal": true}, {"shapes": pair}, {"only": 0 or 1} or {"equal": false, "largest", "relative" (largest / largest
     absolute value of the first), "place" (in Keras's axes), "changed" and "values" (how many)}; infinite ones are null. `step` is
-    called with 1 for each layer.
+    called with 1 for each layer. Raises what `loading.load` raises.
     """
-    rows = [{_name(node): node for node in net.nodes} for net in (first, second)]
-    layers = []
-    for name in [*rows[0], *(name for name in rows[1] if name not in rows[0])]:
+    first, second = loading.network(first), loading.network(second)
+    ours, theirs = ({_name(node): node for node in net.nodes} for net in (first, second))
+    layers: list[dict[str, Any]] = []
+    for name in [*ours, *(name for name in theirs if name not in ours)]:
         step(1)
-        only = None if name in rows[0] and name in rows[1] else int(name in rows[1])
-        if only is not None:
-            layers.append({"name": name, "only": only, "differs": {}, "weights": {}})
+        if name not in ours or name not in theirs:
+            layers.append({"name": name, "only": int(name in theirs), "differs": {}, "weights": {}})
             continue
-        differs = _differs(rows[0][name], rows[1][name])
+        differs = _differs(ours[name], theirs[name])
         weights = _weights(first.weights.get(name), second.weights.get(name))
         if differs or weights:
             layers.append({"name": name, "only": None, "differs": differs, "weights": weights})
@@ -40,20 +52,20 @@ def diff(first, second, step=lambda done: None):
     return {"same": same, "preprocessing": None if inputs[0] == inputs[1] else inputs, "layers": layers}
 
 
-def _name(node):
+def _name(node: Node) -> str:
     if node.layer.type == "Input":
         return ", ".join(blob for blob, _ in node.tops)
     return node.layer.name
 
 
-def _differs(a, b):
+def _differs(a: Node, b: Node) -> dict[str, list[Any]]:
     shapes = [[list(shape[1:]) for shape in node.shapes] for node in (a, b)]
     given = [[shape[1:] for shape in node.layer.bottoms] for node in (a, b)]
-    sides = {
+    sides: dict[str, tuple[Any, Any]] = {
         "type": (a.layer.type, b.layer.type),
         "bottoms": ([blob for blob, _ in a.bottoms], [blob for blob, _ in b.bottoms]),
         "tops": ([blob for blob, _ in a.tops], [blob for blob, _ in b.tops]),
-        "shapes": shapes if given[0] == given[1] else (None, None),
+        "shapes": (shapes[0], shapes[1]) if given[0] == given[1] else (None, None),
     }
     # An input's only parameter is its shape.
     if a.layer.type == b.layer.type != "Input" and a.layer.param:
@@ -63,7 +75,7 @@ def _differs(a, b):
     return {what: list(pair) for what, pair in sides.items() if pair[0] != pair[1]}
 
 
-def _value(message, field):
+def _value(message: Message, field: FieldDescriptor) -> Any:
     """A parameter, its default where it is not set, as JSON can hold it."""
     value = getattr(message, field.name)
     if field.message_type is not None:
@@ -74,11 +86,13 @@ def _value(message, field):
     return list(value) if hasattr(value, "append") else value
 
 
-def _weights(first, second):
+def _weights(
+    first: Mapping[str, NDArray[np.float32]] | None, second: Mapping[str, NDArray[np.float32]] | None
+) -> dict[str, dict[str, Any]]:
     if first is None or second is None:
         here = first or second or {}
         return {name: {"only": int(first is None)} for name in here}
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for name in [*first, *(name for name in second if name not in first)]:
         if name not in first or name not in second:
             found[name] = {"only": int(name in second)}
@@ -89,7 +103,7 @@ def _weights(first, second):
     return found
 
 
-def _apart(a, b):
+def _apart(a: NDArray[np.float32], b: NDArray[np.float32]) -> dict[str, Any]:
     """The difference of two arrays of one shape; equal are equal numbers, and NaN and NaN."""
     if np.array_equal(a, b):
         return {"equal": True}
@@ -108,11 +122,11 @@ def _apart(a, b):
         most = max(most, float(finite.max())) if finite.size else most
     if not changed:
         return {"equal": True}
-    finite = np.isfinite(largest)
+    known = np.isfinite(largest)
     return {
         "equal": False,
-        "largest": largest if finite else None,
-        "relative": largest / most if finite and most else None,
+        "largest": largest if known else None,
+        "relative": largest / most if known and most else None,
         "place": [int(n) for n in np.unravel_index(at, shape)],
         "changed": changed,
         "values": a.size,

@@ -2,18 +2,20 @@
 
 import base64
 import html
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from caffe2tf.pages import meters, page
 from caffe2tf.words import shape, square
 
 
-def inspection(found):
+def inspection(found: Sequence[Mapping[str, Any]]) -> str:
     """The page of several dictionaries of inspection.summarize."""
     title = "caffe2tf inspect: " + ", ".join(net["name"] or net["file"] for net in found)
     return page(title, "".join(_network(net) for net in found))
 
 
-def _network(net):
+def _network(net: Mapping[str, Any]) -> str:
     facts = [net["file"], f"{net['encoding']} layers", f"{net['parameters']:,} parameters"]
     if net["multiply_adds"] is not None:
         facts.append(f"{net['multiply_adds']:,} multiply-adds")
@@ -46,14 +48,21 @@ def _network(net):
     )
 
 
-def _meter(count, total):
+def _meter(count: int, total: int | None) -> str:
     if not count:
         return ""
     share = count / total if total else 0.0
     return f"<div class=meter><i style='width:{share:.1%}'></i><em>{count:,}</em></div>"
 
 
-def visualization(title, facts, picture, heading, top, pictures):
+def visualization(
+    title: str,
+    facts: Iterable[str],
+    picture: bytes,
+    heading: str,
+    top: Sequence[tuple[str, float]],
+    pictures: Iterable[tuple[str, bytes]],
+) -> str:
     """The page of `visualize all`: lines of facts, the picture beside its top [(class name, probability)], and below
     `pictures`, [(heading, PNG, WebP or SVG bytes)]."""
     body = [f"<h1>{html.escape(title)}</h1>"]
@@ -67,13 +76,21 @@ def visualization(title, facts, picture, heading, top, pictures):
     return page(f"caffe2tf visualize: {title}", "".join(body))
 
 
-def training(title, facts, classes, curves, confusion, examples, recipe):
+def training(
+    title: str,
+    facts: str,
+    classes: Iterable[Mapping[str, Any]],
+    curves: bytes,
+    confusion: bytes,
+    examples: bytes,
+    recipe: str,
+) -> str:
     """The page of a training run: `classes` as rows of metrics.csv, three PNG pictures, and the recipe's text."""
 
-    def shown(picture, words):
+    def shown(picture: bytes, words: str) -> str:
         return f"<img alt='{words}' style='max-width:100%' src='{_embedded(picture)}'>"
 
-    rows = "".join(
+    lines = "".join(
         f"<tr><td>{html.escape(c['class'])}<td class=n>{c['precision']:.3f}<td class=n>{c['recall']:.3f}<td class=n>{c['f1']:.3f}"
         f"<td class=n>{c['pictures']}"
         for c in classes
@@ -81,12 +98,12 @@ def training(title, facts, classes, curves, confusion, examples, recipe):
     return page(
         title,
         f"<h1>{html.escape(title)}</h1><p>{html.escape(facts)}</p>{shown(curves, 'loss and accuracy')}<h2>Classes</h2>"
-        f"<table><tr><th>class<th class=n>precision<th class=n>recall<th class=n>F1<th class=n>pictures{rows}</table>"
+        f"<table><tr><th>class<th class=n>precision<th class=n>recall<th class=n>F1<th class=n>pictures{lines}</table>"
         f"<h2>Confusion</h2>{shown(confusion, 'confusion matrix')}<h2>Examples</h2>{shown(examples, 'examples')}"
         f"<h2>Settings</h2><pre>{html.escape(recipe)}</pre>",
     )
 
 
-def _embedded(data):
+def _embedded(data: bytes) -> str:
     kind = "svg+xml" if data.startswith(b"<") else "webp" if data.startswith(b"RIFF") else "png"
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

@@ -2,43 +2,61 @@
 
 import json
 import math
+import os
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 from caffe2tf import loading
 from caffe2tf.caffe import read
-from caffe2tf.errors import UnsupportedLayer
+from caffe2tf.errors import Caffe2TFError, UnsupportedLayer
 from caffe2tf.images import preprocess
 from caffe2tf.layers import NO_EFFECT
+from caffe2tf.layers.base import Layer
+from caffe2tf.net.net import Net
 from caffe2tf.net.support import set_fields
 
+Field = list[tuple[int | Fraction, int | Fraction]]  # (pixels, step) for each spatial axis
 
-def inspect_file(file, prototxt=None, input_shapes=None):
-    """`summarize` of the network in `file`, a network text or weights with `prototxt` or without.
 
-    A network that is not supported is no error here: its dictionary says what is not.
+def inspect(
+    *network: Net | loading.Path | None,
+    input_shape: loading.InputShape | None = None,
+    prototxt: loading.Path | None = None,
+    model: loading.Path | None = None,
+) -> dict[str, Any]:
+    """What a network is made of, as `summarize` says it: of a Net, or of the files of one, as `loading.load` takes them.
+
+    A network that is not supported is no error here: its dictionary says what is not. Raises ParseError and NetError for
+    what cannot be read.
     """
+    files = [file for file in network if file is not None and not isinstance(file, Net)]
+    for net in network:
+        if isinstance(net, Net):
+            if len(network) > 1 or prototxt or model or input_shape:
+                raise Caffe2TFError(f"the Net '{net.name}' comes with files or `input_shape`; takes it alone, or files")
+            return summarize(net)
+    if files:
+        prototxt, model = loading.told_apart(files)
+    file = model if model is not None else prototxt
+    named = None if file is None else os.fspath(file)
     try:
-        net = load(file, prototxt, input_shapes)
+        return summarize(loading.load(prototxt=prototxt, model=model, input_shape=input_shape), named)
     except UnsupportedLayer as error:
-        return summarize_unsupported(_source(file, prototxt), str(error).splitlines())
-    return summarize(net, file)
+        return summarize_unsupported(_source(prototxt, model), str(error).splitlines())
 
 
-def load(file, prototxt=None, input_shapes=None):
-    """The Net in `file`: `formats.load`, and a network text alone is enough, for a network without weights."""
-    text = prototxt is None and read.is_text(file)
-    return loading.load(*((file, None) if text else (prototxt, file)), input_shapes)
+def _source(prototxt: loading.Path | None, model: loading.Path | None) -> read.Source:
+    """What the files hold, as they hold it: the text's layers where there is one, and the model's weights."""
+    weights = None if model is None else read.read_caffemodel(model)
+    text = None if prototxt is None else read.read_prototxt(prototxt)
+    if weights is not None and text is not None:
+        return replace(text, blobs=weights.blobs, path=weights.path)
+    return weights or text  # type: ignore[return-value]  # one of them is given, else loading would have refused
 
 
-def _source(file, prototxt):
-    source = read.read_prototxt(file) if prototxt is None and read.is_text(file) else read.read_caffemodel(file)
-    if prototxt is not None:
-        source = replace(read.read_prototxt(prototxt), blobs=source.blobs)
-    return replace(source, path=file)
-
-
-def summarize(net, file=None):
+def summarize(net: Net, file: str | None = None) -> dict[str, Any]:
     """A JSON-ready dictionary of `net`; shapes in Caffe's axis order, null where nothing tells an extent.
 
     Keys: file, name, encoding, inputs {blob: shape}, outputs, layers (name, type, bottoms, tops, shapes, weights {name:
@@ -52,7 +70,7 @@ def summarize(net, file=None):
     depends on the whole. preprocessing says how pictures become input, {"words", "source", and the values of
     preprocess.Preprocessing}, null for networks without an image input.
     """
-    layers, counted, fields = [], set(), receptive_fields(net)
+    layers, counted, fields = list[dict[str, Any]](), set[int](), receptive_fields(net)
     for node in net.nodes:
         layer = node.layer
         weights, own = layer.weight_shapes(), 0
@@ -94,10 +112,11 @@ def summarize(net, file=None):
     }
 
 
-def receptive_fields(net):
+def receptive_fields(net: Net) -> dict[tuple[str, int], Field | None]:
     """{(blob, version): [(pixels, step)] for each spatial axis, or None}, as layers.Layer.receptive says them."""
-    fields = {}
+    fields: dict[tuple[str, int], Field | None] = {}
     for node in net.nodes:
+        found: list[Field | None]
         if node.layer.type == "Input":
             found = [[(1, Fraction(1))] * (len(shape) - 2) if len(shape) > 2 else None for shape in node.shapes]
         else:
@@ -110,7 +129,7 @@ def receptive_fields(net):
     return fields
 
 
-def _in_pixels(fields):
+def _in_pixels(fields: Sequence[Field | None]) -> dict[str, Any]:
     if not fields or fields[0] is None:
         return {"receptive_field": None, "stride": None}
     # Behind a deconvolution steps are parts of a pixel, and a window that covers part of one depends on it.
@@ -118,7 +137,7 @@ def _in_pixels(fields):
     return {"receptive_field": [math.ceil(pixels) for pixels, _ in fields[0]], "stride": steps}
 
 
-def preprocessing(net):
+def preprocessing(net: Net) -> dict[str, Any] | None:
     """How pictures become input, as `summarize` says it, or None."""
     known = json.loads(preprocess.to_json(net))
     if not known or known["preprocessing"]["channels"] not in (1, 3):
@@ -127,7 +146,7 @@ def preprocessing(net):
     return {"words": str(how), "source": source, **known["preprocessing"]}
 
 
-def no_effect(layer):
+def no_effect(layer: Layer) -> list[str]:
     """The parameters that a layer sets and that do not reach inference: training, engines, initial values."""
     proto = layer.proto
     names = [name for name in ("loss_weight", "propagate_down") if getattr(proto, name)]
@@ -138,7 +157,7 @@ def no_effect(layer):
     return names
 
 
-def summarize_unsupported(source, lines):
+def summarize_unsupported(source: read.Source, lines: list[str]) -> dict[str, Any]:
     """The same dictionary for a network that is not computed: layers as the file has them, and why not."""
     layers = source.net.layer or source.net.layers
     return {

@@ -54,7 +54,7 @@ class Build:
         if net.unknown_size and not self.free_size:
             raise NetError(
                 f"the files do not tell the size of {', '.join(net.unknown_size)}, which this network needs; "
-                "give it with --input-shape"
+                "give it with `input_shape`"
             )
         for node in net.nodes:
             self._add(node)

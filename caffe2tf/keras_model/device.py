@@ -53,7 +53,7 @@ def choose(device: str = "auto") -> tuple[str, str]:
     index = int(number or 0)
     if index >= len(found):
         has = f"{len(found)} GPUs" if found else "no GPU"
-        raise DeviceError(f"--device {device}: Keras's {_backend()} backend sees {has} here; cpu runs everywhere")
+        raise DeviceError(f"`device` {device}: Keras's {_backend()} backend sees {has} here; cpu runs everywhere")
     return f"gpu:{index}", f"gpu:{index} {found[index]}"
 
 
@@ -67,7 +67,7 @@ def running(device: str = "auto", precision: str = "float32") -> Iterator[dict[s
 
     where, name = choose(device)
     if precision == "tf32" and where.startswith("cpu"):
-        raise DeviceError("--precision tf32 needs a GPU that has it; this runs on the cpu")
+        raise DeviceError("`precision` tf32 needs a GPU that has it; this runs on the cpu")
     with computing_in(precision), keras.device(where):
         yield {"device": name, "precision": precision, "backend": _backend()}
 

@@ -15,7 +15,7 @@ class Input(Layer, type="Input", param="input_param", fields="shape", bottoms=0,
         shapes = [tuple(shape.dim) for shape in self.p.shape]
         count = len(self.proto.top)
         if len(shapes) not in (1, count):
-            self.fail(f"{len(shapes)} shapes for {count} tops; takes one, or one for each (--input-shape sets it)")
+            self.fail(f"{len(shapes)} shapes for {count} tops; takes one, or one for each (`input_shape` sets it)")
         for shape in shapes:
             if any(extent < 1 for extent in shape):
                 self.fail(f"shape {shape} has an extent below 1")

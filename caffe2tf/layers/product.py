@@ -41,7 +41,7 @@ class InnerProduct(
         if side * side * bottom[1] != inputs:
             raise NetError(
                 f"layer '{proto.name}' (InnerProduct): {inputs} inputs are no square of {bottom[1]} channels, so the "
-                "file does not tell its input size; give it with --input-shape"
+                "file does not tell its input size; give it with `input_shape`"
             )
         return (bottom[0], bottom[1], side, side)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +23,7 @@ def start(net: "Net", seed: int = 0) -> "Net":
     for node in net.nodes:
         if node.layer.blobs() and node.layer.name not in arrays:
             arrays[node.layer.name] = fill(node.layer, random)
-    return replace(net, arrays=MappingProxyType(arrays))
+    return replace(net, arrays=arrays)
 
 
 def left_alone(layer: Layer, weight: Weight) -> Floats | None:

@@ -15,12 +15,14 @@ from caffe2tf.caffe.caffe_pb2 import NetParameter, TransformationParameter
 from caffe2tf.caffe.datalayers import UNKNOWN
 from caffe2tf.errors import NetError, WeightMismatch
 from caffe2tf.layers import Layer
+from caffe2tf.net import table
 from caffe2tf.net.wiring import Blob, Node, wire
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Net:
-    """A network for inference. Frozen: `with_weights` and `reshape` return another.
+    """A network for inference. Frozen: `with_weights`, `reshape` and `subnet` return another, and no array can be written to.
+    Equal to itself alone.
 
     `nodes` in the order of the file; `inputs` {blob: shape} in Caffe's axis order; `outputs` the blobs that no layer
     reads; `arrays` {layer: Caffe's arrays, as views of the file where it allows}, empty where no weights were given;
@@ -38,6 +40,22 @@ class Net:
     encoding: str = "V2"
     preprocessing: Any = None  # an images.preprocess.Preprocessing: imports point up
     dropped: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        known: dict[int, Floats] = {}  # an array that layers share stays one object
+        for arrays in self.arrays.values():
+            known.update((id(array), _read_only(array)) for array in arrays if id(array) not in known)
+        kept = {name: tuple(known[id(array)] for array in arrays) for name, arrays in self.arrays.items()}
+        object.__setattr__(self, "arrays", MappingProxyType(kept))
+
+    def __repr__(self) -> str:
+        return f"<Net {table.line(self)}>"
+
+    def __str__(self) -> str:
+        return table.text(self)
+
+    def _repr_html_(self) -> str:
+        return table.as_html(self)
 
     @property
     def inputs(self) -> dict[str, OpenShape]:
@@ -103,7 +121,7 @@ class Net:
                     f"layer '{name}' ({layer.type}): weights {found}, the layer wants {layer.weight_shapes()}"
                 )
         arrays = {name: tuple(layer.arrays(given[name])) for name, layer in layers.items()}
-        return replace(self, arrays=MappingProxyType(arrays))
+        return replace(self, arrays=arrays)
 
     def reshape(self, shapes: Mapping[str, Sequence[int | None]]) -> "Net":
         """This network for inputs of other shapes, {blob: shape in Caffe's order}, as Caffe's Net::Reshape."""
@@ -118,6 +136,39 @@ class Net:
                     layer.input_param.shape.add().dim.extend(UNKNOWN if n is None else n for n in known[top])
         return rebuild(self, param, self.arrays, f"with inputs {shapes} ")
 
+    def subnet(self, from_: str | Sequence[str], to: str | Sequence[str]) -> "Net":
+        """The part of this network that makes the blobs `to` out of the blobs `from_`, which become its inputs, both as the last
+        layer that changes them leaves them; inputs that `to` needs beside them stay. Shapes are those of this network.
+        Raises NetError for a blob that it does not have, and where a blob of `from_` is needed before its last change."""
+        starts, ends = ([names] if isinstance(names, str) else list(names) for names in (from_, to))
+        last, producers = self.last_versions, self.producers
+        for name in (*starts, *ends):
+            if name not in last:
+                near = get_close_matches(name, last, 3)
+                raise NetError(f"no blob '{name}'" + (f"; nearest: {', '.join(near)}" if near else ""))
+        given = {(name, last[name]) for name in starts}
+        needed: set[Blob] = set()
+        wanted = {(name, last[name]) for name in ends} - given
+        while wanted:
+            needed |= wanted
+            wanted = {bottom for blob in wanted for bottom in producers[blob].bottoms} - needed - given
+        if early := sorted(name for name, _ in needed if name in starts):
+            raise NetError(f"blob '{early[0]}' is needed before its last change; start from what it is made of")
+        return self.part([node for node in self.nodes if needed.intersection(blob for blob, _ in node.made())], starts)
+
+    def part(self, nodes: Iterable[Node], inputs: Iterable[str] = ()) -> "Net":
+        """This network of `nodes` alone, in their order; the blobs `inputs` come from outside."""
+        param, nodes, outside = NetParameter(name=self.name), list(nodes), list(inputs)
+        for name in outside:
+            layer = param.layer.add(name=f"features {name}", type="Input", top=[name])
+            layer.input_param.shape.add().dim.extend(UNKNOWN if n is None else n for n in self.blobs[name])
+        param.layer.extend(node.layer.proto for node in nodes)
+        names = {node.layer.name for node in nodes}
+        made = rebuild(self, param, {name: arrays for name, arrays in self.arrays.items() if name in names})
+        pictures = set(made.inputs) <= set(self.inputs)
+        transforms = {blob: param for blob, param in self.transforms.items() if blob in made.inputs}
+        return replace(made, transforms=transforms, preprocessing=self.preprocessing if pictures else None)
+
     @property
     def varying(self) -> set[Blob]:
         """{(blob, version)} of all that depends on an input, be it for how many items there are."""
@@ -125,7 +176,7 @@ class Net:
         counted: set[Blob] = set()
         for node in self.nodes:
             layer = node.layer
-            read = [node.bottoms[index] for index in layer.value_bottoms()]
+            read: Sequence[Blob] = [node.bottoms[index] for index in layer.value_bottoms()]
             if layer.counts_items or counted.intersection(node.bottoms):
                 counted.update(blob for blob, _ in node.made())
                 read = list(node.bottoms)
@@ -165,13 +216,21 @@ class Net:
         return self.layer(layer).moved(self.arrays[layer])
 
 
+def _read_only(array: Floats) -> Floats:
+    """`array`, or where it could be written to, a view through which it cannot."""
+    if array.flags.writeable:
+        array = array.view()
+        array.flags.writeable = False
+    return array
+
+
 class _Weights(Mapping[str, Mapping[str, Floats]]):
     def __init__(self, net: Net) -> None:
         self._layers = {node.layer.name: node.layer for node in net.nodes if node.layer.name in net.arrays}
         self._arrays = net.arrays
 
     def __getitem__(self, name: str) -> Mapping[str, Floats]:
-        return self._layers[name].weights(self._arrays[name])
+        return {key: _read_only(array) for key, array in self._layers[name].weights(self._arrays[name]).items()}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._layers)
@@ -202,6 +261,4 @@ def rebuild(net: Net, param: NetParameter, arrays: Mapping[str, tuple[Floats, ..
         found = [array.shape for array in arrays.get(node.layer.name, ())]
         if found and found != wanted:
             node.layer.fail(f"{when}its weights would be {wanted}; they are {found}")
-    return replace(
-        net, param=param, nodes=nodes, arrays=MappingProxyType(arrays if isinstance(arrays, dict) else dict(arrays))
-    )
+    return replace(net, param=param, nodes=nodes, arrays=arrays)

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from types import MappingProxyType
 
 from caffe2tf.caffe.caffe_pb2 import NetParameter
 from caffe2tf.caffe.read import Blob, Source, read_caffemodel, read_prototxt
@@ -31,7 +30,7 @@ def from_files(
     if first is None:
         raise NetError("neither a network text nor a .caffemodel is given; takes at least one")
     if not (text or first.net.layer or first.net.layers):
-        raise NetError(f"{caffemodel}: holds weights but no network; give its text with -p/--prototxt")
+        raise NetError(f"{caffemodel}: holds weights but no network; give its text with `prototxt`")
     blobs = snapshot.blobs if snapshot else None
     warnings = [*(text.warnings if text else ()), *(snapshot.warnings if snapshot else ())]
     source = Source(first.net, blobs or {}, (snapshot or first).encoding, tuple(warnings), first.path)
@@ -62,7 +61,7 @@ def from_source(
     return Net(
         source.net.name,
         nodes,
-        MappingProxyType(arrays),
+        arrays,
         param,
         transforms,
         (*source.warnings, *notes, *assumed, *ignored),

@@ -179,7 +179,7 @@ def _sized(proto: LayerParameter, size: int) -> LayerParameter:
     for shape in sized.input_param.shape:
         if len(shape.dim) > 1 and shape.dim[1] == UNKNOWN:
             raise NetError(
-                f"input '{proto.top[0]}': the file does not tell its channels; give its shape with --input-shape"
+                f"input '{proto.top[0]}': the file does not tell its channels; give its shape with `input_shape`"
             )
         shape.dim[:] = [size if n == UNKNOWN else n for n in shape.dim]
     return sized

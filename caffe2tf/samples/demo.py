@@ -3,18 +3,26 @@
 import os
 import tempfile
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from caffe2tf import bundled, formats, loading
 from caffe2tf.files import replacing as files
 from caffe2tf.samples import networks as sample
+from caffe2tf.verification.compare import Report
 
 
-def run(say, show, hushed, device="auto"):
+def run(
+    say: Callable[[str], object],
+    show: Callable[[Report], object],
+    hushed: Callable[[], AbstractContextManager[object]],
+    device: str = "auto",
+) -> bool:
     """Samples, converts and verifies; returns whether the verification passed. `say` prints a line, `show` a Report,
     `hushed` makes a context in which TensorFlow starts silently."""
     start = time.perf_counter()
 
-    def step(words):
+    def step(words: str) -> None:
         say(f"[{time.perf_counter() - start:5.1f} s] {words}")
 
     with tempfile.TemporaryDirectory(prefix="caffe2tf-demo-") as folder:

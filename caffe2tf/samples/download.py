@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Sequence
 
 from caffe2tf import bundled
 from caffe2tf.errors import Caffe2TFError
@@ -27,21 +28,28 @@ _MODELS = {
     ),
 }
 IMAGES = "golden-images"
+Entry = tuple[str, str, str]  # address, digest, file name
 
 
 class DownloadError(Caffe2TFError):
     """A file that cannot be fetched, or that is not what its digest says."""
 
 
-def catalogue():
+def catalogue() -> dict[str, list[Entry]]:
     """{name: [(address, digest, file name), ...]} of all that can be fetched."""
     photographs = goldens.load(os.path.join(bundled.home(), "bvlc_alexnet")).photographs
-    files = [(photo.url, f"sha256:{photo.sha256}", photo.file) for photo in photographs]
-    return {**{name: [entry] for name, entry in _MODELS.items()}, IMAGES: files}
+    pictures = [(photo.url, f"sha256:{photo.sha256}", photo.file) for photo in photographs]
+    return {**{name: [entry] for name, entry in _MODELS.items()}, IMAGES: pictures}
 
 
-def fetch(name, folder=".", progress=False, entries=None):
-    """Fetches `name` into `folder` and returns the paths; a file that is there with its digest is not fetched again.
+def download(
+    name: str,
+    folder: str | os.PathLike[str] = ".",
+    progress: bool = False,
+    entries: Sequence[Entry] | None = None,
+) -> list[str]:
+    """Fetches `name`, one of `catalogue()`, into `folder` and returns the paths; a file that is there with its digest is not
+    fetched again. `progress` draws a bar on stderr; `entries` are other files than the catalogue's, as it states them.
 
     Raises DownloadError with the address and the digest, so that the file can be brought another way.
     """
@@ -53,7 +61,7 @@ def fetch(name, folder=".", progress=False, entries=None):
             raise DownloadError(f"no download '{name}'; takes one of {', '.join(known)}")
         entries = known[name]
     pooch.get_logger().setLevel("ERROR")
-    paths = []
+    paths: list[str] = []
     for address, digest, file in entries:
         path = os.path.join(folder, file)
         if os.path.exists(path) and not pooch.hashes.hash_matches(path, digest):
@@ -70,7 +78,7 @@ def fetch(name, folder=".", progress=False, entries=None):
     return paths
 
 
-def _retrieve(address, digest, temporary, path, progress):
+def _retrieve(address: str, digest: str, temporary: str, path: str, progress: bool) -> None:
     """Fetches into the file `temporary`, which becomes `path`."""
     import pooch
     import requests
@@ -88,10 +96,10 @@ def _retrieve(address, digest, temporary, path, progress):
         ) from None
 
 
-def _reason(error):
+def _reason(error: Exception) -> str:
     import requests
 
-    if isinstance(error, requests.exceptions.HTTPError):
+    if isinstance(error, requests.exceptions.HTTPError) and error.response is not None:
         return f"the server answers {error.response.status_code}"
     if isinstance(error, requests.exceptions.Timeout):
         return "no answer in 30 seconds"

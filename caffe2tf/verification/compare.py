@@ -1,8 +1,12 @@
 """Numbers instead of a verdict: how far a blob or a prediction is from Caffe's."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
+
+from caffe2tf.verification.golden import Classes, Expected
 
 
 @dataclass(frozen=True)
@@ -12,10 +16,10 @@ class Difference:
 
     largest: float
     relative: float
-    place: tuple
+    place: tuple[int, ...]
     l2: float
 
-    def within(self, tolerance):
+    def within(self, tolerance: float) -> bool:
         return self.l2 <= tolerance
 
 
@@ -24,37 +28,37 @@ class LayerCheck:
     """One blob, made by `layers` (an in-place layer counts with the one it changes). `alone`: the layers on Caffe's own
     bottoms, None where the set does not hold them whole; `chained`: the whole network up to here."""
 
-    layers: tuple
+    layers: tuple[str, ...]
     kind: str
     blob: str
-    shape: tuple
-    alone: Difference
+    shape: tuple[int, ...]
+    alone: Difference | None
     chained: Difference
     tolerance: float
 
     @property
-    def passed(self):
+    def passed(self) -> bool:
         return self.chained.within(self.tolerance) and (self.alone is None or self.alone.within(self.tolerance))
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Of one image: (class, probability) best first, expected and found; `file` is the photograph's path where there
+    """Of one picture: (class, probability) best first, expected and found; `file` is the photograph's path where there
     is one. It passes when the top class is equal and its probability within `tolerance` (None: the class alone)."""
 
     image: str
-    expected: tuple
-    found: tuple
-    tolerance: float = None
-    file: str = None
+    expected: Classes
+    found: Classes
+    tolerance: float | None = None
+    file: str | None = None
 
     @property
-    def passed(self):
+    def passed(self) -> bool:
         same = self.expected[0][0] == self.found[0][0]
         return same and (self.tolerance is None or abs(self.expected[0][1] - self.found[0][1]) <= self.tolerance)
 
     @property
-    def same_set(self):
+    def same_set(self) -> bool | None:
         """Whether the top classes are the same set; None where fewer than five are known. Reported, not judged."""
         count = len(self.expected)
         return {c for c, _ in self.expected} == {c for c, _ in self.found[:count]} if count >= 5 else None
@@ -68,24 +72,24 @@ class Report:
 
     name: str
     golden: str
-    layers: tuple
-    predictions: tuple
-    changed_weights: tuple
-    missing: tuple
+    layers: tuple[LayerCheck, ...]
+    predictions: tuple[Prediction, ...]
+    changed_weights: tuple[str, ...]
+    missing: tuple[str, ...]
     tolerance: float
     digest: str
-    first_wrong: str = None
-    hint: str = None
-    running: dict = field(default_factory=dict)
-    left_out: tuple = ()
+    first_wrong: str | None = None
+    hint: str | None = None
+    running: Mapping[str, str] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
     @property
-    def passed(self):
-        checks = [*self.layers, *self.predictions]
-        return bool(checks) and not self.changed_weights and all(check.passed for check in checks)
+    def passed(self) -> bool:
+        passed = [check.passed for check in self.layers] + [one.passed for one in self.predictions]
+        return bool(passed) and not self.changed_weights and all(passed)
 
 
-def compare(found, expected):
+def compare(found: NDArray[np.float32], expected: Expected) -> Difference:
     """The Difference of `found`, a whole blob, from `expected` (golden.Expected)."""
     values = np.atleast_1d(expected.values).astype(np.float64)
     sampled = expected.sampled(found)

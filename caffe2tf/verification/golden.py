@@ -8,17 +8,22 @@ predictions are `expected.json` alone, with photographs found by their digest. N
 import hashlib
 import json
 import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from caffe2tf import bundled
 from caffe2tf.arrays import numbers
 from caffe2tf.errors import Caffe2TFError, ParseError
 from caffe2tf.images import decode as imaging
 from caffe2tf.images import preprocess
+from caffe2tf.net.net import Net
 
 VERSIONS = (1,)
+Classes = tuple[tuple[int, float], ...]  # (class, probability), best first
 
 
 class GoldenError(Caffe2TFError):
@@ -30,11 +35,11 @@ class Expected:
     """What Caffe computed for a blob: `values` whole in Caffe's axis order, or (items, samples) at the flat positions
     `index` of each item; `norm` the L2 norm of each item, or None."""
 
-    values: np.ndarray
-    index: np.ndarray = None
-    norm: np.ndarray = None
+    values: NDArray[Any]
+    index: NDArray[Any] | None = None
+    norm: NDArray[Any] | None = None
 
-    def sampled(self, found):
+    def sampled(self, found: NDArray[np.float32]) -> NDArray[np.float32]:
         """The same values of `found`, a whole blob."""
         if self.values.shape == found.shape:
             return found
@@ -49,7 +54,7 @@ class Photograph:
     file: str
     sha256: str
     preprocessing: preprocess.Preprocessing
-    top: tuple
+    top: Classes
     tolerance: float = 0.02
     url: str = ""
     source: str = ""
@@ -58,28 +63,28 @@ class Photograph:
 @dataclass(frozen=True)
 class Golden:
     """One set. `inputs` and `blobs` are empty where it holds published predictions alone; `weights` are SHA-256 digests
-    {layer: (digest of each of Caffe's blobs)}; `top5` the classes for each input image, best first."""
+    {layer: (digest of each of Caffe's blobs)}; `top5` the classes for each input picture, best first."""
 
     name: str
     path: str
-    inputs: dict = field(default_factory=dict)
-    blobs: dict = field(default_factory=dict)
-    images: np.ndarray = None
-    weights: dict = field(default_factory=dict)
-    top5: tuple = ()
-    photographs: tuple = ()
+    inputs: Mapping[str | None, NDArray[Any]] = field(default_factory=dict)
+    blobs: Mapping[str, Expected] = field(default_factory=dict)
+    images: NDArray[np.uint8] | None = None
+    weights: Mapping[str, list[str]] = field(default_factory=dict)
+    top5: tuple[tuple[int, ...], ...] = ()
+    photographs: tuple[Photograph, ...] = ()
     output: str = "prob"
 
 
-def weight_digests(net):
+def weight_digests(net: Net) -> dict[str, list[str]]:
     """{layer: [SHA-256 of each of Caffe's blobs, little-endian float32]}."""
     return {
-        name: [hashlib.sha256(np.ascontiguousarray(array, "<f4")).hexdigest() for array in arrays]
+        name: [hashlib.sha256(np.ascontiguousarray(array, "<f4").data).hexdigest() for array in arrays]
         for name, arrays in net.arrays.items()
     }
 
 
-def choose(net):
+def choose(net: Net) -> Golden:
     """The set for `net`: the seeded AlexNet's by its weights, else the published one where the shapes are AlexNet's."""
     from caffe2tf.net.reading import from_files
 
@@ -87,7 +92,7 @@ def choose(net):
     if net.weight_shapes == from_files(bundled.alexnet_text()).weight_shapes:
         # Two small blobs tell the two networks apart; `verify` compares all of them.
         first = {
-            name: hashlib.sha256(np.ascontiguousarray(net.arrays[name][1], "<f4")).hexdigest()
+            name: hashlib.sha256(np.ascontiguousarray(net.arrays[name][1], "<f4").data).hexdigest()
             for name in ("conv1", "fc8")
         }
         if any(first[name] == seeded.weights[name][1] for name in first):
@@ -95,13 +100,13 @@ def choose(net):
         return load(os.path.join(bundled.home(), "bvlc_alexnet"))
     raise GoldenError(
         f"no golden set of the network '{net.name}' comes with caffe2tf; record one with golden/record.py on a machine "
-        "with Caffe, and give its folder with --golden"
+        "with Caffe, and give its folder with `golden`"
     )
 
 
-def load(path):
-    """The Golden set in the folder `path`. Raises GoldenError."""
-    path = str(path)
+def load(folder: str | os.PathLike[str]) -> Golden:
+    """The Golden set in `folder`. Raises GoldenError."""
+    path = str(folder)
     if not os.path.isdir(path):
         raise GoldenError(f"{path}: no such golden folder")
     name = os.path.basename(os.path.normpath(path))
@@ -113,7 +118,8 @@ def load(path):
     if not any(key.startswith("value/") for key in arrays):
         given = {key[3:]: array for key, array in arrays.items() if key.startswith("in:")}
         blobs = {key: Expected(array) for key, array in arrays.items() if not key.startswith("in:")}
-        inputs = {key: given.get(key, arrays.get(key)) for key in {*given, *arrays} if not key.startswith("in:")}
+        inputs: dict[str | None, NDArray[Any]] = {key: array.values for key, array in blobs.items()}
+        inputs.update(given)
         return Golden(name, path, inputs, blobs, photographs=_photographs(expected, path))
     images = arrays.get("bgr")
     if images is None and "images.npz" in files:
@@ -133,7 +139,7 @@ def load(path):
     return Golden(name, path, {None: np.ascontiguousarray(data)}, blobs, images, weights, top5, photographs, output)
 
 
-def _json(path):
+def _json(path: str) -> dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as file:
             data = json.load(file)
@@ -141,10 +147,10 @@ def _json(path):
         raise GoldenError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from None
     if data.get("version", 1) not in VERSIONS:
         raise GoldenError(f"{path}: version {data['version']}; this caffe2tf reads {', '.join(map(str, VERSIONS))}")
-    return data
+    return dict(data)
 
 
-def _npz(path):
+def _npz(path: str) -> dict[str, NDArray[Any]]:
     try:
         arrays = dict(numbers.read_npz(path))
     except ParseError as error:
@@ -155,15 +161,15 @@ def _npz(path):
     return arrays
 
 
-def _photographs(expected, path):
-    shared, found = expected.get("preprocessing"), []
+def _photographs(expected: Mapping[str, Any], path: str) -> tuple[Photograph, ...]:
+    shared, found = expected.get("preprocessing"), list[Photograph]()
     try:
         for item in expected.get("images", ()):
             best = item.get("top5") or [item["top1"]]
             top = tuple(
                 (b["class"], b["probability"]) if isinstance(b, dict) else (int(b[0]), float(b[1])) for b in best
             )
-            how = preprocess.from_json(item.get("preprocessing") or shared, path)
+            how = preprocess.from_json(item.get("preprocessing") or shared or {}, path)
             rest = {key: item[key] for key in ("tolerance", "url", "source") if key in item}
             found.append(Photograph(item["file"], item["sha256"], how, top, **rest))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -173,9 +179,9 @@ def _photographs(expected, path):
     return tuple(found)
 
 
-def find_photographs(photographs, folder):
+def find_photographs(photographs: Iterable[Photograph], folder: str | os.PathLike[str]) -> dict[Photograph, str]:
     """{photograph: path} of those that lie in `folder`, told by digest whatever their name."""
-    wanted, found = {photo.sha256: photo for photo in photographs}, {}
+    wanted, found = {photo.sha256: photo for photo in photographs}, dict[Photograph, str]()
     names = {photo.file for photo in photographs}
     entries = sorted(os.listdir(folder), key=lambda entry: (entry not in names, entry))
     for entry in entries:

@@ -5,14 +5,17 @@ import html
 import io
 import math
 import platform
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from caffe2tf import __version__, bundled, pages
 from caffe2tf.images import decode as imaging
+from caffe2tf.verification.compare import Difference, Prediction, Report
 
 _LOWEST, _HIGHEST = -9, 0  # of the log scale of relative errors
 
 
-def as_data(reports):
+def as_data(reports: Sequence[Report]) -> dict[str, Any]:
     """{"pass", "device", "precision", "backend", "versions", "nets": [{"name", "golden", "pass", "tolerance", "first_wrong",
     "hint", "weights_sha256", "changed_weights", "missing_photographs", "left_out", "layers": [{"layer", "layers", "type", "blob", "shape", "alone",
     "chained", "tolerance", "pass"}], "predictions": [{"image", "pass", "tolerance", "same_set", "expected", "found"}]}]}.
@@ -30,7 +33,7 @@ def as_data(reports):
     }
 
 
-def versions(backend):
+def versions(backend: str | None) -> dict[str, str]:
     """{library: version} of what took part."""
     import importlib.metadata
 
@@ -41,7 +44,7 @@ def versions(backend):
     return found
 
 
-def _net(report, names):
+def _net(report: Report, names: Sequence[str]) -> dict[str, Any]:
     return {
         "name": report.name,
         "golden": report.golden,
@@ -81,21 +84,20 @@ def _net(report, names):
     }
 
 
-def _difference(difference):
+def _difference(difference: Difference | None) -> dict[str, Any] | None:
     if difference is None:
         return None
     numbers = {"largest": difference.largest, "relative": difference.relative, "l2": difference.l2}
-    return {key: value if math.isfinite(value) else None for key, value in numbers.items()} | {
-        "place": list(difference.place)
-    }
+    finite = {key: value if math.isfinite(value) else None for key, value in numbers.items()}
+    return {**finite, "place": list(difference.place)}
 
 
-def top(best, names):
+def top(best: Iterable[tuple[int, float]], names: Sequence[str]) -> list[dict[str, Any]]:
     """[{"class", "name", "probability"}] of ((class, probability), ...)."""
     return [{"class": c, "name": names[c] if c < len(names) else str(c), "probability": p} for c, p in best]
 
 
-def conclusion(report):
+def conclusion(report: Report) -> str:
     """One line: PASS or FAIL, and the figures that say why."""
     parts = []
     if report.layers:
@@ -111,7 +113,7 @@ def conclusion(report):
     if report.changed_weights:
         parts.append(f"weights changed in {', '.join(report.changed_weights)}")
     if report.missing:
-        parts.append(f"{len(report.missing)} photographs not there (--images)")
+        parts.append(f"{len(report.missing)} photographs not there (`images`)")
     if report.left_out:
         parts.append(f"{', '.join(report.left_out)} left out (no part in inference)")
     if report.first_wrong:
@@ -122,7 +124,7 @@ def conclusion(report):
 # ------------------------------------------------------------------------------------------------ HTML
 
 
-def as_html(reports):
+def as_html(reports: Sequence[Report]) -> str:
     """The page of `verify`, with nothing outside itself: no script, no font, no picture from elsewhere."""
     data = as_data(reports)
     facts = [data["device"], data["precision"], *(f"{name} {version}" for name, version in data["versions"].items())]
@@ -145,11 +147,11 @@ def as_html(reports):
     return pages.page(f"caffe2tf verify: {_word(data['pass'])}", "".join(body))
 
 
-def _word(passed):
+def _word(passed: bool) -> str:
     return "PASS" if passed else "FAIL"
 
 
-def _place(value):
+def _place(value: float | None) -> float:
     """Per cent along the log scale."""
     if value is None:
         return 100.0
@@ -157,7 +159,7 @@ def _place(value):
     return 100 * (min(max(exponent, _LOWEST), _HIGHEST) - _LOWEST) / (_HIGHEST - _LOWEST)
 
 
-def _layers(net):
+def _layers(net: Mapping[str, Any]) -> str:
     rows = [
         "<tr><th>layer<th>type<th>shape<th class=n>alone<th class=n>chained<th class=n>largest<th>"
         f"1e{_LOWEST} to 1, log scale; line: tolerance"
@@ -177,11 +179,11 @@ def _layers(net):
     return f"<table>{''.join(rows)}</table>"
 
 
-def _number(difference, key="l2"):
+def _number(difference: Mapping[str, Any], key: str = "l2") -> str:
     return "∞" if difference[key] is None else f"{difference[key]:.2g}"
 
 
-def _card(prediction, shown):
+def _card(prediction: Prediction, shown: Mapping[str, Any]) -> str:
     picture = f"<img alt='' src='{_thumbnail(prediction.file)}'>" if prediction.file else ""
     word = _word(prediction.passed)
     parts = [f"<div class=photo>{picture}<div><b>{html.escape(prediction.image)}</b> <span class={word}>{word}</span>"]
@@ -191,7 +193,7 @@ def _card(prediction, shown):
     return "".join([*parts, "</div></div>"])
 
 
-def _thumbnail(path):
+def _thumbnail(path: str) -> str:
     from PIL import ImageOps
 
     with imaging.opened(path) as image:

@@ -2,24 +2,35 @@
 
 import hashlib
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from caffe2tf import probabilities
 from caffe2tf.caffe.caffe_pb2 import NetParameter
 from caffe2tf.errors import Caffe2TFError, NetError
 from caffe2tf.keras_model import device as devices
 from caffe2tf.keras_model import model
-from caffe2tf.net.net import rebuild
+from caffe2tf.net.net import Net, rebuild
+from caffe2tf.net.wiring import Node
 from caffe2tf.verification import golden as goldens
 from caffe2tf.verification.compare import LayerCheck, Prediction, Report, compare
-from caffe2tf.verification.golden import GoldenError
+from caffe2tf.verification.golden import Golden, GoldenError, Photograph
 
 _BATCH = 16
+_Blob = tuple[str, int]  # name and version
+_Arrays = Mapping[str, NDArray[np.float32]]
 
 
-def verify(net, golden=None, images=None, device="auto", precision="float32"):
+def verify(
+    net: Net,
+    golden: Golden | str | os.PathLike[str] | None = None,
+    images: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    precision: str = "float32",
+) -> Report:
     """Runs `net` on the inputs of a golden set and compares everything that the set holds; returns a Report.
 
     `golden`: a folder or a golden.Golden; None chooses by the weights. `images`: the folder with the photographs of
@@ -29,16 +40,16 @@ def verify(net, golden=None, images=None, device="auto", precision="float32"):
     """
     if golden is None:
         golden = goldens.choose(net)
-    elif not isinstance(golden, goldens.Golden):
+    elif not isinstance(golden, Golden):
         golden = goldens.load(golden)
     if not net.arrays and any(node.layer.blobs() for node in net.nodes):
         raise GoldenError(f"the network '{net.name}' has no weights to verify; give its .caffemodel")
     if images is not None and not os.path.isdir(images):
-        raise GoldenError(f"{images}: is no folder; --images takes the folder with the photographs")
+        raise GoldenError(f"{images}: is no folder; `images` takes the folder with the photographs")
     _refuse_not_finite(net)
     tolerance = devices.TOLERANCES.get(precision, 0)
     with devices.running(device, precision) as running:
-        layers, predictions, found = [], [], None
+        layers, predictions = list[LayerCheck](), list[Prediction]()
         if golden.blobs:
             inputs = _inputs(net, golden)
             found = model.forward(net, inputs)
@@ -68,20 +79,21 @@ def verify(net, golden=None, images=None, device="auto", precision="float32"):
         return replace(report, first_wrong=wrong, hint=hint)
 
 
-def _refuse_not_finite(net):
+def _refuse_not_finite(net: Net) -> None:
     for name in net.arrays:
         for weight, array in net.weights[name].items():
             if not np.isfinite(array).all():
                 raise GoldenError(f"layer '{name}': its {weight} holds NaN or infinity")
 
 
-def _inputs(net, golden):
-    given = dict(golden.inputs)
-    if None in given:
-        if len(net.inputs) != 1:
-            raise GoldenError(f"golden set '{golden.name}' is of one input; the network has {sorted(net.inputs)}")
-        given = {next(iter(net.inputs)): given[None]}
-    given = {name: array for name, array in given.items() if name in net.inputs}
+def _inputs(net: Net, golden: Golden) -> dict[str, NDArray[np.float32]]:
+    if None in golden.inputs and len(net.inputs) != 1:
+        raise GoldenError(f"golden set '{golden.name}' is of one input; the network has {sorted(net.inputs)}")
+    given = {}
+    for name, array in golden.inputs.items():
+        blob = next(iter(net.inputs)) if name is None else name
+        if blob in net.inputs:
+            given[blob] = array
     lacking = sorted(set(net.inputs) - set(given)) + sorted(set(golden.blobs) - set(net.blobs) - net.dropped)
     if lacking:
         raise GoldenError(f"golden set '{golden.name}' is of another network: {', '.join(lacking[:5])} are not in both")
@@ -95,16 +107,16 @@ def _inputs(net, golden):
 # ------------------------------------------------------------------------------------------------ layers
 
 
-def _units(net):
+def _units(net: Net) -> dict[str, list[Node]]:
     """The nodes that make each blob: the first, and those that change it, in place or through a blob in the same memory."""
-    units = {}
+    units: dict[str, list[Node]] = {}
     for node in net.nodes:
         for (blob, _), _ in node.made():
             units.setdefault(blob, []).append(node)
     return units
 
 
-def _check_layers(net, golden, inputs, found, tolerance):
+def _check_layers(net: Net, golden: Golden, inputs: _Arrays, found: _Arrays, tolerance: float) -> list[LayerCheck]:
     last = net.last_versions
     whole = {
         (blob, last[blob]): expected.values.reshape(found[blob].shape)
@@ -119,7 +131,7 @@ def _check_layers(net, golden, inputs, found, tolerance):
         makers = [node.layer for node in nodes if node.layer.type != "Input"]
         checks.append(
             LayerCheck(
-                tuple(row.name for row in makers),
+                tuple(layer.name for layer in makers),
                 makers[0].type,
                 blob,
                 found[blob].shape,
@@ -131,11 +143,13 @@ def _check_layers(net, golden, inputs, found, tolerance):
     return checks
 
 
-def _alone(net, target, whole, last):
+def _alone(
+    net: Net, target: _Blob, whole: Mapping[_Blob, NDArray[np.float32]], last: Mapping[str, int]
+) -> NDArray[np.float32] | None:
     """The blob `target`, a (name, version), as its layers compute it from Caffe's own bottoms: from the values that they
     really read, which a later layer may have overwritten. A bottom that was overwritten is computed from what is known
     before it. None where the golden set does not hold a bottom whole."""
-    needed, nodes, given = {target}, [], {}
+    needed, nodes, given = {target}, list[Node](), dict[_Blob, NDArray[np.float32]]()
     for node in reversed(net.nodes):
         made = {blob for blob, _ in node.made()} & needed
         if not made:
@@ -156,7 +170,7 @@ def _alone(net, target, whole, last):
     return model.part(net, nodes[::-1], given, target)
 
 
-def _first_wrong(net, report):
+def _first_wrong(net: Net, report: Report) -> str | None:
     """The first layer that is wrong: by its weights, or on Caffe's own bottoms where they are known, else by the chain."""
     culprits, drifted = set(report.changed_weights), False
     for check in report.layers:
@@ -169,8 +183,8 @@ def _first_wrong(net, report):
     return next((node.layer.name for node in net.nodes if node.layer.name in culprits), None)
 
 
-def _hint(net, golden, report, wrong):
-    """What would make the first wrong layer right, of the mistakes that its row knows; None where none does."""
+def _hint(net: Net, golden: Golden, report: Report, wrong: str) -> str | None:
+    """What would make the layer `wrong` right, of the mistakes that its class knows; None where none does."""
     check = next((check for check in report.layers if wrong in check.layers), None)
     if check is None or check.passed:
         return None
@@ -195,44 +209,44 @@ def _hint(net, golden, report, wrong):
 # ------------------------------------------------------------------------------------------------ predictions
 
 
-def _generated(golden, found):
+def _generated(golden: Golden, found: _Arrays) -> list[Prediction]:
     if not golden.top5:
         return []
-    rows = probabilities.probabilities(found[golden.output])
+    shares = probabilities.probabilities(found[golden.output])
     expected = probabilities.probabilities(golden.blobs[golden.output].values)
     return [
         Prediction(
-            f"image {index + 1}", tuple((label, float(known[label])) for label in labels), probabilities.best(row)
+            f"image {index + 1}", tuple((label, float(known[label])) for label in labels), probabilities.best(one)
         )
-        for index, (labels, row, known) in enumerate(zip(golden.top5, rows, expected, strict=True))
+        for index, (labels, one, known) in enumerate(zip(golden.top5, shares, expected, strict=True))
     ]
 
 
-def _photographs(net, golden, folder):
+def _photographs(
+    net: Net, golden: Golden, folder: str | os.PathLike[str] | None
+) -> tuple[list[Prediction], tuple[str, ...]]:
     """(predictions, photographs that are not there)."""
     if not golden.photographs:
         return [], ()
-    places = goldens.find_photographs(golden.photographs, folder) if folder else {}
+    places = goldens.find_photographs(golden.photographs, folder) if folder else dict[Photograph, str]()
     missing = tuple(photo.file for photo in golden.photographs if photo not in places)
     if folder and missing:
         few = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
         raise GoldenError(f"{folder}: {len(missing)} of {len(golden.photographs)} photographs are not there: {few}")
-    run, predictions = predictor(net, golden.output), []
+    run, predictions = predictor(net, golden.output), list[Prediction]()
     photos = [photo for photo in golden.photographs if photo in places]
     for start in range(0, len(photos), _BATCH):
         batch = photos[start : start + _BATCH]
-        rows = run(np.stack([photo.preprocessing.load(places[photo]) for photo in batch]))
-        for photo, row in zip(batch, rows, strict=True):
-            count = max(5, len(photo.top))
-            predictions.append(
-                Prediction(photo.file, photo.top, probabilities.best(row, count), photo.tolerance, places[photo])
-            )
+        found = run(np.stack([photo.preprocessing.load(places[photo]) for photo in batch]))
+        for photo, shares in zip(batch, found, strict=True):
+            best = probabilities.best(shares, max(5, len(photo.top)))
+            predictions.append(Prediction(photo.file, photo.top, best, photo.tolerance, places[photo]))
     return predictions, missing
 
 
-def predictor(net, output=None):
-    """A function from images (N, C, H, W) as Caffe takes them to probabilities (N, classes)."""
-    output = output if output in net.blobs else net.outputs[-1]
+def predictor(net: Net, output: str | None = None) -> Callable[[NDArray[np.float32]], NDArray[np.float64]]:
+    """A function from pictures (N, C, H, W) as Caffe takes them to probabilities (N, classes)."""
+    scores = output if output in net.blobs else net.outputs[-1]
     blob = next(iter(net.inputs))
-    run = model.compiled(net, [output])
-    return lambda images: probabilities.probabilities(run({blob: images})[output])
+    run = model.compiled(net, [scores])
+    return lambda images: probabilities.probabilities(run({blob: images})[scores])

@@ -58,7 +58,7 @@ def native_step(model):
 
     # Grouped gradients do not run on a processor unless XLA compiles them.
     @tf.function(jit_compile=True)
-    def slopes(images, labels):
+    def differentiate(images, labels):
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, model(images, training=True)))
         return loss, tape.gradient(loss, [v.value for v in model.trainable_variables])
@@ -69,7 +69,7 @@ def native_step(model):
 
     def step(batch):
         images, labels, _ = batch
-        loss, values = slopes(images, labels)
+        loss, values = differentiate(images, labels)
         apply(values)
         return float(loss)
 
@@ -129,8 +129,9 @@ def whole(folder, repeats):
     net = [str(models / "squeezenet_v1.0.caffemodel"), "-p", str(models / "deploy.prototxt")]
     one = (
         "import sys, numpy as np\n"
-        "from caffe2tf import formats\nfrom caffe2tf.images import preprocess\n"
+        "from caffe2tf import loading\n"
         "from caffe2tf.finetuning import data, trainer\n"
+        "from caffe2tf.images import preprocess\n"
         "net = loading.load(sys.argv[3], sys.argv[1])\n"
         "how, _ = preprocess.of(net)\n"
         "images, _, _ = data.decode(data.read(sys.argv[4]), how)\n"

@@ -1,0 +1,35 @@
+"""`caffe2tf download`: published models and photographs, checked by their digests."""
+
+import sys
+
+import click
+
+from caffe2tf.cli import options, terminal
+
+PLACE = 8
+
+
+@click.command(short_help="Fetch a published model, or its golden photographs.")
+@click.argument("name", required=False)
+@click.option("-o", "--out", "folder", default=".", metavar="DIR", help="Where to.  [default: this folder]")
+@click.option("--list", "listing", is_flag=True, help="Say what can be fetched.")
+@options.quiet
+def command(name: str | None, folder: str, listing: bool, quiet: bool) -> None:
+    """Fetch a published model, or the photographs of its golden predictions, and check its digest.
+
+    \b
+    Examples:
+      caffe2tf download --list
+      caffe2tf download bvlc_alexnet
+    """
+    from caffe2tf.samples import download as downloading
+
+    if listing:
+        for known, entries in downloading.catalogue().items():
+            for address, digest, _ in entries:
+                terminal.echo(f"{known}  {address}  {digest}")
+        return
+    if name is None:
+        raise click.UsageError("name what to fetch, or --list")
+    for path in downloading.download(name, folder, progress=sys.stderr.isatty() and not quiet):
+        terminal.echo(path)

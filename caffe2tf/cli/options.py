@@ -1,0 +1,144 @@
+"""What the commands share: options, types of paths, the two files of a network in either order."""
+
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from caffe2tf.cli import terminal
+
+NO = 1  # the exit code of an answer that is no, and of bad input; click's own for wrong usage is 2
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+Shapes = dict[str | None, tuple[int, ...]]
+
+
+class Path(click.Path):
+    """A path that the shell completes with the files of some suffixes, else with folders, else with any file."""
+
+    def __init__(self, *suffixes: str) -> None:
+        super().__init__(path_type=str)
+        self.suffixes = suffixes
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        folder, start = os.path.split(incomplete)
+        with contextlib.suppress(OSError):
+            names = [
+                n
+                for n in sorted(os.listdir(folder or "."))
+                if n.startswith(start) and n.lower().endswith(self.suffixes)
+            ]
+            # The shells take what is offered word by word; their own completion quotes.
+            if names and not any(set(name) & set(" \t\\'\"()&;$*?[") for name in names):
+                whole = [CompletionItem(os.path.join(folder, name)) for name in names]
+                return [CompletionItem(incomplete, type="dir"), *whole]
+        return [CompletionItem(incomplete, type="file")]
+
+
+_WEIGHTS = ".caffemodel", ".npy", ".npz", ".h5", ".safetensors"
+_TEXTS = ".prototxt", ".pbtxt"
+FILE = click.Path(dir_okay=True, path_type=str)
+NETWORK = Path(*_WEIGHTS, *_TEXTS)  # one of the two files of a network
+MODEL = Path(*_WEIGHTS, *_TEXTS, ".keras", ".tflite")
+TEXT = Path(".txt", ".tsv", ".lst")
+
+
+def suffix(*allowed: str) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
+    """A check that an output ends with one of `allowed`."""
+
+    def check(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+        if value is not None and not value.lower().endswith(allowed):
+            raise click.BadParameter(f"'{value}'; takes a {' or '.join(allowed)}")
+        return value
+
+    return check
+
+
+def shapes(ctx: click.Context | None, param: click.Parameter | None, values: Sequence[str]) -> Shapes:
+    """{input, or None for the only one: shape} of every --input-shape."""
+    from caffe2tf.errors import NetError
+    from caffe2tf.net.net import parse_shapes
+
+    try:
+        return parse_shapes(values) if values else {}
+    except NetError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _loud(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
+    """How much TensorFlow says, which it reads from the environment when it is imported."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1" if value else "3")
+    return value
+
+
+# Options bear the names of the library's arguments: by them messages find the flags (terminal.with_flags).
+prototxt = click.option(
+    "-p",
+    "--prototxt",
+    type=Path(*_TEXTS, ".txt"),
+    metavar="FILE",
+    help="The network text (deploy.prototxt), where it is not named beside MODEL.",
+)
+input_shape = click.option(
+    "--input-shape",
+    multiple=True,
+    callback=shapes,
+    metavar="[NAME=]N,C,H,W",
+    help="Shape of an input, where the files do not tell it: items, channels, height, width.",
+)
+force = click.option("-f", "--force", is_flag=True, help="Replace what exists.")
+quiet = click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+verbose = click.option("-v", "--verbose", is_flag=True, callback=_loud, help="Print more, TensorFlow's messages too.")
+as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+device = click.option(
+    "--device", default="auto", show_default=True, metavar="auto|cpu|gpu[:N]", help="The processor that runs it."
+)
+
+
+def everyday(function: Decorated) -> Decorated:
+    """--input-shape, -f, -q and -v, which most commands take, in this order."""
+    return input_shape(force(quiet(verbose(function))))
+
+
+def name(path: str) -> str:
+    """The last part of a path, a trailing separator aside."""
+    return os.path.basename(os.path.normpath(path))
+
+
+def stem(path: str) -> str:
+    """`name` without its suffix."""
+    return os.path.splitext(name(path))[0]
+
+
+def network(*files: str | None, prototxt: str | None) -> tuple[str | None, str | None]:
+    """(network text, model), either None where it was not given, of one file or two in either order, or one and -p.
+
+    Raises Caffe2TFError for two texts or two models, and for a model that is a text where -p names one."""
+    from caffe2tf import loading
+
+    given = [file for file in files if file is not None]
+    if prototxt is None:
+        return loading.told_apart(given)
+    if len(given) > 1:
+        raise click.UsageError(f"-p {prototxt} and {given[1]}: the network text is named once, with -p or without")
+    return prototxt, given[0] if given else None
+
+
+def leading(arguments: Sequence[str], prototxt: str | None) -> tuple[str | None, str, list[str]]:
+    """(network text, model, what follows) of arguments that start with the one or two files of a network. A text alone is
+    the model. A second file is taken for the network's by its suffix."""
+    named = prototxt is None and len(arguments) > 1 and arguments[1].lower().endswith((*_WEIGHTS, *_TEXTS))
+    count = 2 if named else 1
+    text, model = network(*arguments[:count], prototxt=prototxt)
+    return (text, model, list(arguments[count:])) if model else (None, str(text), list(arguments[count:]))
+
+
+def written(out: str, size: int, quiet: bool) -> None:
+    """Prints the line of a file that was written."""
+    from caffe2tf import words
+
+    if not quiet:
+        terminal.echo(f"{out}  {words.size(size)}")
