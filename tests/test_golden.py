@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from caffe2tf import formats, layers, loading
-from tests.conftest import GOLDEN, cases, load
+from tests.conftest import GOLDEN, cases, layer, load
 
 keras = pytest.importorskip("keras")
 from caffe2tf.keras_model import model  # noqa: E402
@@ -137,6 +137,21 @@ def test_batch_is_fixed_where_a_layer_uses_axis_0(name):
     net = load(GOLDEN / "layers" / name)
     free = name == "reshape_axis"
     assert all((tensor.shape[0] is None) == free for tensor in model.to_keras(net).inputs)
+
+
+def test_blobs_of_one_memory_change_together_at_any_size(tmp_path):
+    path = tmp_path / "net.prototxt"
+    means = "transform_param { mean_value: 1 mean_value: 2 mean_value: 3 }"
+    path.write_text(
+        layer("Data", means, bottoms=[], tops=["data"], name="data")
+        + layer("Split", bottoms=["data"], tops=["a", "b"], name="split")
+        + layer("Power", "power_param { scale: 3 }", bottoms=["a"], tops=["a"], name="power")
+        + layer("Eltwise", bottoms=["a", "b"], tops=["sum"], name="sum")
+    )
+    net = loading.load(str(path))
+    assert net.inputs["data"] == (1, 3, None, None)
+    x = np.random.RandomState(0).random_sample((1, 5, 7, 3)).astype(np.float32)
+    np.testing.assert_array_equal(model.to_keras(net, ["sum"])(x), 3 * x + 3 * x)
 
 
 def test_height_and_width_are_free_where_every_layer_takes_any():

@@ -7,7 +7,8 @@ import caffe2tf
 from caffe2tf import layers, loading
 from caffe2tf.caffe import caffe_pb2
 from caffe2tf.errors import NetError, UnsupportedLayer, UnsupportedParameter, WeightMismatch
-from tests.conftest import GOLDEN, cases, inputs, layer, load, make
+from caffe2tf.net.support import set_fields
+from tests.conftest import GOLDEN, cases, inputs, layer, load, make, parameter
 
 DATA_DEPENDENT = {"filter": "f", "filter_nchw": "f"}  # as many items as the selector chooses
 
@@ -254,6 +255,13 @@ def test_nearest_names():
     net = load(GOLDEN / "layers" / "conv_basic")
     with pytest.raises(NetError, match="no layer 'convv'; nearest: conv"):
         net.layer("convv")
+
+
+def test_nested_messages_count_through_the_fields_that_the_layer_names():
+    text = layer("DetectionOutput", "detection_output_param { nms_param { top_k: 5 } num_classes: 2 }")
+    param = parameter(text).layer[0].detection_output_param
+    assert set(set_fields(param)) == {"num_classes", "nms_param"}
+    assert set(set_fields(param, {"nms_param.eta"})) == {"num_classes", "nms_param", "nms_param.top_k"}
 
 
 def test_a_type_registered_twice_is_refused():

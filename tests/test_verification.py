@@ -180,7 +180,7 @@ def test_published_predictions_without_photographs(seeded, tmp_path):
     found = verify(seeded, GOLDEN / "bvlc_alexnet")
     assert not found.passed  # nothing was compared
     assert len(found.missing) == 4
-    assert "4 photographs not there (--images)" in report.conclusion(found)
+    assert "4 photographs not there (`images`)" in report.conclusion(found)
     with pytest.raises(
         GoldenError, match=r"4 of 4 photographs are not there: seagull.jpg, sealion.jpeg, llama.jpeg ..."
     ):

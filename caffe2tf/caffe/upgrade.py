@@ -4,9 +4,8 @@ V0 and V1 records (Caffe's util/upgrade_proto.cpp), legacy inputs, phase rules (
 that Caffe inserts (util/insert_splits.cpp), data layers, losses. Nothing here knows shapes of layers or computes.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-from caffe2tf.arrays.layout import Shape
 from caffe2tf.caffe import datalayers, legacy
 from caffe2tf.caffe.caffe_pb2 import TEST, LayerParameter, NetParameter, NetState, NetStateRule, TransformationParameter
 from caffe2tf.caffe.datalayers import UNKNOWN
@@ -18,7 +17,7 @@ _BECOMES = {"SoftmaxWithLoss": "Softmax", "SigmoidCrossEntropyLoss": "Sigmoid"}
 
 
 def upgrade(
-    source: Source, learned: Callable[[str], bool], input_shapes: Mapping[str | None, Shape] | None = None
+    source: Source, learned: Callable[[str], bool], input_shapes: Mapping[str | None, Sequence[int]] | None = None
 ) -> tuple[NetParameter, dict[str, TransformationParameter], list[str]]:
     """`source` (read.Source) as (NetParameter of today's layers for inference, {blob: transform_param}, notes).
 
@@ -207,7 +206,7 @@ def _drop_unused(
     _keep(net, [layer for index, layer in enumerate(net.layer) if index not in dropped])
 
 
-def _override_inputs(net: NetParameter, given: Mapping[str | None, Shape]) -> None:
+def _override_inputs(net: NetParameter, given: Mapping[str | None, Sequence[int]]) -> None:
     tops = [top for layer in net.layer if layer.type == "Input" for top in layer.top]
     shapes = dict(given)
     if None in shapes:

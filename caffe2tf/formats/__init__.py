@@ -10,12 +10,20 @@ import difflib
 import importlib
 import os
 import pkgutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
+from caffe2tf.arrays.layout import Array, Floats, OpenShape
 from caffe2tf.arrays.numbers import float32
 from caffe2tf.caffe import read
 from caffe2tf.errors import Caffe2TFError, OutputError
 from caffe2tf.files import replacing as files
+
+if TYPE_CHECKING:
+    from caffe2tf.formats._files import Progress
+    from caffe2tf.net.net import Net
 
 FOLDER = "savedmodel"  # chosen by a trailing slash
 
@@ -26,62 +34,63 @@ class Runner:
     an array; `shape` is the input's (N, C, H, W), None what is free; `outputs` the classes, None where nothing tells;
     `noted` says how pictures become input ({"preprocessing", "source"} or {})."""
 
-    call: object
-    shape: tuple
-    outputs: int = None
-    noted: dict = field(default_factory=dict)
+    call: Callable[[Floats], Array]
+    shape: OpenShape
+    outputs: int | None = None
+    noted: dict[str, Any] = field(default_factory=dict)
 
 
-def names():
+def names() -> list[str]:
     """All formats, without importing one."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 
 
-def module(name):
+def module(name: str) -> ModuleType:
     """The module of the format `name`."""
     return importlib.import_module(f"{__name__}.{name}")
 
 
-def describe(name):
+def describe(name: str) -> str:
     """The first line of the format's docstring, without importing what the format needs."""
-    return ast.get_docstring(_tree(name)).splitlines()[0]
+    return (ast.get_docstring(_tree(name)) or name).splitlines()[0]
 
 
-def readable(name):
+def readable(name: str) -> bool:
     """Whether the format can be read back, without importing it."""
     return _has(name, "load")
 
 
-def runnable(name):
+def runnable(name: str) -> bool:
     """Whether the format holds a whole model that runs as it is, without importing it."""
     return _has(name, "runner")
 
 
-def result(name):
+def result(name: str) -> files.Kind:
     """The files.Kind of what the format writes: its KIND, one of those in `_files`, without importing it; else one file."""
     from caffe2tf.formats import _files
 
     for node in _tree(name).body:
-        if isinstance(node, ast.Assign) and node.targets[0].id == "KIND":
-            return getattr(_files, node.value.attr)
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "KIND":
+            kind: files.Kind = getattr(_files, ast.unparse(node.value).rpartition(".")[2])
+            return kind
     return files.FILE
 
 
-def _has(name, function):
+def _has(name: str, function: str) -> bool:
     return any(isinstance(node, ast.FunctionDef) and node.name == function for node in _tree(name).body)
 
 
-def _tree(name):
+def _tree(name: str) -> ast.Module:
     with open(os.path.join(__path__[0], f"{name}.py"), encoding="utf-8") as file:
         return ast.parse(file.read())
 
 
-def talks(name):
+def talks(name: str) -> bool:
     """Whether the format loads TensorFlow, which writes to the terminal by itself."""
     return "(loads TensorFlow)" in describe(name)
 
 
-def of(path, to=None):
+def of(path: str | os.PathLike[str], to: str | None = None) -> str:
     """The format that `path` means by its suffix, or `to`. Raises OutputError that lists the formats."""
     known = names()
     if to is not None:
@@ -103,7 +112,14 @@ def of(path, to=None):
     )
 
 
-def save(net, path, to=None, force=True, progress=None, **options):
+def save(
+    net: "Net",
+    path: str | os.PathLike[str],
+    to: str | None = None,
+    force: bool = True,
+    progress: "Progress | None" = None,
+    **options: Any,
+) -> float | None:
     """Writes `net` in the format of `path`'s suffix, or of `to`.
 
     The file appears whole or not at all. A whole model is read back; returns the largest difference between its outputs
@@ -124,12 +140,14 @@ def save(net, path, to=None, force=True, progress=None, **options):
     if kind.parts:
         options["taken"] = files.shards(path)
     with files.replacing(path, force, kind) as temporary:
-        difference = module(name).save(net, temporary, progress=progress, **options)
+        difference: float | None = module(name).save(net, temporary, progress=progress, **options)
         read.check_unchanged([array for arrays in net.arrays.values() for array in arrays])
         return difference
 
 
-def check_targets(paths, force, sources=(), kinds=()):
+def check_targets(
+    paths: Sequence[str], force: bool, sources: Sequence[str] = (), kinds: Sequence[str | None] = ()
+) -> None:
     """Raises OutputError for a target that would fail at the end of the work, or that is one of the `sources`; `kinds`: the
     format of each, where they are formats."""
     whole = [os.path.abspath(path.rstrip("/" + os.sep)) for path in paths]

@@ -1,12 +1,17 @@
 """What the formats share: what a result consists of, the arrays one after the other, and every format's names."""
 
 import os
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
-from caffe2tf.arrays.layout import THREADS
+from caffe2tf.arrays.layout import THREADS, Array, Floats, Moved
 from caffe2tf.caffe.read import release
 from caffe2tf.files import replacing as files
 from caffe2tf.images import preprocess
+
+if TYPE_CHECKING:
+    from caffe2tf.net.net import Net
 
 # Keras's name -> TensorFlow's, as `bvlc_alexnet.npy` and checkpoints of slim and ethereon's converter have them.
 # npz, safetensors and h5 keep Keras's name; a .caffemodel has places, no names.
@@ -25,6 +30,8 @@ TENSORFLOW_NAMES = {
     "output_bias": "output_biases",
     "value": "value",
 }
+Progress = Callable[[int], object]  # called with the bytes of what has been written
+Weights = dict[str, dict[str, Floats]]  # {layer: {Keras's name: array in Keras's layout}}
 PARTS = files.PARTS
 SAVED_MODEL = files.Kind(
     marker=f"assets.extra/{preprocess.FILE}",
@@ -33,7 +40,7 @@ SAVED_MODEL = files.Kind(
 KERAS_NAMES = {new: old for old, new in TENSORFLOW_NAMES.items()}
 
 
-def arrays(net, progress=None):
+def arrays(net: "Net", progress: Progress | None = None) -> Iterator[tuple[str, dict[str, Array]]]:
     """Yields (layer, {name: array}) in net order, each layer's arrays made when asked for.
 
     The mapped pages behind a layer are given back when the next is asked for, so that memory holds one layer at a time.
@@ -48,13 +55,13 @@ def arrays(net, progress=None):
             release(array)
 
 
-def write_places(path, places, progress=None):
+def write_places(path: str, places: Iterable[tuple[Moved, int]], progress: Progress | None = None) -> None:
     """Writes every (layout.Moved, offset) of `places` into the file at `path`, moving and writing at the same time."""
     if not hasattr(os, "pwrite"):  # Windows
         with open(path, "r+b") as file:
             for moved, offset in places:
                 file.seek(offset)
-                file.write(memoryview(moved.array()).cast("B"))
+                file.write(moved.array().data.cast("B"))
                 if progress:
                     progress(moved.nbytes)
         return
@@ -72,7 +79,7 @@ def write_places(path, places, progress=None):
             raise
 
 
-def split_key(key):
+def split_key(key: str) -> tuple[str, str]:
     """(layer, name) of the key `fire2/conv1/kernel`: Caffe's layer names may hold slashes, weight names do not."""
     layer, _, name = key.rpartition("/")
     return layer, name

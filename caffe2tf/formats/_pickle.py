@@ -7,6 +7,7 @@ a file claims for a place in its memo or a string; the one in Python takes what 
 
 import math
 import pickle
+from typing import IO, Any
 
 import numpy as np
 
@@ -19,17 +20,17 @@ _RECONSTRUCT = ("numpy.core.multiarray", "numpy._core.multiarray")
 class _Bounded:
     """The rest of an open file; a read of more than is there is refused before memory is taken."""
 
-    def __init__(self, file, left):
+    def __init__(self, file: IO[bytes], left: int) -> None:
         self.file, self.left = file, left
 
-    def read(self, count=-1):
+    def read(self, count: int = -1) -> bytes:
         if not 0 <= count <= self.left:
             raise ParseError(f"is damaged: {count} bytes are asked for where {self.left} are left")
         data = self.file.read(count)
         self.left -= len(data)
         return data
 
-    def readline(self):
+    def readline(self) -> bytes:
         line = self.file.readline(1000)
         self.left -= len(line)
         return line
@@ -40,17 +41,17 @@ class _DType:
 
     __slots__ = ("code", "order")
 
-    def __init__(self, code):
+    def __init__(self, code: str) -> None:
         self.code, self.order = code, ""
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: object) -> None:
         if not isinstance(state, tuple) or len(state) < 5 or state[1] not in ("<", ">", "|", "="):
             raise ParseError("is damaged: a dtype without byte order")
         if any(part is not None for part in state[2:5]):
             raise ParseError("holds arrays of records; takes plain numbers")
         self.order = state[1]
 
-    def plain(self):
+    def plain(self) -> np.dtype[Any]:
         return plain_dtype(self.order + self.code)
 
 
@@ -59,10 +60,10 @@ class _Array:
 
     __slots__ = ("value",)
 
-    def __init__(self):
-        self.value = None
+    def __init__(self) -> None:
+        self.value: Any = None
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: object) -> None:
         if not isinstance(state, tuple) or len(state) not in (4, 5):
             raise ParseError("is damaged: an array without its state")
         shape, dtype, fortran, data = state[-4:]
@@ -84,7 +85,7 @@ class _Array:
 
 class _Unpickler(pickle._Unpickler):
     # Bound methods, since a pickle can set the attributes of what it is given.
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("numpy", "ndarray"):
             return "ndarray"  # `_reconstruct` is told it; called it is nothing
         if (module, name) == ("numpy", "dtype"):
@@ -97,21 +98,21 @@ class _Unpickler(pickle._Unpickler):
             f"it holds {module}.{name}; only arrays, dicts, lists, strings and numbers are read"
         )
 
-    def _reconstruct(self, kind, shape, code):
+    def _reconstruct(self, kind: object, shape: object, code: object) -> _Array:
         if kind != "ndarray":
             raise pickle.UnpicklingError("an array subclass")
         return _Array()
 
-    def _dtype(self, code, *_):
+    def _dtype(self, code: object, *_: object) -> _DType:
         if not isinstance(code, (str, bytes)):
             raise ParseError("is damaged: a dtype without a code")
         return _DType(code.decode("latin-1") if isinstance(code, bytes) else code)
 
-    def _encode(self, text, encoding):
+    def _encode(self, text: str, encoding: object) -> bytes:
         return text.encode("latin-1")
 
 
-def load(file, left):
+def load(file: IO[bytes], left: int) -> Any:
     """What the pickle in `file`, of at most `left` bytes, holds: dictionaries, lists, texts, numbers and ndarrays.
 
     Raises ParseError and what a damaged pickle makes of Python's unpickler: UnpicklingError, ValueError, EOFError,
@@ -120,6 +121,6 @@ def load(file, left):
     return opened(_Unpickler(_Bounded(file, left), encoding="latin1").load())
 
 
-def opened(item):
+def opened(item: Any) -> Any:
     """The array or object in a stand-in, anything else as it is."""
     return item.value if isinstance(item, _Array) else item

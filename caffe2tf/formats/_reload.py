@@ -1,11 +1,18 @@
 """Whole models are loaded again after writing and compared with the model in memory."""
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
+from caffe2tf.arrays.layout import Array, Floats
 from caffe2tf.errors import OutputError
 
+if TYPE_CHECKING:
+    from caffe2tf.net.net import Net
 
-def example(net):
+
+def example(net: "Net") -> list[Floats]:
     """One input of each shape of `net`, channels last: values in 0..1, which are valid indices too. A size that is free
     is 64."""
     from caffe2tf.arrays.layout import keras_order
@@ -13,13 +20,12 @@ def example(net):
     random = np.random.RandomState(0)
     arrays = []
     for shape in net.inputs.values():
-        shape = [64 if extent is None else extent for extent in shape]
-        array = random.random_sample(shape).astype(np.float32)
+        array = random.random_sample([64 if extent is None else extent for extent in shape]).astype(np.float32)
         arrays.append(np.ascontiguousarray(array.transpose(keras_order(array.ndim))))
     return arrays
 
 
-def values(outputs):
+def values(outputs: Any) -> list[Array]:
     """The arrays of a model's result: a tensor, a list or a dictionary of them."""
     if isinstance(outputs, dict):
         outputs = list(outputs.values())
@@ -27,7 +33,7 @@ def values(outputs):
     return [np.asarray(output) for output in outputs]
 
 
-def largest_difference(path, expected, found):
+def largest_difference(path: str, expected: Iterable[Array], found: Iterable[Array]) -> float:
     """Over all outputs. Raises OutputError where a shape differs or a value is not finite in one of them alone."""
     largest = 0.0
     for a, b in zip(expected, found, strict=True):

@@ -5,15 +5,18 @@ Caffe 1.0 reads it with the same network, or with a text that names the same lay
 
 import numpy as np
 
+from caffe2tf.arrays.layout import Floats
 from caffe2tf.caffe import wire
 from caffe2tf.caffe.caffe_pb2 import BlobProto, LayerParameter, NetParameter
 from caffe2tf.caffe.read import release
+from caffe2tf.formats._files import Progress
+from caffe2tf.net.net import Net
 
 
-def save(net, path, progress=None):
+def save(net: Net, path: str, progress: Progress | None = None) -> None:
     with open(path, "wb") as file:
         file.write(NetParameter(name=net.name).SerializeToString())
-        shared = {}
+        shared: dict[str, Floats] = {}
         for proto in net.param.layer:
             arrays = net.arrays.get(proto.name, ())
             for spec, array in zip(proto.param, arrays, strict=False):
@@ -23,7 +26,7 @@ def save(net, path, progress=None):
                     for other in proto.param:
                         other.ClearField("name")
                     break
-            parts = [proto.SerializeToString()]
+            parts: list[bytes | memoryview] = [proto.SerializeToString()]
             for array in arrays:
                 parts += wire.field(7, wire.blob(BlobProto(shape={"dim": array.shape}), array))
             for part in wire.field(100, parts):

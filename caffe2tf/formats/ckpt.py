@@ -5,16 +5,21 @@ restore it with a TF1 `Saver`.
 """
 
 import os
+from collections.abc import Collection
+from typing import Any
 
 import tensorflow as tf
 
+from caffe2tf.arrays.layout import Array
 from caffe2tf.errors import OutputError
 from caffe2tf.formats import _files
+from caffe2tf.formats._files import Progress
+from caffe2tf.net.net import Net
 
 KIND = _files.PARTS
 
 
-def save(net, path, progress=None, taken=()):
+def save(net: Net, path: str, progress: Progress | None = None, taken: Collection[int] = ()) -> None:
     """`taken`: counts of shards that the checkpoint must not have, where it can: the names of its files say the count, and a
     checkpoint whose data files have names of their own is replaced in one step, that of its index."""
     if not net.arrays:
@@ -23,7 +28,8 @@ def save(net, path, progress=None, taken=()):
     count = len(net.arrays)
     sizes = {"layers": count, "arrays": sum(map(len, net.weight_shapes.values())), "joined": count - 1}
     plan = next((plan for plan, size in sizes.items() if size and size not in taken), "layers")
-    shards, held = [], {}
+    shards: list[str] = []
+    held: dict[str, Array] = {}
     for layer, made in _files.arrays(net, progress):
         named = {f"{layer}/{_files.TENSORFLOW_NAMES[name]}": array for name, array in made.items()}
         if plan == "joined" and not shards and not held:
@@ -45,7 +51,7 @@ def save(net, path, progress=None, taken=()):
                 os.unlink(shard + suffix)
 
 
-def _tensor(array):
+def _tensor(array: Array) -> Any:
     """`array` as a tensor on its own memory: `tf.constant` would copy a large one twice."""
     owned = array if array.flags.writeable else array.copy()
     return tf.experimental.dlpack.from_dlpack(owned.__dlpack__())

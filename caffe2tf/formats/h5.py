@@ -5,21 +5,26 @@ One group per layer under its Keras name (a `/` in Caffe's is `_`), with Caffe's
 
 import os
 import struct
+from collections.abc import Iterator
+from typing import IO, Any
 
 import h5py
 import numpy as np
 
+from caffe2tf.arrays.layout import Floats, Moved
 from caffe2tf.arrays.numbers import float32
 from caffe2tf.errors import ParseError
 from caffe2tf.formats import _files
+from caffe2tf.formats._files import Progress, Weights
 from caffe2tf.net.names import keras_names
+from caffe2tf.net.net import Net
 
 _HEAP = b"GCOL\x01\0\0\0"
 _UNFOLDS = 100  # times, that a packed data set may be larger than what the file holds of it
 
 
-def save(net, path, progress=None):
-    names, places = keras_names(net), []
+def save(net: Net, path: str, progress: Progress | None = None) -> None:
+    names, places = keras_names(net), list[tuple[Moved, int]]()
     early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     early.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
@@ -41,10 +46,11 @@ def save(net, path, progress=None):
     _files.write_places(path, places, progress)
 
 
-def load(path):
+def load(path: str) -> Weights:
     """Reads what lies in the file itself: links to other places and values kept outside are refused, as is a data set that
     claims more than the file can hold."""
-    weights, size = {}, os.path.getsize(path) if os.path.isfile(path) else 0
+    weights: Weights = {}
+    size = os.path.getsize(path) if os.path.isfile(path) else 0
     try:
         _check_heaps(path, size)
         with h5py.File(path, "r") as file:
@@ -64,7 +70,7 @@ def load(path):
     return weights
 
 
-def _names(group, attribute, size):
+def _names(group: Any, attribute: str, size: int) -> list[str]:
     """The texts in an attribute. Its claim is seen first: in a damaged file it may be of any size."""
     kind = group.attrs.get_id(attribute)
     if kind.shape == (0,):  # HDF5 asks for the size of nothing in vain
@@ -75,7 +81,7 @@ def _names(group, attribute, size):
     return [name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in found]
 
 
-def _check_heaps(path, size):
+def _check_heaps(path: str, size: int) -> None:
     """Raises ParseError for a heap of texts whose parts do not fill it: HDF5 1.14 goes through it without end (section III.E,
     "Disk Format: Level 1E - Global Heap", of HDF5's file format)."""
     with open(path, "rb") as file:
@@ -93,7 +99,7 @@ def _check_heaps(path, size):
                 raise ParseError(f"is damaged: the heap at byte {start} claims {whole} bytes")
 
 
-def _heaps(file):
+def _heaps(file: IO[bytes]) -> Iterator[int]:
     """Where heaps begin."""
     at, before = 0, b""
     while piece := file.read(8 << 20):
@@ -109,7 +115,7 @@ def _heaps(file):
         file.seek(at)
 
 
-def _inside(group, path):
+def _inside(group: Any, path: str) -> Any:
     """What `path` names in `group`, through links of the file's own alone: a damaged or hostile one leads elsewhere."""
     for part in path.split("/"):
         if not isinstance(group, h5py.Group) or not part or part == ".":
@@ -120,7 +126,7 @@ def _inside(group, path):
     return group
 
 
-def _values(found, where, left):
+def _values(found: Any, where: str, left: list[int]) -> Floats:
     """The float32 array of a data set; `left`: [bytes that the file may still unfold to, before `check_claim`'s factor]."""
     if not isinstance(found, h5py.Dataset) or found.shape is None:
         raise ParseError(f"{where} is no data set with values")

@@ -10,18 +10,21 @@ import os
 import pickle
 import re
 import struct
+from typing import Any
 
 import numpy as np
 
 from caffe2tf.arrays.numbers import float32
 from caffe2tf.errors import OutputError, ParseError
 from caffe2tf.formats import _files, _pickle
+from caffe2tf.formats._files import Progress, Weights
+from caffe2tf.net.net import Net
 
 LAYOUTS = ("dict", "list")
 _MAX_ARRAY = 2**32 - 1  # BINBYTES has a four-byte length
 
 
-def save(net, path, progress=None, layout="dict"):
+def save(net: Net, path: str, progress: Progress | None = None, layout: str = "dict") -> None:
     """`layout`: "dict" for {'weights': W, 'biases': b} per layer, "list" for [W, b]."""
     if layout not in LAYOUTS:
         raise OutputError(f"no layout '{layout}'; takes {' or '.join(LAYOUTS)}")
@@ -56,20 +59,20 @@ def save(net, path, progress=None, layout="dict"):
     _files.write_places(path, places, progress)
 
 
-def _text(text):
+def _text(text: str) -> bytes:
     data = text.encode()
     return b"X" + struct.pack("<I", len(data)) + data
 
 
-def _int(value):
+def _int(value: int) -> bytes:
     return b"J" + struct.pack("<i", value)
 
 
-def _new_array():
+def _new_array() -> bytes:
     return b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R"
 
 
-def _dtype(code, order, flags):
+def _dtype(code: str, order: bytes, flags: int) -> bytes:
     state = b"(K\x03" + _text(order.decode()) + b"NNN" + _int(-1) + _int(-1) + _int(flags) + b"tb"
     return b"cnumpy\ndtype\n" + _text(code) + b"\x89\x88\x87R" + state
 
@@ -77,7 +80,7 @@ def _dtype(code, order, flags):
 # ------------------------------------------------------------------------------------------------ reading
 
 
-def load(path):
+def load(path: str) -> Weights:
     try:
         with open(path, "rb") as file:
             version = np.lib.format.read_magic(file)
@@ -103,7 +106,7 @@ def load(path):
         raise ParseError(f"{path}: is not a .npy of weights: {(str(error) or '?').splitlines()[0]}") from None
 
 
-def _named(data):
+def _named(data: Any) -> Weights:
     """{layer: {Keras's name: float32 array}} from any of the flavours; [W, b] are kernel and bias."""
     if not isinstance(data, dict):
         raise ParseError(f"holds a {type(data).__name__}, expected a dictionary of layers")
@@ -125,7 +128,7 @@ def _named(data):
     return weights
 
 
-def _name(name):
+def _name(name: Any) -> str:
     name = name.decode("utf-8", "replace") if isinstance(name, bytes) else name
     if not isinstance(name, str):
         raise ParseError(f"holds a {type(name).__name__} where the name of a layer or an array stands")

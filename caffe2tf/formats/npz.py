@@ -10,9 +10,11 @@ import numpy as np
 from caffe2tf.arrays import numbers as arrays
 from caffe2tf.errors import ParseError
 from caffe2tf.formats import _files
+from caffe2tf.formats._files import Progress, Weights
+from caffe2tf.net.net import Net
 
 
-def save(net, path, progress=None):
+def save(net: Net, path: str, progress: Progress | None = None) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for layer, made in _files.arrays(net, progress):
             for name, array in made.items():
@@ -20,8 +22,8 @@ def save(net, path, progress=None):
                     np.lib.format.write_array(file, array, allow_pickle=False)
 
 
-def load(path):
-    weights = {}
+def load(path: str) -> Weights:
+    weights: Weights = {}
     try:
         for key, array in arrays.read_npz(path):
             layer, name = _files.split_key(key)

@@ -14,6 +14,8 @@ from safetensors.numpy import save_file
 from caffe2tf.arrays.numbers import MAX_AXES, filled, float32
 from caffe2tf.errors import ParseError
 from caffe2tf.formats import _files
+from caffe2tf.formats._files import Progress, Weights
+from caffe2tf.net.net import Net
 
 _MAX_HEADER = 100_000_000  # bytes, the format's own limit
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"} | {
@@ -21,7 +23,7 @@ _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"} | {
 }
 
 
-def save(net, path, progress=None):
+def save(net: Net, path: str, progress: Progress | None = None) -> None:
     tensors = {f"{layer}/{name}": array for layer, made in _files.arrays(net, progress) for name, array in made.items()}
     try:
         save_file(tensors, path, metadata={"format": "caffe2tf", "layout": "keras"})
@@ -29,9 +31,9 @@ def save(net, path, progress=None):
         raise OSError(str(error)) from None
 
 
-def load(path):
+def load(path: str) -> Weights:
     """Read without a map, whose pages a file that is cut meanwhile would take away."""
-    weights = {}
+    weights: Weights = {}
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size

@@ -5,37 +5,42 @@ Read it with `tf.saved_model.load(path).signatures["serving_default"]`.
 
 import os
 import re
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2
 
+from caffe2tf.arrays.layout import Array, Floats
 from caffe2tf.errors import ParseError
 from caffe2tf.files import replacing as files
 from caffe2tf.formats import Runner, _files, _reload
+from caffe2tf.formats._files import Progress
 from caffe2tf.images import preprocess
 from caffe2tf.keras_model.model import to_keras
+from caffe2tf.keras_model.types import KerasModel, Tensor
 from caffe2tf.net.names import input_names
+from caffe2tf.net.net import Net
 
 KIND = _files.SAVED_MODEL
 
 
-def serving(model, net):
+def serving(model: KerasModel, net: Net) -> Any:
     """A tf.function from Caffe's input blobs by name to {output blob: tensor}, as `model` computes it."""
     arguments = input_names(net).values()
     specs = [tf.TensorSpec(t.shape, t.dtype, name=name) for name, t in zip(arguments, model.inputs, strict=True)]
     names = [blob for blob in net.outputs if not net.is_constant(blob)]
 
-    @tf.function(input_signature=specs)
-    def serve(*inputs):
+    def serve(*inputs: Tensor) -> dict[str, Tensor]:
         outputs = model(list(inputs) if len(inputs) > 1 else inputs[0], training=False)
         outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
         return dict(zip(names, outputs, strict=True))
 
-    return serve
+    return tf.function(serve, input_signature=specs)
 
 
-def save(net, path, progress=None):
+def save(net: Net, path: str, progress: Progress | None = None) -> float:
     """Returns the largest difference between the model and the folder read back."""
     model, given = to_keras(net), _reload.example(net)
     serve = serving(model, net)
@@ -55,7 +60,7 @@ def save(net, path, progress=None):
 _ACTING = re.compile(r"File|PyFunc|Dataset|Iterator|Reader|Record|Summary|Print|Debug|Lmdb|Rpc|Socket")
 
 
-def _refuse_strangers(path):
+def _refuse_strangers(path: str) -> None:
     """A marker alone can be copied, so what is in the graph is seen too."""
     words = "a SavedModel can read and write any file when it is loaded or run; `trust` runs it nevertheless"
     if not files.wrote(path, KIND):
@@ -72,7 +77,7 @@ def _refuse_strangers(path):
             raise ParseError(f"{path}: holds the operation {acting}, which caffe2tf does not write, and {words}")
 
 
-def runner(path, many=False, trust=False):
+def runner(path: str, many: bool = False, trust: bool = False) -> Runner:
     """A Runner of the folder's `serving_default`. Raises ParseError for what is no SavedModel, or no classifier, and without
     `trust` for one that caffe2tf did not write or that holds operations on files: loading it would be running it."""
     if not os.path.exists(os.path.join(path, "saved_model.pb")):
@@ -96,8 +101,8 @@ def runner(path, many=False, trust=False):
         raise ParseError(f"{path}: has no image input; its input is {spec.dtype.name} {spec.shape}")
     shape = spec.shape.as_list()
 
-    def call(images, keep=loaded):  # the loaded object must live as long as its function
-        return next(iter(signature(**{name: tf.constant(images)}).values())).numpy()
+    def call(images: Floats, keep: Any = loaded) -> Array:  # the loaded object must live as long as its function
+        return np.asarray(next(iter(signature(**{name: tf.constant(images)}).values())))
 
     note = os.path.join(path, "assets.extra", preprocess.FILE)
     return Runner(

@@ -7,20 +7,24 @@ import os
 import struct
 import warnings
 import zipfile
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.lite.python.schema_py_generated import ModelT
 
+from caffe2tf.arrays.layout import Array, Floats
 from caffe2tf.errors import ParseError
 from caffe2tf.formats import Runner, _reload
+from caffe2tf.formats._files import Progress
 from caffe2tf.formats.savedmodel import serving
 from caffe2tf.images import preprocess
 from caffe2tf.keras_model.model import to_keras
 from caffe2tf.net.names import input_names
+from caffe2tf.net.net import Net
 
 
-def save(net, path, progress=None, quantize=False):
+def save(net: Net, path: str, progress: Progress | None = None, quantize: bool = False) -> float:
     """Returns the largest difference between the model and the file read back; `quantize`: dynamic range."""
     model, given = to_keras(net), _reload.example(net)
     serve = serving(model, net)
@@ -47,13 +51,13 @@ def save(net, path, progress=None, quantize=False):
     return _reload.largest_difference(path, _reload.values(expected), [found[name] for name in expected])
 
 
-def _interpreter(**options):
+def _interpreter(**options: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the interpreter's move to another package
         return tf.lite.Interpreter(**options)
 
 
-def _whole(path):
+def _whole(path: str) -> bytes:
     """The bytes of the file, seen through once: the interpreter follows every offset without a look, and one that leads past
     the end ends the process, as a file does that is cut while the interpreter has it mapped."""
     try:
@@ -62,12 +66,12 @@ def _whole(path):
         ModelT.InitFromPackedBuf(data)
         return data
     except OSError as error:
-        raise ParseError(f"{path}: cannot be read: {error.strerror.lower()}") from None
+        raise ParseError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from None
     except (struct.error, ValueError, TypeError, IndexError, AttributeError, OverflowError, BufferError):
         raise ParseError(f"{path}: is no .tflite, or is cut short or damaged") from None
 
 
-def runner(path, many=False):
+def runner(path: str, many: bool = False) -> Runner:
     """A Runner of the file. Raises ParseError for what is no .tflite, or no classifier."""
     data = _whole(path)
     try:
@@ -83,7 +87,7 @@ def runner(path, many=False):
         raise ParseError(f"{path}: has the outputs {has}; classify takes networks with one, of float32")
     place, result, ready = inputs[0]["index"], outputs[0]["index"], None
 
-    def call(images):
+    def call(images: Floats) -> Array:
         nonlocal ready
         if images.shape != ready:
             interpreter.resize_tensor_input(place, images.shape)
@@ -91,7 +95,7 @@ def runner(path, many=False):
             ready = images.shape
         interpreter.set_tensor(place, images)
         interpreter.invoke()
-        return interpreter.get_tensor(result)
+        return np.asarray(interpreter.get_tensor(result))
 
     shape = [None if extent < 0 else int(extent) for extent in inputs[0]["shape_signature"]]
     classes = int(outputs[0]["shape_signature"][-1])

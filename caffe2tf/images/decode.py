@@ -4,10 +4,20 @@ import io
 import os
 import sys
 import warnings
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 
+from caffe2tf.arrays.layout import Array
 from caffe2tf.errors import ParseError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Pixels = npt.NDArray[np.uint8]  # (H, W, 3) BGR or (H, W, 1) grey, unless said otherwise
+Places = npt.NDArray[np.signedinteger]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")  # an EPS in any of them would start Ghostscript
@@ -18,8 +28,12 @@ PIPED_LIMIT = 1 << 28  # bytes on standard input
 class Piped(str):
     """The name `-` of the picture that came on standard input, with its bytes as `data`."""
 
+    data: bytes
 
-def read_image(path, grey=False, note=lambda line: None):
+
+def read_image(
+    path: str | os.PathLike[str] | BinaryIO, grey: bool = False, note: Callable[[str], object] = lambda line: None
+) -> Pixels:
     """The picture at `path` as OpenCV's imread gives it: uint8 (H, W, 3) BGR or (H, W, 1), turned as its EXIF says.
 
     Of an animated GIF the first frame, and `note` is called with a line that says so; transparency is dropped. Raises
@@ -49,7 +63,7 @@ def read_image(path, grey=False, note=lambda line: None):
         raise ParseError(f"{name}: cannot be read: {reason.splitlines()[0].lower()}") from None
 
 
-def opened(file):
+def opened(file: str | os.PathLike[str] | BinaryIO) -> "Image.Image":
     """The picture in `file`, a path or a stream, not decoded yet: of FORMATS alone. Raises what Pillow raises, and ValueError
     for more than MOST_PIXELS."""
     from PIL import Image
@@ -64,18 +78,18 @@ def opened(file):
     return image
 
 
-def _grey(image):
+def _grey(image: "Image.Image") -> Pixels:
     return np.asarray(image.convert("L"))[:, :, None]
 
 
-def _from_cmyk(cmyk):
+def _from_cmyk(cmyk: Pixels) -> Pixels:
     """RGB of inverted CMYK, as JPEGs have it, by OpenCV's rule: c = k - (255 - c) * k / 256 (grfmt_base, utils.cpp)."""
     ink = 255 - cmyk.astype(np.int32)
     black = ink[:, :, 3:]
     return np.clip(black - ((255 - ink[:, :, :3]) * black >> 8), 0, 255).astype(np.uint8)
 
 
-def resize(image, height, width, method="bilinear"):
+def resize(image: Pixels, height: int, width: int, method: str = "bilinear") -> Pixels:
     """`image` uint8 (H, W, C) at another size, uint8: bilinear as OpenCV's INTER_LINEAR, bit for bit."""
     if image.shape[:2] == (height, width):
         return image
@@ -93,11 +107,11 @@ def resize(image, height, width, method="bilinear"):
     wide = image[rows]
     across = (wide.take(left, axis=1) * a[:, None] + wide.take(right, axis=1) * b[:, None]) >> 4
     a, b = c[:, None, None], d[:, None, None]
-    pixels = ((across[top] * a >> 16) + (across[bottom] * b >> 16) + 2) >> 2
+    pixels: Array = ((across[top] * a >> 16) + (across[bottom] * b >> 16) + 2) >> 2
     return np.clip(pixels, 0, 255).astype(np.uint8)
 
 
-def _linear(n, out):
+def _linear(n: int, out: int) -> tuple[tuple[Places, Places], tuple[Places, Places]]:
     """((near, far) indices, (near, far) weights of 2048) of each of `out` places among `n`, half-pixel centres."""
     at = ((np.arange(out) + 0.5) * (n / out) - 0.5).astype(np.float32)
     low = np.floor(at).astype(int)
@@ -106,13 +120,13 @@ def _linear(n, out):
     return (low.clip(0, n - 1), (low + 1).clip(0, n - 1)), weights
 
 
-def find_images(paths):
+def find_images(paths: Iterable[str]) -> list[str]:
     """All picture files that `paths` mean: files as they are, the pictures in folders and the files of globs, sorted;
     `-` is the one on standard input. Raises ParseError for a path that does not exist and for a folder without pictures.
     """
     import glob
 
-    found = []
+    found: list[str] = []
     if list(paths).count("-") > 1:
         raise ParseError("-: is given twice; standard input holds one picture")
     for path in paths:
@@ -135,7 +149,7 @@ def find_images(paths):
     return found
 
 
-def _piped():
+def _piped() -> Piped:
     piped = Piped("-")
     piped.data = sys.stdin.buffer.read(PIPED_LIMIT + 1)
     if len(piped.data) > PIPED_LIMIT:

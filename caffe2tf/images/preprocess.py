@@ -5,18 +5,29 @@ import json
 import os
 import zipfile
 import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from caffe2tf.arrays.layout import Floats, OpenShape
 from caffe2tf.arrays.numbers import check_claim, float32, read_npy
 from caffe2tf.caffe.read import read_mean
 from caffe2tf.errors import ParseError
 from caffe2tf.images import decode as imaging
+from caffe2tf.images.decode import Pixels
+
+if TYPE_CHECKING:
+    from caffe2tf.net.net import Net
 
 FILE = "caffe2tf.json"  # in a .keras file and in a SavedModel's assets.extra
 IMAGENET_MEAN = (104.0, 117.0, 123.0)  # BGR, the rounded channel means of ILSVRC 2012
 _METHODS = ("bilinear", "nearest_pillow")
+
+
+Size = tuple[int, int]  # (height, width)
+Mean = tuple[float | list[list[float]], ...]
 
 
 @dataclass(frozen=True)
@@ -28,15 +39,15 @@ class Preprocessing:
     resized picture or of the crop; `channels`: 3 or 1 (grey); `order`: "BGR" or "RGB".
     """
 
-    resize: tuple = None
-    crop: tuple = None
-    mean: tuple = (0.0,)
+    resize: Size | None = None
+    crop: Size | None = None
+    mean: Mean = (0.0,)
     scale: float = 1.0
     channels: int = 3
     method: str = "bilinear"
     order: str = "BGR"
 
-    def apply(self, image, corner=None):
+    def apply(self, image: Pixels, corner: Size | None = None) -> Floats:
         """float32 (C, H, W) of `image`, uint8 (H, W, 3) BGR or (H, W, 1) grey; `corner`: (top, left) of another crop."""
         if self.resize is not None:
             image = imaging.resize(image, *self.resize, self.method)
@@ -53,25 +64,26 @@ class Preprocessing:
             raise ParseError(
                 f"a mean image of {mean.shape[1:]} for a picture of {image.shape[:2]}; takes one of its size"
             )
-        image = image.astype(np.float32).transpose(2, 0, 1)
-        return ((image[::-1] if self.order == "RGB" else image) - mean) * np.float32(self.scale)
+        planes = image.astype(np.float32).transpose(2, 0, 1)
+        made: Floats = ((planes[::-1] if self.order == "RGB" else planes) - mean) * np.float32(self.scale)
+        return made
 
     @functools.cached_property
-    def _mean(self):
+    def _mean(self) -> Floats:
         mean = np.asarray(self.mean, np.float32)
         return mean if mean.ndim == 3 else mean[:, None, None]
 
     @property
-    def span(self):
+    def span(self) -> tuple[float, float]:
         """(least, largest) value that an input can have."""
         ends = (0 - self._mean.max()) * self.scale, (255 - self._mean.min()) * self.scale
         return float(min(ends)), float(max(ends))
 
-    def load(self, path):
+    def load(self, path: str | os.PathLike[str]) -> Floats:
         """`apply` of the picture at `path`. Raises ParseError for what is no picture."""
         return self.apply(imaging.read_image(path, grey=self.channels == 1))
 
-    def __str__(self):
+    def __str__(self) -> str:
         parts = ["grey" if self.channels == 1 else self.order]
         if self.resize:
             parts.append(f"{self.method.replace('_', ' ')} to {self.resize[0]} x {self.resize[1]}")
@@ -85,36 +97,50 @@ class Preprocessing:
         return ", ".join(parts)
 
 
-def of(net):
+def of(net: "Net") -> tuple[Preprocessing, str]:
     """(Preprocessing of `net`'s image input, where it comes from): what the user said, else the snapshot's transform_param
     where one was kept, else Caffe's ImageNet habit for inputs of three channels, else the bare size."""
     if net.preprocessing is not None:
         return net.preprocessing, "as said"
-    blob, shape = next((item for item in net.inputs.items() if len(item[1]) == 4), (None, None))
-    if blob is None:
+    blob, shape = next((item for item in net.inputs.items() if len(item[1]) == 4), ("", ()))
+    if not shape:
         raise ParseError(f"the network '{net.name}' has no image input; its inputs are {dict(net.inputs)}")
     transform = net.transforms.get(blob)
     if transform is None or not (transform.mean_value or transform.HasField("scale") or transform.mean_file):
         return habit(shape), "Caffe's ImageNet habit" if shape[1] == 3 else "the input's size alone"
-    size = tuple(shape[2:]) if None not in shape[2:] else None
-    resize = (256, 256) if transform.crop_size and shape[1] == 3 and size and max(size) <= 256 else size
+    channels, size = _image(shape)
+    resize = (256, 256) if transform.crop_size and channels == 3 and size and max(size) <= 256 else size
     mean = tuple(transform.mean_value)
     source = "the snapshot's transform_param"
     if not mean and transform.mean_file:
-        mean, source = IMAGENET_MEAN if shape[1] == 3 else (0.0,), f"{source}, channel means for {transform.mean_file}"
-    return Preprocessing(resize, size, mean or (0.0,), transform.scale, shape[1]), source
+        mean, source = IMAGENET_MEAN if channels == 3 else (0.0,), f"{source}, channel means for {transform.mean_file}"
+    return Preprocessing(resize, size, mean or (0.0,), transform.scale, channels), source
 
 
-def habit(shape):
+def habit(shape: OpenShape) -> Preprocessing:
     """What Caffe's users do for an input of `shape` (N, C, H, W): 256 x 256, centre crop, minus (104, 117, 123)."""
-    size = tuple(shape[2:]) if None not in shape[2:] else None
-    if shape[1] != 3:
-        return Preprocessing(size, None, channels=shape[1])
+    channels, size = _image(shape)
+    if channels != 3:
+        return Preprocessing(size, None, channels=channels)
     larger = (256, 256) if size and max(size) <= 256 and min(size) >= 200 else size
     return Preprocessing(larger, size if larger != size else None, IMAGENET_MEAN)
 
 
-def changed(net, resize=None, crop=None, mean=None, scale=None, channels=None):
+def _image(shape: OpenShape) -> tuple[int, Size | None]:
+    """(channels, size) of an input of `shape` (N, C, H, W); None for a size that the files leave open."""
+    _, channels, height, width = shape
+    assert channels is not None, "the wiring refuses an input whose channels nothing tells"
+    return channels, None if height is None or width is None else (height, width)
+
+
+def changed(
+    net: "Net",
+    resize: Size | Literal["none"] | None = None,
+    crop: Size | Literal["none"] | None = None,
+    mean: Sequence[float] | str | None = None,
+    scale: float | None = None,
+    channels: str | None = None,
+) -> "Net":
     """`net` with a Preprocessing that differs from `of(net)` where something is said.
 
     `resize`, `crop`: (height, width), or "none" for as it is; `mean`: one number, or one for each channel in the order of the
@@ -126,7 +152,7 @@ def changed(net, resize=None, crop=None, mean=None, scale=None, channels=None):
     how, _ = of(net)
     if channels is not None and (channels == "grey") != (how.channels == 1):
         raise ParseError(f"`channels` {channels}: the network's input has {how.channels} channels")
-    said = {
+    said: dict[str, tuple[Any] | None] = {
         "resize": None if resize is None else (None if resize == "none" else tuple(resize),),
         "crop": None if crop is None else (None if crop == "none" else tuple(crop),),
         "mean": None if mean is None else (_mean(mean, how.channels),),
@@ -134,33 +160,33 @@ def changed(net, resize=None, crop=None, mean=None, scale=None, channels=None):
         "order": None if channels in (None, "grey") else (channels.upper(),),
     }
     how = replace(how, **{key: value[0] for key, value in said.items() if value is not None})
-    size = next(tuple(shape[2:]) for shape in net.inputs.values() if len(shape) == 4)
-    if how.crop is None and crop is None and None not in size and how.resize and how.resize != size:
+    size = next(_image(shape)[1] for shape in net.inputs.values() if len(shape) == 4)
+    if how.crop is None and crop is None and size and how.resize and how.resize != size:
         how = replace(how, crop=size)
     given = how.crop or how.resize
-    if given is None or (None not in size and given != size):
+    if given is None or (size and given != size):
         what = "x".join(map(str, given)) if given else "pictures of any size"
-        takes = "one size" if None in size else f"{size[0]}x{size[1]} (height x width)"
+        takes = f"{size[0]}x{size[1]} (height x width)" if size else "one size"
         raise ParseError(f"`resize` and `crop` give {what}; the network takes {takes}")
-    how.apply(np.zeros((*(how.resize or how.crop), how.channels), np.uint8))  # do crop and mean fit?
+    how.apply(np.zeros((*(how.resize or given), how.channels), np.uint8))  # do crop and mean fit?
     return replace(net, preprocessing=how)
 
 
-def _mean(mean, channels):
+def _mean(mean: Sequence[float] | str, channels: int) -> Mean:
     if isinstance(mean, str):
         if mean == "none":
             return (0.0,)
-        values = _array(mean)
-        if values.ndim not in (1, 3) or values.shape[0] != channels or not np.isfinite(values).all():
-            raise ParseError(f"{mean}: holds an array of {values.shape}; takes ({channels}) or ({channels}, H, W)")
-        return tuple(values.tolist())
+        array = _array(mean)
+        if array.ndim not in (1, 3) or array.shape[0] != channels or not np.isfinite(array).all():
+            raise ParseError(f"{mean}: holds an array of {array.shape}; takes ({channels}) or ({channels}, H, W)")
+        return tuple(array.tolist())
     if len(mean) not in (1, channels) or not np.isfinite(mean).all():
         said = ",".join(f"{value:g}" for value in mean)
         raise ParseError(f"`mean` {said}; takes {channels} numbers, a .npy or .binaryproto file, or none")
     return tuple(mean)
 
 
-def _array(path):
+def _array(path: str) -> Floats:
     if not os.path.isfile(path):
         raise ParseError(f"{path}: no such file")
     if path.endswith(".npy"):
@@ -169,10 +195,11 @@ def _array(path):
                 return float32(read_npy(file, os.path.getsize(path)), "it")
         except (OSError, ParseError) as error:
             raise ParseError(f"{path}: is no array of numbers ({str(error).splitlines()[0]})") from None
-    return read_mean(path)[0]
+    mean: Floats = read_mean(path)[0]
+    return mean
 
 
-def to_json(net):
+def to_json(net: "Net") -> str:
     """What goes along with a saved model: {"preprocessing": ..., "source": ...}, or {} without an image input."""
     try:
         how, source = of(net)
@@ -181,7 +208,7 @@ def to_json(net):
     return json.dumps({"preprocessing": asdict(how), "source": source})
 
 
-def noted_in(path):
+def noted_in(path: str | os.PathLike[str]) -> dict[str, Any]:
     """What `to_json` left in a saved model: in a zip archive (.keras, .tflite) under FILE, or as the file at `path`
     itself; {} where there is none. Raises ParseError where it is damaged."""
     try:
@@ -190,32 +217,41 @@ def noted_in(path):
                 if FILE not in archive.namelist():
                     return {}
                 check_claim(archive.getinfo(FILE).file_size, os.path.getsize(path))
-                return json.loads(archive.read(FILE))
+                return _object(archive.read(FILE))
         if os.path.basename(path) != FILE or not os.path.exists(path):
             return {}
         with open(path, encoding="utf-8") as file:
-            return json.load(file)
+            return _object(file.read())
     except (OSError, ValueError, RecursionError, zipfile.BadZipFile, zlib.error, ParseError) as error:
         raise ParseError(f"{path}: its {FILE} cannot be read: {str(error).splitlines()[0]}") from None
 
 
-def made_of(data, where):
+def _object(text: str | bytes) -> dict[str, Any]:
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError(f"holds a {type(found).__name__}, expected an object")
+    return found
+
+
+def made_of(data: Mapping[str, Any], where: str) -> Preprocessing:
     """The Preprocessing of {field: value}, as `to_json` and finetune's settings write it. Raises ParseError."""
     try:
-        how = Preprocessing(**{key: tuple(v) if isinstance(v, list) else v for key, v in data.items()})
+        fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in data.items()}
+        how = Preprocessing(**fields)
         how.apply(np.zeros((*(how.resize or how.crop or (1, 1)), how.channels), np.uint8))
     except (TypeError, ValueError, AttributeError) as error:
         raise ParseError(f"{where}: its preprocessing is not what caffe2tf writes: {error}") from None
     return how
 
 
-def from_json(data, where):
+def from_json(data: Mapping[str, Any], where: str) -> Preprocessing:
     """The Preprocessing that a golden set states. Raises ParseError for a method that is not known."""
     method = "nearest_pillow" if "nearest_pillow" in data.get("resize_method", "") else "bilinear"
     if not any(known in data.get("resize_method", "bilinear") for known in _METHODS):
         raise ParseError(f"{where}: resize_method '{data['resize_method']}'; takes one of {', '.join(_METHODS)}")
     crop = None
     if "crop" in data:
-        crop = tuple(int(n) for n in data["crop"].split()[-1].split("x"))
+        height, width = data["crop"].split()[-1].split("x")
+        crop = int(height), int(width)
     mean = tuple(float(m) for m in data.get("mean_bgr", (0.0,)))
     return Preprocessing(tuple(data["resize"]), crop, mean, data.get("scale", 1.0), 3, method)

@@ -1,16 +1,23 @@
 """One walk over a Net's nodes, which leaves a tensor of a flat Keras graph for every blob."""
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 import numpy as np
 
-from caffe2tf.arrays.layout import is_spatial, keras_order
+from caffe2tf.arrays.layout import Array, Floats, OpenShape, Shape, is_spatial, keras_order
 from caffe2tf.errors import NetError, WeightMismatch
-from caffe2tf.keras_model.context import Context
+from caffe2tf.keras_model.context import Binding, Context
+from caffe2tf.keras_model.types import KerasModel, Tensor
+from caffe2tf.layers import Layer
 from caffe2tf.net.names import free, input_names, keras_names, plain
+from caffe2tf.net.net import Net
+from caffe2tf.net.wiring import Blob, Node
 
 _OTHER_SIZES = ((67, 69), (128, 160))
 
 
-def to_last(array):
+def to_last(array: Array) -> Array:
     return np.asarray(array.transpose(keras_order(array.ndim)), order="C")
 
 
@@ -19,17 +26,21 @@ class Build:
     weights, `bindings` {layer: [context.Binding]}. `empty` leaves the variables as they are; `part` (nodes, {blob: shape}) walks
     some nodes alone, from blobs that are given."""
 
-    def __init__(self, net, empty=False, part=None):
+    def __init__(
+        self, net: Net, empty: bool = False, part: tuple[Sequence[Node], Mapping[Blob, Shape]] | None = None
+    ) -> None:
         import keras
 
         self.keras, self.net, self.empty = keras, net, empty
         self.names, self.input_names = keras_names(net), input_names(net)
         self._taken = {*self.names.values(), *self.input_names.values()}
-        self.bindings, self.tensors, self.values = {}, {}, {}
+        self.bindings: dict[str, list[Binding]] = {}
+        self.tensors: dict[Blob, Tensor] = {}
+        self.values: dict[Blob, Array] = {}
         self._varying = net.varying
         self.fixed_batch = [node.layer.name for node in net.nodes if node.layer.fixes_batch()]
         self.free_size = part is None and _free_size(net)
-        self.starts = []
+        self.starts: list[Tensor] = []
         if part is not None:
             wired = {blob: shape for node in net.nodes for blob, shape in node.made()}
             for index, (blob, shape) in enumerate(part[1].items()):
@@ -49,11 +60,11 @@ class Build:
             self._add(node)
 
     @property
-    def constants(self):
+    def constants(self) -> dict[str, Array]:
         """{blob: array in Caffe's order} of the blobs that depend on no input."""
         return {key[0]: self.values[key] for key in self.net.last_versions.items() if key in self.values}
 
-    def _add(self, node):
+    def _add(self, node: Node) -> None:
         layer = node.layer
         if layer.type == "Input":
             for top, shape in zip(node.tops, node.shapes, strict=True):
@@ -66,15 +77,19 @@ class Build:
             constant = self._computed(node)
         if constant is not None:
             self.values.update(zip(node.tops, constant, strict=True))
-            self.values.update((echo, constant[index].reshape(shape)) for index, echo, shape in node.echoes)
+            for index, echo, shape in node.echoes:
+                self.values[echo] = constant[index].reshape([-1 if n is None else n for n in shape])
             return
         tops = self._layer(layer, self._all_given(node))
         self.tensors.update(zip(node.tops, tops, strict=True))
         for index, echo, shape in node.echoes:
-            tensor = layer.reshape(self, tops[index], shape, free_first=not self.fixed_batch)
-            self.tensors[echo] = tensor
+            if shape == node.shapes[index]:  # where height and width are free, shapes of one memory are the same
+                self.tensors[echo] = tops[index]
+                continue
+            extents = [-1 if n is None else n for n in shape]
+            self.tensors[echo] = layer.reshape(self, tops[index], extents, free_first=not self.fixed_batch)
 
-    def _arrays(self, layer):
+    def _arrays(self, layer: Layer) -> tuple[Floats, ...]:
         """Caffe's arrays of a layer's weights."""
         if layer.name in self.net.arrays:
             return self.net.arrays[layer.name]
@@ -83,10 +98,10 @@ class Build:
         raise WeightMismatch(f"layer '{layer.name}' ({layer.type}): the network has no weights; give its .caffemodel")
 
     @property
-    def ops(self):
+    def ops(self) -> Any:
         return self.keras.ops
 
-    def _input(self, blob, shape):
+    def _input(self, blob: str, shape: OpenShape) -> Tensor:
         inner = [shape[axis] for axis in keras_order(len(shape))]
         if self.free_size and is_spatial(len(shape)):
             inner[1:-1] = [None] * (len(inner) - 2)
@@ -94,12 +109,12 @@ class Build:
             inner[0] = None
         return self.keras.Input(batch_shape=inner, name=self.input_names[blob])
 
-    def _given(self, bottom):
+    def _given(self, bottom: Blob) -> Tensor:
         if bottom in self.tensors:
             return self.tensors[bottom]
         return self.ops.convert_to_tensor(to_last(self.values[bottom]))
 
-    def _all_given(self, node):
+    def _all_given(self, node: Node) -> list[Tensor]:
         """The bottoms' tensors. Constants among others join the graph: Keras's layers take no plain tensor beside a symbolic
         one, and what they make of one they make at once, before they have their weights."""
         given = [self._given(bottom) for bottom in node.bottoms]
@@ -111,14 +126,14 @@ class Build:
                     given[index] = given[index] + self.ops.reshape(zero, (1,) * len(given[index].shape))
         return given
 
-    def _layer(self, layer, given):
+    def _layer(self, layer: Layer, given: Sequence[Tensor]) -> list[Tensor]:
         ctx = Context(self.keras, layer, self.names[layer.name], self._taken)
         tops = layer.build(ctx, *given)
         tops = ctx.finish(list(tops) if isinstance(tops, (list, tuple)) else [tops], given)
         self._assign(layer, ctx.bindings)
         return tops
 
-    def _computed(self, node):
+    def _computed(self, node: Node) -> list[Array]:
         """The tops, arrays in Caffe's order, of a layer whose bottoms are all constant."""
         layer, given = node.layer, [self._given(bottom) for bottom in node.bottoms]
         if layer.blobs():
@@ -130,7 +145,7 @@ class Build:
         tops = tops if isinstance(tops, (list, tuple)) else [tops]
         return [layer.caffe_top(to_numpy(self.keras, top)) for top in tops]
 
-    def _assign(self, layer, bindings):
+    def _assign(self, layer: Layer, bindings: list[Binding]) -> None:
         if not bindings:
             return
         self.bindings[layer.name] = bindings
@@ -142,14 +157,14 @@ class Build:
             value = binding.turn(value) if binding.turn else value
             binding.variable.assign(np.ascontiguousarray(value).reshape(binding.variable.shape))
 
-    def _inputs(self):
+    def _inputs(self) -> list[Tensor]:
         return self.starts or [self.tensors[blob, 0] for blob in self.net.inputs]
 
-    def _outputs(self, blobs):
+    def _outputs(self, blobs: Sequence[str]) -> list[Tensor]:
         last = self.net.last_versions
         return [self.tensors[blob, last[blob]] for blob in blobs]
 
-    def model(self, blobs):
+    def model(self, blobs: Sequence[str]) -> KerasModel:
         inputs, constants = self._inputs(), self.constants
         outputs = self._outputs([blob for blob in blobs if blob not in constants])
         if not inputs or not outputs:
@@ -160,19 +175,19 @@ class Build:
             name=plain(self.net.name or "net"),
         )
 
-    def function(self, versions):
+    def function(self, versions: Sequence[Blob]) -> Callable[[Sequence[Array]], list[Array]]:
         """A function from a list of inputs to a list of arrays, one for each of `versions`, (blob, version)."""
         outputs = [self.tensors[version] for version in versions]
         model = self.keras.Model(self._inputs(), outputs)
 
-        def run(values):
+        def run(values: Sequence[Array]) -> list[Array]:
             found = model([self.keras.ops.convert_to_tensor(value) for value in values], training=False)
             found = found if isinstance(found, (list, tuple)) else [found]
             return [to_numpy(self.keras, value) for value in found]
 
         return run
 
-    def as_caffe(self, blob, value):
+    def as_caffe(self, blob: str, value: Array) -> Floats:
         """An array of the model's as Caffe's blob of that name."""
         if blob in self.constants:
             return np.asarray(value, np.float32)
@@ -180,11 +195,7 @@ class Build:
         return layer.caffe_top(value)
 
 
-def toto_numpy(keras, value):
-    return keras.ops.convert_toto_numpy(value)
-
-
-def _free_size(net):
+def _free_size(net: Net) -> bool:
     """Whether every layer takes any height and width, and the weights stay what they are."""
     spatial = [blob for blob, shape in net.inputs.items() if is_spatial(len(shape))]
     if not spatial or not all(node.layer.any_size() for node in net.nodes if node.layer.type != "Input"):
@@ -200,6 +211,6 @@ def _free_size(net):
     return True
 
 
-def to_numpy(keras, value):
+def to_numpy(keras: Any, value: Tensor) -> Array:
     """A tensor of the backend as an array."""
-    return keras.ops.convert_to_numpy(value)
+    return np.asarray(keras.ops.convert_to_numpy(value))

@@ -2,8 +2,13 @@
 
 import math
 import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from caffe2tf.arrays.layout import Array
+from caffe2tf.keras_model.types import KerasLayer, Tensor
+from caffe2tf.layers import Layer
 from caffe2tf.net.names import free
 
 
@@ -12,14 +17,14 @@ class Binding:
     """A variable of a stock layer that holds a weight: `part` indexes the array in Keras's layout (one group of a
     convolution), `turn` is its own inverse."""
 
-    layer: object
+    layer: KerasLayer
     attribute: str
     weight: str
-    part: object = None
-    turn: object = None
+    part: Any = None
+    turn: Callable[[Array], Array] | None = None
 
     @property
-    def variable(self):
+    def variable(self) -> Any:
         return getattr(self.layer, self.attribute)
 
 
@@ -30,38 +35,45 @@ class Context:
     that name; `part` names what comes before it. `taken` holds the names of the whole model.
     """
 
-    def __init__(self, keras, layer, name, taken):
+    def __init__(self, keras: Any, layer: Layer, name: str, taken: set[str]) -> None:
         self.keras, self.ops, self.layers = keras, keras.ops, keras.layers
         self.layer, self.name, self._taken = layer, name, taken
-        self.bindings, self._zero = [], None
+        self.bindings: list[Binding] = []
+        self._zero: Tensor = None
 
     @property
-    def backend(self):
-        return self.keras.backend.backend()
+    def backend(self) -> str:
+        return str(self.keras.backend.backend())
 
-    def is_symbolic(self, x):
+    def is_symbolic(self, x: Tensor) -> bool:
         """Whether `x` depends on an input; a constant is a tensor of the backend."""
         return isinstance(x, self.keras.KerasTensor)
 
-    def whole(self, x):
+    def whole(self, x: Tensor) -> Tensor:
         """`x` in float32 where it is of half precision."""
         return self.ops.cast(x, "float32") if x.dtype in ("float16", "bfloat16") else x
 
-    def part(self, *words):
+    def part(self, *words: object) -> str:
         """A name for a Keras layer before the last: `conv2_1`, free in the whole model."""
         return free("_".join([self.name, *map(str, words)]), self._taken)
 
-    def bind(self, layer, part=None, turn=None, **variables):
+    def bind(
+        self,
+        layer: KerasLayer,
+        part: Any = None,
+        turn: Callable[[Array], Array] | None = None,
+        **variables: str,
+    ) -> KerasLayer:
         """Notes that variables of a stock layer hold this layer's weights, bind(dense, kernel="kernel"); gives it back."""
         self.bindings += (Binding(layer, variable, weight, part, turn) for variable, weight in variables.items())
         return layer
 
-    def held(self, x, weight):
+    def held(self, x: Tensor, weight: str) -> Tensor:
         """The weight as a tensor of its Keras shape, trainable and saved: the one row of a stock Embedding. `x` is any
         tensor of the graph, since Keras has no layer without an input."""
         return self.ops.reshape(self.row(x, weight), self.layer.weight_shapes()[weight])
 
-    def row(self, x, weight):
+    def row(self, x: Tensor, weight: str) -> Tensor:
         """`held` as (1, values)."""
         count = max(1, math.prod(self.layer.weight_shapes()[weight]))
         table = self.layers.Embedding(1, count, name=self.part(weight), embeddings_initializer="zeros")
@@ -70,7 +82,7 @@ class Context:
             self._zero = self.ops.zeros_like(first, dtype="int32")
         return self.bind(table, embeddings=weight)(self._zero)
 
-    def finish(self, tops, given):
+    def finish(self, tops: list[Tensor], given: Sequence[Tensor]) -> list[Tensor]:
         """The tops of `build`, named: `tops` in a list, made from the tensors `given`.
 
         The last operation bears the layer's name alone where it is a Keras layer that was given it; else the identity
@@ -89,7 +101,7 @@ class Context:
         same = self.layers.Identity(name=self.name)(tops if len(tops) > 1 else tops[0])
         return list(same) if isinstance(same, (list, tuple)) else [same]
 
-    def _between(self, tops, given):
+    def _between(self, tops: Iterable[Tensor], given: Iterable[Tensor]) -> Iterable[Any]:
         """The operations that lead from `given` to `tops`."""
         seen, found, todo = {id(tensor) for tensor in given}, {}, list(tops)
         while todo:

@@ -2,6 +2,8 @@
 
 import contextlib
 import importlib
+from collections.abc import Iterator
+from typing import Any
 
 from caffe2tf.errors import Caffe2TFError
 
@@ -16,7 +18,7 @@ class DeviceError(Caffe2TFError):
     """A device or a precision that this machine does not have."""
 
 
-def gpus():
+def gpus() -> list[str]:
     """The names of the GPUs that the backend sees."""
     backend = _backend()
     if backend == "tensorflow":
@@ -30,17 +32,17 @@ def gpus():
     return []
 
 
-def _gpu_name(tf, device):
-    return tf.config.experimental.get_device_details(device).get("device_name", device.name)
+def _gpu_name(tf: Any, device: Any) -> str:
+    return str(tf.config.experimental.get_device_details(device).get("device_name", device.name))
 
 
-def _backend():
+def _backend() -> str:
     import keras
 
-    return keras.backend.backend()
+    return str(keras.backend.backend())
 
 
-def choose(device="auto"):
+def choose(device: str = "auto") -> tuple[str, str]:
     """(Keras's device string, name for people) of "auto", "cpu", "gpu" or "gpu:N". Raises DeviceError."""
     kind, _, number = device.partition(":")
     if kind not in ("auto", "cpu", "gpu") or (number and (kind != "gpu" or not number.isdigit())):
@@ -56,7 +58,7 @@ def choose(device="auto"):
 
 
 @contextlib.contextmanager
-def running(device="auto", precision="float32"):
+def running(device: str = "auto", precision: str = "float32") -> Iterator[dict[str, str]]:
     """Runs the block on `device` in `precision`; gives a description {device, precision, backend}.
 
     TF32 is off unless `precision` is "tf32", and as it was afterwards. Raises DeviceError.
@@ -71,7 +73,7 @@ def running(device="auto", precision="float32"):
 
 
 @contextlib.contextmanager
-def computing_in(precision):
+def computing_in(precision: str) -> Iterator[None]:
     """Keras's dtype policy and TF32 for the block, as they were afterwards. Raises DeviceError."""
     import keras
 
@@ -87,7 +89,7 @@ def computing_in(precision):
 
 
 @contextlib.contextmanager
-def _tf32(on):
+def _tf32(on: bool) -> Iterator[None]:
     backend = _backend()
     if backend == "tensorflow":
         config = importlib.import_module("tensorflow").config.experimental

@@ -4,17 +4,22 @@ The model runs where caffe2tf is not installed, on every Keras backend. Inputs a
 stay BGR, minus the mean, as in Caffe.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
+from caffe2tf.arrays.layout import Array, Floats
 from caffe2tf.errors import NetError, WeightMismatch
 from caffe2tf.keras_model.build import Build, to_last, to_numpy
+from caffe2tf.keras_model.types import KerasLayer, KerasModel
+from caffe2tf.net.net import Net
+from caffe2tf.net.wiring import Blob, Node
 
 # Sizes that a network free in height and width is tried at, beside its own.
 
 
-def to_keras(net, outputs=None):
+def to_keras(net: Net, outputs: Sequence[str] | None = None) -> KerasModel:
     """`net` as a flat keras.Model: the last operation of each Caffe layer is the Keras layer of its name (`/` becomes
     `_`), what comes before it is named after it, so that `keras.Model(model.input, model.get_layer("conv1").output)` gives
     the blob.
@@ -27,14 +32,14 @@ def to_keras(net, outputs=None):
     return build(net, outputs)[0]
 
 
-def build(net, outputs=None):
+def build(net: Net, outputs: Sequence[str] | None = None) -> tuple[KerasModel, dict[str, list[KerasLayer]]]:
     """(`to_keras(net, outputs)`, {Caffe layer: the Keras layers that hold its weights})."""
     made = Build(net)
     parts = {name: [binding.layer for binding in bindings] for name, bindings in made.bindings.items()}
     return made.model(net.outputs if outputs is None else outputs), parts
 
 
-def from_keras(model, net):
+def from_keras(model: KerasModel, net: Net) -> Net:
     """`net` with the weights of `model`, which `to_keras(net)` made and training changed: the exact inverse.
 
     Raises WeightMismatch where the model is another network's.
@@ -67,7 +72,7 @@ def from_keras(model, net):
     return net.with_weights(weights)
 
 
-def forward(net, inputs):
+def forward(net: Net, inputs: Mapping[str, npt.ArrayLike]) -> dict[str, Floats]:
     """{blob: float32 array} of every blob of `net`, the last value written to each, in Caffe's axis order.
 
     `inputs`: {input blob: array in Caffe's axis order}, of any batch and size that Caffe's reshape would take. Raises
@@ -91,14 +96,14 @@ def forward(net, inputs):
     return blobs
 
 
-def compiled(net, blobs):
+def compiled(net: Net, blobs: Iterable[str]) -> Callable[[Mapping[str, npt.ArrayLike]], dict[str, Floats]]:
     """A function like `forward` for some `blobs` of `net` and inputs of any batch that it takes, built once."""
     walk = Build(net)
     computed = [blob for blob in blobs if blob not in walk.constants]
     last = net.last_versions
     run = walk.function([(blob, last[blob]) for blob in computed]) if computed else None
 
-    def call(inputs):
+    def call(inputs: Mapping[str, npt.ArrayLike]) -> dict[str, Floats]:
         found = dict(walk.constants)
         if run:
             values = run([to_last(np.asarray(inputs[name], np.float32)) for name in net.inputs])
@@ -108,7 +113,7 @@ def compiled(net, blobs):
     return call
 
 
-def part(net, nodes, given, target):
+def part(net: Net, nodes: Sequence[Node], given: Mapping[Blob, Array], target: Blob) -> Floats:
     """The blob `target`, a (name, version), in Caffe's axis order: `nodes` of `net` alone, in order, from the arrays `given`
     {(name, version): array in Caffe's axis order}."""
     walk = Build(net, part=(nodes, {blob: array.shape for blob, array in given.items()}))

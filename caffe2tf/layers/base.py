@@ -63,10 +63,10 @@ class Weight:
         """The inverse of `to_keras`."""
         split = self.split or self.shape
         axes = self.axes or tuple(range(len(split)))
-        array = np.asarray(array).reshape([split[axis] for axis in axes]).transpose(np.argsort(axes))
+        found = np.asarray(array).reshape([split[axis] for axis in axes]).transpose(np.argsort(axes))
         if self.gates:
-            array = array[np.argsort(self.gates)]
-        return layout.contiguous(array).reshape(self.shape)
+            found = found[np.argsort(self.gates)]
+        return layout.contiguous(found).reshape(self.shape)
 
 
 class Layer:

@@ -38,7 +38,7 @@ def convolved(
     if width is not None and width - kernel[-1] >= stride[-1]:
         return convolve(x)
     wider = ctx.ops.pad(x, [*[(0, 0)] * len(kernel), (0, stride[-1]), (0, 0)])
-    return convolve(wider)[(*[slice(None)] * len(kernel), slice(None, -1))]
+    return convolve(wider)[(slice(None),) * len(kernel) + (slice(None, -1),)]
 
 
 def picks_first(inputs: int, kernel: Sequence[int], stride: Sequence[int]) -> bool:
@@ -147,7 +147,8 @@ class Convolving(Windowed, type=""):
             parts = []
             for place in np.ndindex(*self.kernel):
                 steps = zip(place, self.dilation, stride, out, strict=True)
-                parts.append(x[(slice(None), *(slice(i * d, i * d + s * (o - 1) + 1, s) for i, d, s, o in steps))])
+                cut = tuple(slice(i * d, i * d + s * (o - 1) + 1, s) for i, d, s, o in steps)
+                parts.append(x[(slice(None),) + cut])
             tops = []
             for index, layer in enumerate(layers):
                 mine = slice(index * size, (index + 1) * size)
@@ -229,7 +230,7 @@ class Convolution(
         # Keras refuses stride with dilation: every value is computed and every stride-th one taken.
         thin = self.stride if dilated and strided else None
         inputs = self.channels // self.group
-        every = tuple(slice(None, None, s) for s in self.stride)
+        every = tuple(slice(None, None, s) for s in (1, *self.stride))
         pick = not thin and picks_first(inputs, self.kernel, self.stride)
         stride = (1,) * len(self.kernel) if thin or pick else self.stride
         options = {
@@ -250,9 +251,9 @@ class Convolution(
 
         def run(x: Tensor) -> Tensor:
             x = pad(x) if pad else x
-            x = x[(slice(None), *every)] if pick else x
+            x = x[every] if pick else x
             y = convolved(ctx, x, convolve, inputs, self.kernel, stride)
-            return y[(slice(None), *every)] if thin else y
+            return y[every] if thin else y
 
         return run
 

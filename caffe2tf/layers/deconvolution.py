@@ -84,7 +84,8 @@ class Deconvolution(
             x = x[(slice(None),) * axis + (slice(None, None if stride == 1 else 1 - stride),)]
         margins = [r - 1 - p for r, p in zip(self.reach(), self.pad, strict=True)]
         x = ops.pad(x, [(0, 0), *((max(0, m),) * 2 for m in margins), (0, 0)])
-        return x[(slice(None), *(slice(-m, m) if m < 0 else slice(None) for m in margins))], (1,) * len(self.stride)
+        cut = tuple(slice(-m, m) if m < 0 else slice(None) for m in (0, *margins))
+        return x[cut], (1,) * len(self.stride)
 
     def bind_group(self, ctx: Context, layer: KerasLayer, index: int, outputs: slice | None) -> KerasLayer:
         size = self.channels // self.group

@@ -102,7 +102,7 @@ class Slice(Layer, type="Slice", param="slice_param", fields="axis slice_dim sli
     def build(self, ctx: Context, x: Tensor) -> Tensor | list[Tensor]:
         before = (slice(None),) * to_keras(self._axis(), len(x.shape))
         edges = self._points()
-        return [x[(*before, slice(a, b))] for a, b in itertools.pairwise(edges)]
+        return [x[before + (slice(a, b),)] for a, b in itertools.pairwise(edges)]
 
 
 class Crop(Layer, type="Crop", param="crop_param", fields="axis offset", bottoms=2):

@@ -94,7 +94,7 @@ class Im2col(
         for place in np.ndindex(*self.kernel):
             steps = zip(place, self.dilation, self.stride, out, strict=True)
             cut = [slice(i * d, i * d + s * (o - 1) + 1, s) for i, d, s, o in steps]
-            windows.append(x[(slice(None), slice(None), *cut)])
+            windows.append(x[(slice(None),) * 2 + tuple(cut)])
         y = ctx.ops.stack(windows, axis=2)
         # The values lie in Caffe's order: nothing but the axes before the channels and the windows' own are to be merged.
         return self.to_keras_order(ctx, ctx.ops.reshape(y, (-1, *self.tops()[0][1:])))

@@ -4,7 +4,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from caffe2tf.arrays.layout import Shape
 from caffe2tf.caffe.caffe_pb2 import NetParameter
 from caffe2tf.caffe.read import Blob, Source, read_caffemodel, read_prototxt
 from caffe2tf.caffe.upgrade import upgrade
@@ -18,7 +17,7 @@ from caffe2tf.net.wiring import wire
 def from_files(
     prototxt: str | os.PathLike[str] | None = None,
     caffemodel: str | os.PathLike[str] | None = None,
-    input_shapes: Mapping[str | None, Shape] | None = None,
+    input_shapes: Mapping[str | None, Sequence[int]] | None = None,
 ) -> Net:
     """A Net from a network text, a snapshot, or both; a snapshot alone is enough where it holds the network.
 
@@ -49,7 +48,7 @@ def from_files(
 def from_source(
     source: Source,
     blobs: Mapping[str, Sequence[Blob]] | None,
-    input_shapes: Mapping[str | None, Shape] | None = None,
+    input_shapes: Mapping[str | None, Sequence[int]] | None = None,
 ) -> Net:
     """A Net from `source` (read.Source) and the Blobs of each layer, None for a network without weights."""
     param, transforms, notes = upgrade(source, learned, input_shapes)

@@ -60,7 +60,8 @@ def swish(layer: LayerParameter, weights: list[Array], x: Array) -> Array:
 @rule("BNLL")
 def bnll(layer: LayerParameter, weights: list[Array], x: Array) -> Array:
     """x + log(1 + e^-x) where x > 0, else log(1 + e^x) (bnll_layer.cpp)."""
-    return np.where(x > 0, x + np.log(1 + np.exp(-x)), np.log(1 + np.exp(x)))
+    y: Array = np.where(x > 0, x + np.log(1 + np.exp(-x)), np.log(1 + np.exp(x)))
+    return y
 
 
 @rule("AbsVal")
@@ -119,5 +120,6 @@ def log(layer: LayerParameter, weights: list[Array], x: Array) -> Array:
 def softmax(layer: LayerParameter, weights: list[Array], x: Array) -> Array:
     """e^(x - max) / sum of e^(x - max) along the axis (softmax_layer.cpp)."""
     axis = layer.softmax_param.axis
-    powers = np.exp(x - x.max(axis=axis, keepdims=True, initial=-np.inf))
-    return powers / powers.sum(axis=axis, keepdims=True)
+    powers: Array = np.exp(x - x.max(axis=axis, keepdims=True, initial=-np.inf))
+    total: Array = powers.sum(axis=axis, keepdims=True)
+    return powers / total

@@ -54,7 +54,8 @@ def reduction(layer: LayerParameter, weights: list[Array], x: Array) -> Array:
     elif p.operation == ReductionParameter.SUMSQ:
         rows = rows * rows
     coeff = p.coeff / rows.shape[1] if p.operation == ReductionParameter.MEAN else p.coeff
-    return (coeff * rows.sum(axis=1)).reshape(x.shape[:first])
+    sums: Array = coeff * rows.sum(axis=1)
+    return sums.reshape(x.shape[:first])
 
 
 @rule("ArgMax")

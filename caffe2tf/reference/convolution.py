@@ -55,7 +55,7 @@ def _unfolded(x: Array, w: Windows) -> Array:
     padded = np.pad(items, [(0, 0), (0, 0), *pads])
     found = np.zeros((*items.shape[:2], *w.kernel, *w.out()))
     for place in np.ndindex(*w.out()):
-        found[(..., *place)] = padded[(slice(None), slice(None), *w.at(place))]
+        found[(...,) + place] = padded[(slice(None),) * 2 + w.at(place)]
     return found
 
 
@@ -113,9 +113,9 @@ def deconvolution(layer: LayerParameter, weights: list[Array], *bottoms: Array) 
         for g in range(p.group):
             mine, its = slice(g * outputs, (g + 1) * outputs), slice(g * inputs, (g + 1) * inputs)
             for place in np.ndindex(*w.extents):
-                values = items[(slice(None), its, *place)]
-                y[(slice(None), mine, *w.at(place))] += np.tensordot(values, kernel[its], axes=1)
-        y = y[(slice(None), slice(None), *(slice(p, n - p) for p, n in zip(w.pad, whole, strict=True)))]
+                values = items[(slice(None), its) + place]
+                y[(slice(None), mine) + w.at(place)] += np.tensordot(values, kernel[its], axes=1)
+        y = y[(slice(None),) * 2 + tuple(slice(p, n - p) for p, n in zip(w.pad, whole, strict=True))]
         if p.bias_term:
             y = y + weights[1].reshape(-1, *(1,) * len(w.kernel))
         tops.append(y.reshape(*x.shape[: w.axis], *y.shape[1:]))

@@ -76,7 +76,7 @@ def mvn(layer: LayerParameter, weights: list[Array], x: Array) -> Array:
     """
     p, x = layer.mvn_param, x.reshape(x.shape + (1,) * (4 - x.ndim))
     rows = matrix(x, 1 if p.across_channels else 2)
-    y = rows - rows.mean(axis=1, keepdims=True)
+    y: Array = rows - rows.mean(axis=1, keepdims=True)
     if p.normalize_variance:
         y = y / (np.sqrt((y * y).mean(axis=1, keepdims=True)) + p.eps)
     return y.reshape(x.shape)
@@ -87,7 +87,8 @@ def normalize(layer: LayerParameter, weights: list[Array], x: Array) -> Array:
     """gamma x / sqrt(sum x^2 + eps) over the channels, or over channels and space (normalize_layer.cpp of SSD)."""
     p = layer.norm_param
     axes = (1, 2, 3) if p.across_spatial else (1,)
-    return x / np.sqrt((x * x).sum(axis=axes, keepdims=True) + p.eps) * weights[0].reshape(1, -1, 1, 1)
+    norm: Array = np.sqrt((x * x).sum(axis=axes, keepdims=True) + p.eps)
+    return x / norm * weights[0].reshape(1, -1, 1, 1)
 
 
 @rule("Scale")

@@ -129,7 +129,7 @@ def roi_pooling(layer: LayerParameter, weights: list[Array], x: Array, rois: Arr
         return [(min(max(a + start, 0), n), min(max(b + start, 0), n)) for a, b in edges]
 
     for index, roi in enumerate(rois):
-        corners = np.float32(roi[1:]) * scale
+        corners = roi[1:].astype(np.float32) * scale
         # C's round: halves go away from 0.
         x1, y1, x2, y2 = (int(math.copysign(math.floor(abs(float(c)) + 0.5), c)) for c in corners)
         for i, (a, b) in enumerate(bins(y1, y2, p.pooled_h, x.shape[2])):

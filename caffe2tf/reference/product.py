@@ -30,5 +30,5 @@ def embed(layer: LayerParameter, weights: list[Array], x: Array) -> Array:
     rows = x.astype(int)
     if rows.size and not 0 <= rows.min() <= rows.max() < p.input_dim:
         fail(layer, f"bottom names rows {rows.min()} to {rows.max()}; takes 0 to {p.input_dim - 1}")
-    y = weights[0][rows]
+    y: Array = weights[0][rows]
     return y + weights[1] if p.bias_term else y
