@@ -1,4 +1,4 @@
-"""Pictures of numbers: curves, a confusion matrix, a grid of images with what was seen in them."""
+"""Pictures of numbers: curves, a confusion matrix, a grid of pictures with what was seen in them."""
 
 import os
 from collections.abc import Mapping, Sequence

@@ -68,7 +68,7 @@ def summarize(net: Net, file: str | None = None) -> dict[str, Any]:
     receptive_field and stride are [height, width] in pixels of the input: what one value depends on over all paths, were the
     picture without a border, and how far neighbouring values lie apart; null where a value is no place in a picture, or
     depends on the whole. preprocessing says how pictures become input, {"words", "source", and the values of
-    preprocess.Preprocessing}, null for networks without an image input.
+    preprocess.Preprocessing}, null for networks without an input of pictures.
     """
     layers, counted, fields = list[dict[str, Any]](), set[int](), receptive_fields(net)
     for node in net.nodes:

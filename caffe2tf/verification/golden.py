@@ -1,7 +1,7 @@
 """Golden sets: networks with results that Caffe itself computed, as `golden/record.py` writes them.
 
 A set is a folder. A small net holds `net.prototxt`, `net.caffemodel` and `blobs.npz`: every blob whole. A full net holds
-`expected.json` and `blobs.npz`: sampled values and norms of every blob for a few images, and predictions. Published
+`expected.json` and `blobs.npz`: sampled values and norms of every blob for a few pictures, and predictions. Published
 predictions are `expected.json` alone, with photographs found by their digest. No pickle is ever loaded.
 """
 
