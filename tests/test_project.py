@@ -6,13 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import caffe2tf
 from caffe2tf import formats, layers
 from caffe2tf.cli.main import main
 from caffe2tf.net.support import set_fields
-from tests.helpers import GOLDEN, MODULES, PACKAGE, ROOT, load, parameter
+from tests.helpers import GOLDEN, MODULES, PACKAGE, ROOT, inputs, layer, load, make, parameter
 
 # Each room may import those on lines above its own; rooms of one line do not know each other. Within a room modules are free.
 ORDER = """
@@ -218,3 +219,62 @@ def test_the_project_speaks_of_itself_alone():
         if path.suffix in (".caffemodel", ".npz", ".npy", ".binaryproto", ".png"):
             continue
         assert not re.search(r"/wor[k]/|/home/\w|T[O]DO|F[I]XME", path.read_text()), name
+
+
+def test_contributing_names_every_room():
+    """Who opens the folder finds each of its parts in the table."""
+    table = (ROOT / "CONTRIBUTING.md").read_text()
+    rooms = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    alone = {path.name for path in PACKAGE.glob("*.py")} - {"__init__.py", "__main__.py", "errors.py"}
+    assert not [room for room in rooms if f"`caffe2tf/{room}/`" not in table]
+    assert not [name for name in alone if name not in table]
+
+
+def test_a_class_is_enough_for_a_layer(tmp_path):
+    """The class that CONTRIBUTING shows: nothing else names its type."""
+    section = (ROOT / "CONTRIBUTING.md").read_text().split("## Add a layer\n", 1)[1]
+    code = section.split("```python\n", 1)[1].split("```\n", 1)[0]
+    spare = dict(layers.REGISTRY)
+    try:
+        exec(compile(code, "CONTRIBUTING.md", "exec"), {"__name__": "caffe2tf.layers.hard"})
+        net = caffe2tf.load(make(tmp_path, inputs(data=(1, 2)) + layer("HardSigmoid"))[0])
+        pytest.importorskip("keras")
+        found = caffe2tf.forward(net, {"data": np.array([[-9.0, 0.5]])})["top"]
+        np.testing.assert_allclose(found, [[0.0, 0.6]], rtol=1e-6)
+    finally:
+        layers.REGISTRY.clear()
+        layers.REGISTRY.update(spare)
+
+
+def test_a_file_is_enough_for_a_format(tmp_path, monkeypatch):
+    """The file that CONTRIBUTING shows."""
+    section = (ROOT / "CONTRIBUTING.md").read_text().split("## Add a format\n", 1)[1]
+    (tmp_path / "csv.py").write_text(section.split("```python\n", 1)[1].split("```\n", 1)[0])
+    monkeypatch.setattr(formats, "__path__", [*formats.__path__, str(tmp_path)])
+    net = load(GOLDEN / "layers" / "ip_chain")
+    caffe2tf.save(net, str(tmp_path / "net.csv"))
+    lines = (tmp_path / "net.csv").read_text().splitlines()
+    assert [line.split(",")[:2] for line in lines] == [
+        ["fc6", "kernel"],
+        ["fc6", "bias"],
+        ["fc7", "kernel"],
+        ["fc7", "bias"],
+    ]
+    assert "csv" in formats.names()
+    monkeypatch.undo()
+    sys.modules.pop("caffe2tf.formats.csv")
+    assert "csv" not in formats.names()
+
+
+def test_a_line_is_enough_for_a_setting():
+    """Each setting stands once, as a field: no option of the command is declared by hand for one."""
+    from dataclasses import fields
+
+    from caffe2tf.finetuning import settings
+
+    names = {field.name for kind in (settings.Recipe, settings.Stage) for field in fields(kind)} - {"stages"}
+    command = main.commands["finetune"]
+    context = command.make_context("finetune", [], resilient_parsing=True)
+    assert names <= {param.name for param in command.get_params(context)}
+    declared = re.findall(r'click\.option\(\s*"--([a-z-]+)"', (PACKAGE / "cli" / "finetune.py").read_text())
+    assert not names & {name.replace("-", "_") for name in declared}

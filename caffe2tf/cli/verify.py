@@ -72,7 +72,9 @@ def command(
 
         found = [verify(net, folder, images, device, precision) for folder in sets or (None,)]
     if page:
-        files.write_text(page, reports.as_html(found), force)
+        from caffe2tf.verification import page as page_of
+
+        files.write_text(page, page_of.as_html(found), force)
     if as_json:
         terminal.echo(json.dumps(reports.as_data(found), indent=1))
     elif not quiet:

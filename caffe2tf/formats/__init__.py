@@ -85,7 +85,8 @@ _PARSING = threading.Lock()  # Python 3.11's parser raises SystemError where two
 
 
 def _tree(name: str) -> ast.Module:
-    with open(os.path.join(__path__[0], f"{name}.py"), encoding="utf-8") as file, _PARSING:
+    place = next(module for module in pkgutil.iter_modules(__path__) if module.name == name).module_finder
+    with open(os.path.join(str(getattr(place, "path", "")), f"{name}.py"), encoding="utf-8") as file, _PARSING:
         return ast.parse(file.read())
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FILE = "caffe2tf.json"  # in a .keras file and in a SavedModel's assets.extra
 IMAGENET_MEAN = (104.0, 117.0, 123.0)  # BGR, the rounded channel means of ILSVRC 2012
-_METHODS = ("bilinear", "nearest_pillow")
+METHODS = ("bilinear", "nearest_pillow")
 
 
 Size = tuple[int, int]  # (height, width)
@@ -242,16 +242,3 @@ def made_of(data: Mapping[str, Any], where: str) -> Preprocessing:
     except (TypeError, ValueError, AttributeError) as error:
         raise ParseError(f"{where}: its preprocessing is not what caffe2tf writes: {error}") from None
     return how
-
-
-def from_json(data: Mapping[str, Any], where: str) -> Preprocessing:
-    """The Preprocessing that a golden set states. Raises ParseError for a method that is not known."""
-    method = "nearest_pillow" if "nearest_pillow" in data.get("resize_method", "") else "bilinear"
-    if not any(known in data.get("resize_method", "bilinear") for known in _METHODS):
-        raise ParseError(f"{where}: resize_method '{data['resize_method']}'; takes one of {', '.join(_METHODS)}")
-    crop = None
-    if "crop" in data:
-        height, width = data["crop"].split()[-1].split("x")
-        crop = int(height), int(width)
-    mean = tuple(float(m) for m in data.get("mean_bgr", (0.0,)))
-    return Preprocessing(tuple(data["resize"]), crop, mean, data.get("scale", 1.0), 3, method)

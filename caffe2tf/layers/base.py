@@ -1,4 +1,4 @@
-"""What every row of the layer table has: wiring rules, shapes, weights, and how it is said in Keras."""
+"""What every class of the layer table has: wiring rules, shapes, weights, and how it is said in Keras."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Weight:
     """One array of a layer: Caffe's shape, and how its axes lie in Keras.
 
     The values go through three steps, each exact and undone by `to_caffe`: axes split into `split`, ordered by
-    `axes`, merged into `merged`. `gates` orders the first axis of `split` (LSTM). `filler` is the row's parameter that
+    `axes`, merged into `merged`. `gates` orders the first axis of `split` (LSTM). `filler` is the layer's parameter that
     says how its values start, `start` the value where that is not set; None where they must be said. `unset` is what Caffe
     leaves there where neither a file nor a filler says anything: `start`, or 0.
     """
@@ -70,7 +70,7 @@ class Weight:
 
 
 class Layer:
-    """One Caffe layer in a network. A subclass is one row of the layer table and all that is known of its type(s).
+    """One Caffe layer in a network. A subclass is all that is known of its type(s).
 
         class Threshold(Layer, type="Threshold", param="threshold_param", fields="threshold"):
 
@@ -101,7 +101,7 @@ class Layer:
         tops: int | tuple[int, int | None] = 1,
         rank: int | None = None,
     ) -> None:
-        if not type:  # shared by several rows
+        if not type:  # shared by several classes
             return
         cls.types, cls.param, cls.fields = tuple(type.split()), param, frozenset(fields.split())
         cls.bottom_count = bottoms if isinstance(bottoms, tuple) else (bottoms, bottoms)
@@ -119,7 +119,11 @@ class Layer:
         if self.rank is not None and len(bottoms[0]) != self.rank:
             self.fail(f"bottom of shape {bottoms[0]}; takes {self.rank} axes")
 
-    # -------------------------------------------------------------- what a row says
+    # -------------------------------------------------------------- what a layer says
+
+    def note(self) -> str | None:
+        """What the user is told of the layer wherever the network is loaded, None for nothing."""
+        return None
 
     @classmethod
     def learns(cls) -> bool:
@@ -169,7 +173,7 @@ class Layer:
         """What the last axis of its kernel counts, the one before, and in how many groups; None: it has no filters."""
 
     def fixes_batch(self) -> bool:
-        """Whether the row uses axis 0 as more than a count of independent items."""
+        """Whether the layer uses axis 0 as more than a count of independent items."""
         return False
 
     def shares_memory(self) -> dict[int, str]:
@@ -185,7 +189,7 @@ class Layer:
         that mistake, in place, into the right one. `verify` tries them on the first wrong layer."""
         return []
 
-    # -------------------------------------------------------------- helpers for rows
+    # -------------------------------------------------------------- helpers for layers
 
     def in_training(self) -> bool:
         """Whether the layer's own `phase` says TRAIN, which Caffe follows in a network for inference too (net.cpp)."""
@@ -229,7 +233,7 @@ class Layer:
                 self.fail(f"bottoms of shapes {first} and {other}; must be equal{where}")
 
     def take_blobs(self, blobs: Sequence[StoredBlob]) -> tuple[Floats, ...]:
-        """Caffe's arrays in the shapes that the row wants, from the file's Blobs; the legacy four extents are told apart.
+        """Caffe's arrays in the shapes that the layer wants, from the file's Blobs; the legacy four extents are told apart.
 
         Raises WeightMismatch naming shape found and shape wanted.
         """

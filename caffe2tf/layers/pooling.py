@@ -180,6 +180,10 @@ class Pooling(
         outside = self.method == "AVE" and any(w.ceil and not w.padded and w.stride > w.kernel for w in self.windows)
         return len(self.proto.top) == 1 and not outside
 
+    def note(self) -> str | None:
+        told = "STOCHASTIC is computed as Caffe does on a GPU; on a CPU it refuses"
+        return told if self.method == "STOCHASTIC" else None
+
     def mistakes(self) -> list[Mistake]:
         def round_up(proto: LayerParameter, weights: dict[str, Array]) -> None:
             proto.pooling_param.round_mode = PoolingParameter.CEIL

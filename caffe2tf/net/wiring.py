@@ -135,6 +135,7 @@ def wire(param: NetParameter, blobs: Mapping[str, Sequence[Shaped]]) -> tuple[tu
             echoes.append((index, (blob, version[blob]), _merge(shapes[before])))
         merged = tuple(_merge(shapes[top]) for top in tops)
         nodes.append(Node(layers[0], tuple(bottoms), tuple(tops), merged, tuple(echoes)))
+    notes += (f"layer '{node.layer.name}' ({node.layer.type}): {told}" for node in nodes if (told := node.layer.note()))
     return tuple(nodes), notes
 
 

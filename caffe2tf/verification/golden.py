@@ -169,7 +169,7 @@ def _photographs(expected: Mapping[str, Any], path: str) -> tuple[Photograph, ..
             top = tuple(
                 (b["class"], b["probability"]) if isinstance(b, dict) else (int(b[0]), float(b[1])) for b in best
             )
-            how = preprocess.from_json(item.get("preprocessing") or shared or {}, path)
+            how = _preprocessing(item.get("preprocessing") or shared or {}, path)
             rest = {key: item[key] for key in ("tolerance", "url", "source") if key in item}
             found.append(Photograph(item["file"], item["sha256"], how, top, **rest))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -177,6 +177,21 @@ def _photographs(expected: Mapping[str, Any], path: str) -> tuple[Photograph, ..
     except ParseError as error:
         raise GoldenError(str(error)) from None
     return tuple(found)
+
+
+def _preprocessing(data: Mapping[str, Any], where: str) -> preprocess.Preprocessing:
+    """The Preprocessing that a golden set states. Raises ParseError for a method that is not known."""
+    method = "nearest_pillow" if "nearest_pillow" in data.get("resize_method", "") else "bilinear"
+    if not any(known in data.get("resize_method", "bilinear") for known in preprocess.METHODS):
+        raise ParseError(
+            f"{where}: resize_method '{data['resize_method']}'; takes one of {', '.join(preprocess.METHODS)}"
+        )
+    crop = None
+    if "crop" in data:
+        height, width = data["crop"].split()[-1].split("x")
+        crop = int(height), int(width)
+    mean = tuple(float(m) for m in data.get("mean_bgr", (0.0,)))
+    return preprocess.Preprocessing(tuple(data["resize"]), crop, mean, data.get("scale", 1.0), 3, method)
 
 
 def find_photographs(photographs: Iterable[Photograph], folder: str | os.PathLike[str]) -> dict[Photograph, str]:

@@ -1,18 +1,12 @@
 """What `verify` found, as JSON-ready data and as one self-contained HTML page."""
 
-import base64
-import html
-import io
 import math
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from caffe2tf import __version__, bundled, pages
-from caffe2tf.images import decode as imaging
-from caffe2tf.verification.compare import Difference, Prediction, Report
-
-_LOWEST, _HIGHEST = -9, 0  # of the log scale of relative errors
+from caffe2tf import __version__, bundled
+from caffe2tf.verification.compare import Difference, Report
 
 
 def as_data(reports: Sequence[Report]) -> dict[str, Any]:
@@ -119,86 +113,3 @@ def conclusion(report: Report) -> str:
     if report.first_wrong:
         parts.append(f"first wrong layer: {report.first_wrong}" + (f" ({report.hint})" if report.hint else ""))
     return ("PASS" if report.passed else "FAIL") + "  " + ", ".join(parts or ["nothing was compared"])
-
-
-# ------------------------------------------------------------------------------------------------ HTML
-
-
-def as_html(reports: Sequence[Report]) -> str:
-    """The page of `verify`, with nothing outside itself: no script, no font, no picture from elsewhere."""
-    data = as_data(reports)
-    facts = [data["device"], data["precision"], *(f"{name} {version}" for name, version in data["versions"].items())]
-    body = [
-        f"<h1>caffe2tf verify: <span class='{_word(data['pass'])}'>{_word(data['pass'])}</span></h1>",
-        f"<p class=soft>{html.escape(' · '.join(facts))}</p>",
-    ]
-    for report, net in zip(reports, data["nets"], strict=True):
-        verdict, _, why = conclusion(report).partition("  ")
-        body.append(
-            f"<h2>{html.escape(net['name'] or 'network')} against golden set “{html.escape(net['golden'])}”</h2>"
-        )
-        body.append(f"<p><span class='verdict {verdict}'>{verdict}</span> {html.escape(why)}</p>")
-        body.append(f"<p class='soft digest'>weights SHA-256 {net['weights_sha256']}</p>")
-        if net["layers"]:
-            body.append(_layers(net))
-        if net["predictions"]:
-            cards = (_card(p, shown) for p, shown in zip(report.predictions, net["predictions"], strict=True))
-            body.append("<h2>Predictions</h2><div class=photos>" + "".join(cards) + "</div>")
-    return pages.page(f"caffe2tf verify: {_word(data['pass'])}", "".join(body))
-
-
-def _word(passed: bool) -> str:
-    return "PASS" if passed else "FAIL"
-
-
-def _place(value: float | None) -> float:
-    """Per cent along the log scale."""
-    if value is None:
-        return 100.0
-    exponent = math.log10(value) if value > 0 else _LOWEST
-    return 100 * (min(max(exponent, _LOWEST), _HIGHEST) - _LOWEST) / (_HIGHEST - _LOWEST)
-
-
-def _layers(net: Mapping[str, Any]) -> str:
-    rows = [
-        "<tr><th>layer<th>type<th>shape<th class=n>alone<th class=n>chained<th class=n>largest<th>"
-        f"1e{_LOWEST} to 1, log scale; line: tolerance"
-    ]
-    for layer in net["layers"]:
-        alone, chained = layer["alone"], layer["chained"]
-        others = (
-            f" <span class=soft>+ {html.escape(', '.join(layer['layers'][1:]))}</span>" if layer["layers"][1:] else ""
-        )
-        rows.append(
-            f"<tr><td>{html.escape(layer['layer'])}{others}<td>{html.escape(layer['type'])}"
-            f"<td>{' x '.join(map(str, layer['shape']))}<td class=n>{_number(alone) if alone else '-'}"
-            f"<td class=n>{_number(chained)}<td class=n>{_number(chained, 'largest')}<td class=scale><div class=track>"
-            f"<i class={_word(layer['pass'])} style='width:{_place(chained['l2']):.1f}%'></i>"
-            f"<b style='left:{_place(layer['tolerance']):.1f}%'></b></div>"
-        )
-    return f"<table>{''.join(rows)}</table>"
-
-
-def _number(difference: Mapping[str, Any], key: str = "l2") -> str:
-    return "∞" if difference[key] is None else f"{difference[key]:.2g}"
-
-
-def _card(prediction: Prediction, shown: Mapping[str, Any]) -> str:
-    picture = f"<img alt='' src='{_thumbnail(prediction.file)}'>" if prediction.file else ""
-    word = _word(prediction.passed)
-    parts = [f"<div class=photo>{picture}<div><b>{html.escape(prediction.image)}</b> <span class={word}>{word}</span>"]
-    for title in ("expected", "found"):
-        parts.append(f"<h3>{title}</h3>")
-        parts.append(pages.meters((best["name"], best["probability"]) for best in shown[title]))
-    return "".join([*parts, "</div></div>"])
-
-
-def _thumbnail(path: str) -> str:
-    from PIL import ImageOps
-
-    with imaging.opened(path) as image:
-        small = ImageOps.exif_transpose(image).convert("RGB")
-        small.thumbnail((192, 192))
-        file = io.BytesIO()
-        small.save(file, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
