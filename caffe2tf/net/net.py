@@ -68,7 +68,7 @@ class Net:
 
     @property
     def outputs(self) -> list[str]:
-        read = self.consumers
+        read = {bottom for node in self.nodes for bottom in node.bottoms}
         return [top[0] for node in self.nodes for top in node.tops if top not in read]
 
     @property
