@@ -17,8 +17,10 @@ _LOG = logging.getLogger("caffe2tf")
 
 
 def load(
-    *files: Path | None,
+    file: Path | None = None,
+    other: Path | None = None,
     input_shape: InputShape | None = None,
+    *,
     prototxt: Path | None = None,
     model: Path | None = None,
 ) -> Net:
@@ -33,7 +35,11 @@ def load(
     other than they tell. What was assumed or left out is in the Net's `notes`, and is logged as information to "caffe2tf".
     Raises ParseError, NetError, UnsupportedLayer, WeightMismatch, and Caffe2TFError for files that are no pair.
     """
-    given = [file for file in files if file is not None]
+    if isinstance(input_shape, str | os.PathLike):
+        told_apart([one for one in (file, other, input_shape) if one is not None])
+    if input_shape is not None and not isinstance(input_shape, Mapping):
+        raise Caffe2TFError(f"`input_shape` is {input_shape!r}; takes {{input: shape in Caffe's axis order}}")
+    given = [one for one in (file, other) if one is not None]
     if given and (prototxt is not None or model is not None):
         raise Caffe2TFError(
             f"{os.fspath(given[0])}: given beside `prototxt` or `model`; takes files, or those two by name"

@@ -239,3 +239,13 @@ def test_finetune_takes_values(tmp_path, monkeypatch):
     ]:
         with pytest.raises(RecipeError, match=why):
             caffe2tf.finetune(MODEL, **{"data": "train", "layers": "fc3", **wrong} if "recipe" not in wrong else wrong)
+
+
+def test_a_shape_may_stand_third(tmp_path):
+    """As in 0.1.0: load(text, model, shapes)."""
+    import caffe2tf
+
+    text = make(tmp_path, inputs(data=(1, 2)) + layer("ReLU"))[0]
+    assert caffe2tf.load(text, None, {"data": (4, 2)}).inputs == {"data": (4, 2)}
+    with pytest.raises(caffe2tf.Caffe2TFError, match=r"`input_shape` is \[4\]; takes \{input: shape in"):
+        caffe2tf.load(text, None, [4])
