@@ -181,3 +181,12 @@ def test_input_shape_wins():
         run(text, shapes={"c": (1,)})
     with pytest.raises(NetError, match="without a name, but the inputs are a, b"):
         run(text, shapes={None: (1,)})
+
+
+def test_a_shape_for_data_that_nothing_reads_is_noted():
+    text = 'layer { name: "d" type: "Data" top: "data" data_param { batch_size: 2 } }' + inputs(x=(1, 2))
+    net, _, notes = run(text + layer("ReLU", bottoms=["x"]), shapes={"data": (1, 3)})
+    assert [list(item.top) for item in net.layer] == [["x"], ["top"]]
+    assert "the shape given for 'data' has no effect: no layer that stays reads it" in notes
+    with pytest.raises(NetError, match="`input_shape` names 'other'; the inputs are x"):
+        run(text + layer("ReLU", bottoms=["x"]), shapes={"other": (1, 3)})

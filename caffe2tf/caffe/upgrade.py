@@ -37,8 +37,13 @@ def upgrade(
     _remove_splits(net)
     _losses(net, notes)
     transforms = datalayers.to_inputs(net, source.blobs, notes)
+    inputs = _inputs_of(net)
     _drop_unused(net, transforms.keys(), lambda layer: learned(layer.type) or bool(source.blobs.get(layer.name)), notes)
-    _override_inputs(net, input_shapes or {})
+    shapes = dict(input_shapes or {})
+    for name in [name for name in shapes if name in inputs and name not in _inputs_of(net)]:
+        notes.append(f"the shape given for '{name}' has no effect: no layer that stays reads it")
+        del shapes[name]
+    _override_inputs(net, shapes)
     return (
         net,
         {
@@ -214,8 +219,12 @@ def _drop_unused(
     _keep(net, [layer for index, layer in enumerate(net.layer) if index not in dropped])
 
 
+def _inputs_of(net: NetParameter) -> list[str]:
+    return [top for layer in net.layer if layer.type == "Input" for top in layer.top]
+
+
 def _override_inputs(net: NetParameter, given: Mapping[str | None, Sequence[int]]) -> None:
-    tops = [top for layer in net.layer if layer.type == "Input" for top in layer.top]
+    tops = _inputs_of(net)
     shapes = dict(given)
     if None in shapes:
         if len(tops) != 1:
