@@ -40,6 +40,10 @@ KNOWN: dict[str, tuple[Callable[[Call], bool], str]] = {
         lambda call: bool(np.signbit(call.arrays[0][call.arrays[0] == 0]).any()),
         "Keras takes -0.0 for less than 0.0: layers/pooling.py, `first_largest`",
     ),
+    "binary": (
+        lambda call: call.said["function"] == "add" and call.arrays[0].ndim < call.arrays[1].ndim,
+        "Keras takes the second of add for a bias of the channels, and its axes of 1 are lost: layers/scaling.py, `_plus`",
+    ),
 }
 
 
