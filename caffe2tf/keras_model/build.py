@@ -16,6 +16,7 @@ from caffe2tf.net.names import free, input_names, keras_names, plain
 from caffe2tf.net.net import Net
 from caffe2tf.net.wiring import Blob, Node
 
+# Sizes that a network free in height and width is tried at, beside its own.
 _OTHER_SIZES = ((67, 69), (128, 160))
 
 
@@ -189,13 +190,6 @@ class Build:
             return [to_numpy(self.keras, value) for value in found]
 
         return run
-
-    def as_caffe(self, blob: str, value: Array) -> Floats:
-        """An array of the model's as Caffe's blob of that name."""
-        if blob in self.constants:
-            return np.asarray(value, np.float32)
-        layer = next(node.layer for node in reversed(self.net.nodes) if blob in {top for (top, _), _ in node.made()})
-        return layer.caffe_top(value)
 
 
 @contextlib.contextmanager

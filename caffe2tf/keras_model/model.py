@@ -16,8 +16,6 @@ from caffe2tf.keras_model.types import KerasLayer, KerasModel
 from caffe2tf.net.net import Net
 from caffe2tf.net.wiring import Blob, Node
 
-# Sizes that a network free in height and width is tried at, beside its own.
-
 
 def to_keras(net: Net, outputs: Sequence[str] | None = None) -> KerasModel:
     """`net` as a flat keras.Model: the last operation of each Caffe layer is the Keras layer of its name (`/` becomes
@@ -108,16 +106,17 @@ def forward(net: Net, inputs: Mapping[str, npt.ArrayLike]) -> dict[str, Floats]:
 def compiled(net: Net, blobs: Iterable[str]) -> Callable[[Mapping[str, npt.ArrayLike]], dict[str, Floats]]:
     """A function like `forward` for some `blobs` of `net` and inputs of any batch that it takes, built once."""
     walk = Build(net)
-    computed = [blob for blob in blobs if blob not in walk.constants]
-    last = net.last_versions
+    constants, last, producers = walk.constants, net.last_versions, net.producers
+    computed = [blob for blob in blobs if blob not in constants]
+    layers = {blob: producers[blob, last[blob]].layer for blob in computed}
     run = walk.function([(blob, last[blob]) for blob in computed]) if computed else None
 
     def call(inputs: Mapping[str, npt.ArrayLike]) -> dict[str, Floats]:
-        found = dict(walk.constants)
+        found = {blob: np.asarray(value, np.float32) for blob, value in constants.items()}
         if run:
             values = run([to_last(np.asarray(inputs[name], np.float32)) for name in net.inputs])
-            found.update(zip(computed, values, strict=True))
-        return {blob: walk.as_caffe(blob, found[blob]) for blob in blobs}
+            found.update((blob, layers[blob].caffe_top(value)) for blob, value in zip(computed, values, strict=True))
+        return {blob: found[blob] for blob in blobs}
 
     return call
 
@@ -129,5 +128,4 @@ def part(net: Net, nodes: Sequence[Node], given: Mapping[Blob, Array], target: B
     if target in walk.values:
         return walk.values[target]
     found = walk.function([target])([to_last(np.asarray(array, np.float32)) for array in given.values()])[0]
-    layer = next(node.layer for node in nodes if target in {blob for blob, _ in node.made()})
-    return layer.caffe_top(found)
+    return net.producers[target].layer.caffe_top(found)

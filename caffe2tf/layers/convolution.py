@@ -144,11 +144,7 @@ class Convolving(Windowed, type=""):
         def run(x: Tensor) -> Tensor:
             x, stride = self.prepared(ctx, x)
             out = [(n - r) // s + 1 for n, r, s in zip(x.shape[1:-1], self.reach(), stride, strict=True)]
-            parts = []
-            for place in np.ndindex(*self.kernel):
-                steps = zip(place, self.dilation, stride, out, strict=True)
-                cut = tuple(slice(i * d, i * d + s * (o - 1) + 1, s) for i, d, s, o in steps)
-                parts.append(x[(slice(None),) + cut])
+            parts = [x[(slice(None),) + cut] for cut in self.cuts(stride, out)]
             tops = []
             for index, layer in enumerate(layers):
                 mine = slice(index * size, (index + 1) * size)
@@ -159,6 +155,9 @@ class Convolving(Windowed, type=""):
 
     def receptive(self, fields: Fields) -> Field | None:
         return self.windowed(fields, zip(self.reach(), self.stride, strict=True)) if self.channel_axis == 1 else None
+
+    def _biased(self) -> dict[str, str]:
+        return {"bias": "bias"} if self.p.bias_term else {}
 
     def group_parts(self) -> Iterator[tuple[int, slice]]:
         """For each group: name suffix, and the index of its outputs in kernel (last axis) and bias."""
@@ -256,9 +255,6 @@ class Convolution(
             return y[every] if thin else y
 
         return run
-
-    def _biased(self) -> dict[str, str]:
-        return {"bias": "bias"} if self.p.bias_term else {}
 
     def _one(self, ctx: Context, conv: Any, options: dict[str, Any]) -> KerasLayer:
         layer = conv(self.outputs, self.kernel, kernel_initializer="zeros", name=ctx.name, **options)

@@ -90,7 +90,7 @@ class Deconvolution(
     def bind_group(self, ctx: Context, layer: KerasLayer, index: int, outputs: slice | None) -> KerasLayer:
         size = self.channels // self.group
         ctx.bind(layer, part=(..., slice((index - 1) * size, index * size)), turn=self._turned, kernel="kernel")
-        return ctx.bind(layer, part=(outputs,), **({"bias": "bias"} if self.p.bias_term else {}))
+        return ctx.bind(layer, part=(outputs,), **self._biased())
 
     def any_size(self) -> bool:
         return super().any_size() and not self._spreads()
@@ -103,7 +103,6 @@ class Deconvolution(
         crops: list[tuple[int, int]] | None,
         turn: Callable[[Array], Array] | None,
     ) -> Callable[[Tensor], Tensor]:
-        bias = {"bias": "bias"} if self.p.bias_term else {}
         size, layers = self.channels // self.group, []
         for index, outputs in self.group_parts():
             layer = conv(
@@ -114,7 +113,7 @@ class Deconvolution(
             )
             inputs = slice((index - 1) * size, index * size)
             ctx.bind(layer, part=(..., inputs), turn=turn, kernel="kernel")
-            layers.append(ctx.bind(layer, part=(outputs,), **bias))
+            layers.append(ctx.bind(layer, part=(outputs,), **self._biased()))
         crop = None
         if crops and any(map(any, crops)):
             cropping = getattr(ctx.layers, f"Cropping{len(self.kernel)}D")

@@ -1,7 +1,7 @@
 """Windows that run over the spatial axes of a bottom, and their unfolding."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -56,6 +56,12 @@ class Windowed(Layer, type=""):
             out.append(max(rest, 0) // s + 1)  # C++ rounds to 0: a kernel may hang over by less than the stride
         return tuple(out)
 
+    def cuts(self, stride: Sequence[int], out: Sequence[int]) -> Iterator[tuple[slice, ...]]:
+        """For each place of the kernel, in order, where in padded extents the values lie that it meets in `out` windows."""
+        for place in np.ndindex(*self.kernel):
+            steps = zip(place, self.dilation, stride, out, strict=True)
+            yield tuple(slice(i * d, i * d + s * (o - 1) + 1, s) for i, d, s, o in steps)
+
     def padding(self) -> list[tuple[int, int]]:
         """(near, far) padding of each spatial axis; far also what a kernel hangs over."""
         return [(p, p + max(0, r - n - 2 * p)) for n, r, p in zip(self.extents, self.reach(), self.pad, strict=True)]
@@ -87,14 +93,9 @@ class Im2col(
         return self.channel_axis == 0
 
     def build(self, ctx: Context, x: Tensor) -> Tensor | list[Tensor]:
-        out = self.forward_extents()
         x = ctx.ops.reshape(self.to_caffe_order(ctx, x), (-1, self.channels, *self.extents))
         x = ctx.ops.pad(x, [(0, 0), (0, 0), *self.padding()])
-        windows = []
-        for place in np.ndindex(*self.kernel):
-            steps = zip(place, self.dilation, self.stride, out, strict=True)
-            cut = [slice(i * d, i * d + s * (o - 1) + 1, s) for i, d, s, o in steps]
-            windows.append(x[(slice(None),) * 2 + tuple(cut)])
+        windows = [x[(slice(None),) * 2 + cut] for cut in self.cuts(self.stride, self.forward_extents())]
         y = ctx.ops.stack(windows, axis=2)
         # The values lie in Caffe's order: nothing but the axes before the channels and the windows' own are to be merged.
         return self.to_keras_order(ctx, ctx.ops.reshape(y, (-1, *self.tops()[0][1:])))
