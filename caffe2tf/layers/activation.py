@@ -87,6 +87,20 @@ class Swish(_Pointwise, type="Swish", param="swish_param", fields="beta"):
         return x * ctx.ops.sigmoid(self.p.beta * x)
 
 
+class Mish(_Pointwise, type="Mish"):
+    """x * tanh(log(1 + e^x)) (Misra 2019; mish_layer.cpp of the forks that run YOLO v4)."""
+
+    def build(self, ctx: Context, x: Tensor) -> Tensor | list[Tensor]:
+        return x * ctx.ops.tanh(ctx.ops.softplus(x))
+
+
+class SeLu(_Pointwise, type="SeLu SeLU", param="selu_param", fields="lambda alpha"):
+    """lambda * x where x > 0, else lambda * alpha * (e^x - 1) (Klambauer et al. 2017; selu_layer.cpp)."""
+
+    def build(self, ctx: Context, x: Tensor) -> Tensor | list[Tensor]:
+        return ctx.ops.elu(x, self.p.alpha) * getattr(self.p, "lambda")
+
+
 class BNLL(_Pointwise, type="BNLL"):
     """log(1 + e^x)."""
 
@@ -113,6 +127,18 @@ class Clip(_Pointwise, type="Clip", param="clip_param", fields="min max"):
 
     def build(self, ctx: Context, x: Tensor) -> Tensor | list[Tensor]:
         return ctx.ops.where(x > self.p.min, ctx.ops.minimum(x, self.p.max), self.p.min)
+
+
+class BReLU(_Pointwise, type="BReLU", param="brelu_param", fields="minval maxval"):
+    """x, but at least minval and then at most maxval (Cai et al., DehazeNet; brelu_layer.cpp)."""
+
+    def __init__(self, proto: LayerParameter, bottoms: Sequence[Shape]) -> None:
+        super().__init__(proto, bottoms)
+        if not (self.p.HasField("minval") and self.p.HasField("maxval")):
+            self.fail("brelu_param must set minval and maxval")
+
+    def build(self, ctx: Context, x: Tensor) -> Tensor | list[Tensor]:
+        return ctx.ops.minimum(ctx.ops.maximum(x, self.p.minval), self.p.maxval)
 
 
 class Threshold(_Pointwise, type="Threshold", param="threshold_param", fields="threshold"):

@@ -17,8 +17,19 @@ def interp(layer: LayerParameter, weights: list[Array], x: Array) -> Array:
         small = (n - 1) // p.shrink_factor + 1
         return small + (small - 1) * (p.zoom_factor - 1)
 
-    rows, columns = (p.height, p.width) if p.height or p.width else (grown(h), grown(w))
-    top = np.empty((*x.shape[:2], rows, columns))
+    return _resized(x, *((p.height, p.width) if p.height or p.width else (grown(h), grown(w))))
+
+
+@rule("BilinearInterpolation")
+def bilinear_interpolation(layer: LayerParameter, weights: list[Array], x: Array, *like: Array) -> Array:
+    """Bilinear with the corners aligned, to the factor times the extents, or to those of a second bottom."""
+    factor = layer.bilinear_interpolation_param.interpolation_factor
+    rows, columns = like[0].shape[2:] if like else (n * factor for n in x.shape[2:])
+    return _resized(x, rows, columns)
+
+
+def _resized(x: Array, rows: int, columns: int) -> Array:
+    (h, w), top = x.shape[2:], np.empty((*x.shape[:2], rows, columns))
 
     def source(index: int, n: int, out: int) -> tuple[int, int, float]:
         at = index * (n - 1) / (out - 1) if out > 1 else 0.0
@@ -53,4 +64,30 @@ def upsample(layer: LayerParameter, weights: list[Array], x: Array, *masks: Arra
         if not 0 <= place < rows * columns:
             fail(layer, f"mask names place {place} of a top of {rows} x {columns}")
         top[n, c, place // columns, place % columns] = x[n, c, h, w]
+    return top
+
+
+@rule("Unpooling")
+def unpooling(layer: LayerParameter, weights: list[Array], x: Array, *masks: Array) -> Array:
+    """MAX: each value at the place of its mask, or at the start of its window, later ones over earlier ones. TILE: each
+    value added over its window; AVE: so over the window's area, cut at the top's end (unpooling_layer.cpp of DeconvNet)."""
+    p = layer.unpooling_param
+    (kh, kw), (sh, sw), out = (
+        (getattr(p, f"{pair}_h"), getattr(p, f"{pair}_w")) if p.HasField(f"{pair}_h") else (getattr(p, single),) * 2
+        for pair, single in (("kernel", "kernel_size"), ("stride", "stride"), ("unpool", "unpool_size"))
+    )
+    h, w = x.shape[2:]
+    rows, columns = out if any(out) else (max((h - 1) * sh + kh, h * sh + 1), max((w - 1) * sw + kw, w * sw + 1))
+    top = np.zeros((*x.shape[:2], rows, columns))
+    for n, c, i, j in np.ndindex(*x.shape):
+        if p.unpool == p.MAX:
+            place = min(i * sh, rows - 1) * columns + min(j * sw, columns - 1)
+            place = int(masks[0][n, c, i, j]) if masks else place
+            if not 0 <= place < rows * columns:
+                fail(layer, f"mask names place {place} of a top of {rows} x {columns}")
+            top[n, c, place // columns, place % columns] = x[n, c, i, j]
+            continue
+        window = top[n, c, i * sh : min(i * sh + kh, rows), j * sw : min(j * sw + kw, columns)]
+        area = (min(i * sh + kh, rows) - i * sh) * (min(j * sw + kw, columns) - j * sw)
+        window += x[n, c, i, j] / (area if p.unpool == p.AVE else 1)
     return top
