@@ -142,6 +142,65 @@ def test_bilinear_interpolation_refused(tmp_path):
     refused(tmp_path, "BilinearInterpolation", "", "interpolation_factor 0; must be at least 1", data=(1, 2, 3, 4))
 
 
+# ------------------------------------------------------------ Resample
+
+
+def triangle(x):
+    return max(0.0, 1 - abs(x))
+
+
+def cubic(x):
+    """The cubic of Keys 1981 with a = -0.5."""
+    x = abs(x)
+    return 1.5 * x**3 - 2.5 * x**2 + 1 if x <= 1 else -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2 if x < 2 else 0.0
+
+
+@pytest.mark.parametrize(
+    ("params", "size"),
+    [
+        ("height: 8 width: 10", (8, 10)),
+        ("height: 8 width: 10 type: CUBIC", (8, 10)),
+        ("height: 2 width: 3", (2, 3)),
+        ("height: 2 width: 3 antialias: false", (2, 3)),
+        ("height: 2 width: 3 type: CUBIC", (2, 3)),
+        ("height: 2 width: 10", (2, 10)),
+        ("", (7, 3)),
+    ],
+)
+def test_resample(params, size, tmp_path):
+    """resample_layer.cu of FlowNet 2: the weights of all places, but for those further than the reach."""
+    x = data(2, 3, 4, 5)
+    given = {"data": x} | ({} if params else {"like": data(1, 1, *size)})
+    (found,) = run_layer(tmp_path, "Resample", f"resample_param {{ {params} }}", given)
+    fy, fx = 4 / size[0], 5 / size[1]
+    weight, wide = (cubic, 4) if "CUBIC" in params else (triangle, 2)
+    soft = max(fx, fy) > 1 and "false" not in params
+    expected = np.zeros((2, 3, *size))
+    for i, j in np.ndindex(*size):
+        shares = []
+        for n, at, f in ((4, i * fy + fx / 2 - 0.5, fy), (5, j * fx + fy / 2 - 0.5, fx)):
+            a = 1 / f if soft else 1.0
+            reach = 2 if f < 1 else math.ceil(wide / a)
+            middle = math.floor(abs(at) + 0.5) * (1 if at > 0 else -1)
+            shares.append([weight(a * (at - p)) if abs(p - middle) <= reach else 0.0 for p in range(n)])
+        both = np.outer(*shares)
+        expected[:, :, i, j] = (x * both).sum((2, 3)) / both.sum() if both.sum() else 0
+    close(found, expected)
+
+
+def test_resample_to_the_nearest(tmp_path):
+    x = data(1, 1, 3, 4)
+    (found,) = run_layer(tmp_path, "Resample", "resample_param { type: NEAREST height: 6 width: 8 }", {"data": x})
+    close(found, x.repeat(2, 2).repeat(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("params", "why"), [("height: 3", "takes a height and a width"), ("height: 3 width: 3 type: AREA", "type AREA")]
+)
+def test_resample_refused(params, why, tmp_path):
+    refused(tmp_path, "Resample", f"resample_param {{ {params} }}", why, data=(1, 2, 3, 4))
+
+
 # ------------------------------------------------------------ FlowWarp, SpatialTransformer, Correlation
 
 

@@ -158,6 +158,24 @@ def test_brelu_without_bounds_is_refused(tmp_path):
         loading.load(make(tmp_path, inputs(data=(1, 2)) + layer("BReLU", "brelu_param { minval: 0 }"))[0])
 
 
+@pytest.mark.parametrize("kind", ["SeLuDropout", "SeLUDropout"])
+def test_selu_dropout_drops_nothing(kind, tmp_path):
+    """selu_dropout_layer.cpp: at TEST the bottom."""
+    x = data(2, 3, 4, 5)
+    params = "selu_dropout_param { dropout_ratio: 0.4 alpha: -1 }"
+    (found,) = run_layer(tmp_path, kind, params, {"data": x})
+    np.testing.assert_array_equal(found, x)
+    with pytest.raises(NetError, match="its own phase is TRAIN"):
+        loading.load(make(tmp_path, inputs(data=(1, 2)) + layer(kind, "phase: TRAIN"))[0])
+
+
+def test_channel_norm(tmp_path):
+    """channel_norm_layer.cu of FlowNet 2."""
+    x = data(2, 3, 4, 5)
+    (found,) = run_layer(tmp_path, "ChannelNorm", "", {"data": x})
+    close(found, np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True))
+
+
 # ------------------------------------------------------------ Lstm
 
 

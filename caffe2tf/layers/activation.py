@@ -160,6 +160,14 @@ class Dropout(_Pointwise, type="Dropout", param="dropout_param", fields="dropout
         return ctx.layers.Dropout(self.p.dropout_ratio, name=ctx.name)(x)
 
 
+class SeLuDropout(Dropout, type="SeLuDropout SeLUDropout", param="selu_dropout_param", fields="dropout_ratio alpha"):
+    """Nothing at inference; in training values become alpha with dropout_ratio, and all are scaled to keep mean and
+    variance (Klambauer et al. 2017; selu_dropout_layer.cpp)."""
+
+    def build(self, ctx: Context, x: Tensor) -> Tensor | list[Tensor]:
+        return ctx.layers.AlphaDropout(self.p.dropout_ratio, name=ctx.name)(x)
+
+
 class Power(_Pointwise, type="Power", param="power_param", fields="power scale shift"):
     """(shift + scale * x) ^ power; power 0 gives 1 (power_layer.cpp)."""
 

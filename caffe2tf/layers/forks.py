@@ -1,11 +1,12 @@
 """Layers of Caffe's forks that move or resize values: SSD, ShuffleNet, DeepLab, PSPNet, SegNet, DeconvNet."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from caffe2tf.arrays.layout import Shape, is_spatial, to_keras
-from caffe2tf.caffe.caffe_pb2 import LayerParameter, UnpoolingParameter
+from caffe2tf.arrays.layout import Floats, Shape, is_spatial, to_keras
+from caffe2tf.caffe.caffe_pb2 import LayerParameter, ResampleParameter, UnpoolingParameter
 from caffe2tf.layers.base import Layer
 from caffe2tf.layers.types import Context, Field, Fields, Tensor
 
@@ -89,6 +90,61 @@ class Interp(
             share = (at - low).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(4)])
             low, high = low + self._crop()[0], high + self._crop()[0]
             x = ctx.ops.take(x, low, axis=axis) * (1 - share) + ctx.ops.take(x, high, axis=axis) * share
+        return x
+
+
+def _triangle(x: Floats) -> Floats:
+    return np.maximum(0, 1 - abs(x))
+
+
+def _cubic(x: Floats) -> Floats:
+    x = abs(x)
+    inner, outer = x * x * (1.5 * x - 2.5) + 1, x * (x * (-0.5 * x + 2.5) - 4) + 2
+    return np.asarray(np.where(x <= 1, inner, np.where(x < 2, outer, 0)), np.float32)
+
+
+class Resample(
+    Layer, type="Resample", param="resample_param", fields="width height type antialias", bottoms=(1, 2), rank=4
+):
+    """Resizing to height and width, or to the extents of a second bottom (resample_layer.cu of FlowNet 2).
+
+    LINEAR and CUBIC: a weighted mean around the place that a top's centre has in the bottom, by a triangle or a cubic, as wide
+    as the map shrinks where antialias is set; NEAREST: the value there. The place along one axis is shifted by half the
+    other axis's scale, as the fork computes it. Where NEAREST would read outside, it reads the border.
+    """
+
+    def tops(self) -> list[Shape]:
+        out = self.bottoms[1][2:] if len(self.bottoms) > 1 else (self.p.height, self.p.width)
+        if len(out) != 2 or min(out) < 1:
+            self.fail(f"extents {out}; takes a height and a width of at least 1")
+        if self.p.type == ResampleParameter.AREA:
+            self.fail("type AREA; takes NEAREST, LINEAR or CUBIC, as its own fork does")
+        return [(*self.bottoms[0][:2], *out)]
+
+    def value_bottoms(self) -> tuple[int, ...]:
+        return (0,)
+
+    def _shares(self, axis: int) -> Floats:
+        """(out, in): what each value of the bottom gives to each of the top along `axis` of the image."""
+        extents, out = self.bottoms[0][2:], self.tops()[0][2:]
+        scales = [np.float32(n) / np.float32(m) for n, m in zip(extents, out, strict=True)]
+        scale, other = scales[axis], scales[1 - axis]
+        at = np.arange(out[axis], dtype=np.float32) * scale + other / 2 - np.float32(0.5)
+        near = np.trunc(at + np.copysign(np.float32(0.5), at))  # C rounds halves away from 0
+        places = np.arange(extents[axis])
+        if self.p.type == ResampleParameter.NEAREST:
+            return np.asarray(np.clip(near, 0, extents[axis] - 1)[:, None] == places, np.float32)
+        shrinks = self.p.antialias and max(scales) > 1
+        part = 1 / scale if shrinks else np.float32(1)
+        kernel, wide = (_cubic, 4) if self.p.type == ResampleParameter.CUBIC else (_triangle, 2)
+        reach = 2 if scale < 1 else math.ceil(wide / part)
+        shares = part * kernel(part * (at[:, None] - places)) * (abs(places - near[:, None]) <= reach)
+        total = shares.sum(1, keepdims=True)
+        return np.asarray(np.where(total == 0, 0, shares / np.where(total == 0, 1, total)), np.float32)
+
+    def build(self, ctx: Context, x: Tensor, *like: Tensor) -> Tensor | list[Tensor]:
+        for axis in (0, 1):
+            x = ctx.ops.moveaxis(ctx.ops.tensordot(x, self._shares(axis), axes=[[axis + 1], [1]]), -1, axis + 1)
         return x
 
 

@@ -280,3 +280,20 @@ class L2Norm(Layer, type="L2Norm"):
 
     def build(self, ctx: Context, x: Tensor) -> Tensor | list[Tensor]:
         return x * ctx.ops.rsqrt(ctx.ops.sum(x * x, axis=to_keras(1, len(x.shape)), keepdims=True))
+
+
+class ChannelNorm(Layer, type="ChannelNorm", rank=4):
+    """The length of each place's vector of channels, sqrt(sum x^2): top (N, 1, H, W) (channel_norm_layer.cu of FlowNet 2)."""
+
+    def tops(self) -> list[Shape]:
+        n, _, h, w = self.bottoms[0]
+        return [(n, 1, h, w)]
+
+    def receptive(self, fields: Fields) -> Field | None:
+        return self.widest(fields)
+
+    def any_size(self) -> bool:
+        return True
+
+    def build(self, ctx: Context, x: Tensor) -> Tensor | list[Tensor]:
+        return ctx.ops.sqrt(ctx.ops.sum(x * x, axis=-1, keepdims=True))

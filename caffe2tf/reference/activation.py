@@ -103,9 +103,9 @@ def threshold(layer: LayerParameter, weights: list[Array], x: Array) -> Array:
     return np.where(x > layer.threshold_param.threshold, 1.0, 0.0)
 
 
-@rule("Dropout")
+@rule("Dropout", "SeLuDropout", "SeLUDropout")
 def dropout(layer: LayerParameter, weights: list[Array], x: Array) -> Array:
-    """The bottom: at test time nothing is dropped (dropout_layer.cpp)."""
+    """The bottom: at test time nothing is dropped (dropout_layer.cpp, selu_dropout_layer.cpp)."""
     return x
 
 

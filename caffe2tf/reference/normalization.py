@@ -107,6 +107,15 @@ def l2_norm(layer: LayerParameter, weights: list[Array], x: Array) -> Array:
     return np.stack([row * np.float64(row @ row) ** -0.5 for row in rows]).reshape(x.shape)
 
 
+@rule("ChannelNorm")
+def channel_norm(layer: LayerParameter, weights: list[Array], x: Array) -> Array:
+    """The root of the sum of squares over the channels (channel_norm_layer.cu of FlowNet 2)."""
+    top = np.zeros((len(x), 1, *x.shape[2:]))
+    for c in range(x.shape[1]):
+        top[:, 0] += x[:, c] ** 2
+    return np.sqrt(top)
+
+
 @rule("Scale")
 def scale(layer: LayerParameter, weights: list[Array], x: Array, *other: Array) -> Array:
     """gamma x + beta, gamma the second bottom or learned, from `axis` on (scale_layer.cpp). Blobs: [gamma], [beta]."""

@@ -1,5 +1,7 @@
 """Layers of Caffe's forks that resize: DeepLab, PSPNet, SegNet, ports of YOLO v3."""
 
+import math
+
 import numpy as np
 
 from caffe2tf.caffe.caffe_pb2 import LayerParameter
@@ -26,6 +28,43 @@ def bilinear_interpolation(layer: LayerParameter, weights: list[Array], x: Array
     factor = layer.bilinear_interpolation_param.interpolation_factor
     rows, columns = like[0].shape[2:] if like else (n * factor for n in x.shape[2:])
     return _resized(x, rows, columns)
+
+
+def _coefficient(cubic: bool, x: float) -> float:
+    x = abs(x)
+    if not cubic:
+        return max(0.0, 1 - x)
+    if x <= 1:
+        return x * x * (1.5 * x - 2.5) + 1
+    return x * (x * (-0.5 * x + 2.5) - 4) + 2 if x < 2 else 0.0
+
+
+@rule("Resample")
+def resample(layer: LayerParameter, weights: list[Array], x: Array, *like: Array) -> Array:
+    """The mean of the values around (x fx + fy / 2 - 1/2, y fy + fx / 2 - 1/2), weighted by a triangle or a cubic, over the
+    extents that a smaller top shrinks where antialias is set; NEAREST the value there (resample_layer.cu of FlowNet 2)."""
+    p, (h, w) = layer.resample_param, x.shape[2:]
+    rows, columns = like[0].shape[2:] if like else (p.height, p.width)
+    fy, fx = h / rows, w / columns
+    top = np.zeros((*x.shape[:2], rows, columns))
+    cubic, thin = p.type == p.CUBIC, (fx > 1 or fy > 1) and p.antialias
+    ax, ay = (1 / fx, 1 / fy) if thin else (1.0, 1.0)
+    wide = 4 if cubic else 2
+    reach_x, reach_y = (2 if f < 1 else math.ceil(wide / a) for f, a in ((fx, ax), (fy, ay)))
+    for i, j in np.ndindex(rows, columns):
+        at_x, at_y = j * fx + fy / 2 - 0.5, i * fy + fx / 2 - 0.5
+        near_x, near_y = (int(at + math.copysign(0.5, at)) for at in (at_x, at_y))
+        if p.type == p.NEAREST:
+            top[:, :, i, j] = x[:, :, min(max(near_y, 0), h - 1), min(max(near_x, 0), w - 1)]
+            continue
+        total = 0.0
+        for row in range(max(near_y - reach_y, 0), min(near_y + reach_y, h - 1) + 1):
+            for column in range(max(near_x - reach_x, 0), min(near_x + reach_x, w - 1) + 1):
+                share = _coefficient(cubic, ax * (at_x - column)) * _coefficient(cubic, ay * (at_y - row)) * ax * ay
+                top[:, :, i, j] += share * x[:, :, row, column]
+                total += share
+        top[:, :, i, j] = top[:, :, i, j] / total if total else 0.0
+    return top
 
 
 def _resized(x: Array, rows: int, columns: int) -> Array:
