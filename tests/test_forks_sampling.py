@@ -70,7 +70,8 @@ def test_of_two_values_for_a_place_the_last_stays(tmp_path):
     ("kernel", "stride", "size"), [((2, 2), (2, 2), (6, 8)), ((3, 2), (2, 1), (7, 6)), ((3, 3), (3, 3), (8, 10))]
 )
 def test_unpooling_without_a_mask(method, kernel, stride, size, tmp_path):
-    """DeconvNet's unpooling_layer.cpp: AVE and TILE add up where windows overlap; AVE counts a window as far as the top goes."""
+    """DeconvNet's unpooling_layer.cpp: AVE and TILE add up where windows overlap; AVE counts a window as far as the
+    top goes."""
     x = data(2, 3, 3, 4)
     pairs = zip(("kernel", "stride", "unpool"), (kernel, stride, size), strict=True)
     params = " ".join(f"{name}_h: {h} {name}_w: {w}" for name, (h, w) in pairs)
@@ -206,7 +207,8 @@ def test_resample_refused(params, why, tmp_path):
 
 @pytest.mark.parametrize("fill", ["ZERO", "NOT_A_NUMBER"])
 def test_flow_warp(fill, tmp_path):
-    """flow_warp_layer.cpp of FlowNet 2: inside is [0, W) x [0, H), so between the last column and W that column is read."""
+    """flow_warp_layer.cpp of FlowNet 2: inside is [0, W) x [0, H), so between the last column and W that column is
+    read."""
     x, flow = data(2, 3, 4, 5), 2 * data(2, 2, 4, 5)
     flow[0, :, 0, 0] = 0.25, -0.01  # a little above the map
     flow[0, :, 0, 1] = 3.75, 0.5  # between the last column and the end

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import caffe2tf
-from caffe2tf import loading
+from caffe2tf import loading, reference
 from caffe2tf.errors import Caffe2TFError, NetError
 from tests.helpers import inputs, layer, make
 from tests.oracles import close, run_layer
@@ -243,3 +243,20 @@ def test_lstm_refused(shapes, params, why, tmp_path):
     text = inputs(**shapes) + layer("Lstm", f"lstm_param {{ {params} }}", bottoms=list(shapes))
     with pytest.raises(NetError, match=rf"^layer 'x' \(Lstm\): .*{why}"):
         loading.load(make(tmp_path, text)[0])
+
+
+def test_continuation_indicator(tmp_path):
+    """continuation_indicator_layer.cpp of warpctc-caffe: (time_step, batch_size); LSTM starts at the first step alone."""
+    text = inputs(data=(4, 2, 3))
+    params = "continuation_indicator_param { time_step: 4 batch_size: 2 }"
+    text += layer("ContinuationIndicator", params, bottoms=[], tops=["cont"], name="cont")
+    text += layer("LSTM", "recurrent_param { num_output: 2 }", bottoms=["data", "cont"], name="l")
+    x, (kernel, recurrent, bias) = data(4, 2, 3), blobs_of(2, 3)
+    net = loading.load(*make(tmp_path, text, {"l": [kernel, bias, recurrent]}))
+    for found in (caffe2tf.forward(net, {"data": x}), reference.compute(net, {"data": x})):
+        assert found["cont"].tolist() == [[0, 0], [1, 1], [1, 1], [1, 1]]
+        close(found["top"], lstm(x.astype(np.float64), kernel, recurrent, bias, started_once(4, 2)))
+    with pytest.raises(
+        NetError, match=r"\(ContinuationIndicator\): time_step 4 and batch_size 0; both must be at least 1"
+    ):
+        loading.load(make(tmp_path, text.replace("batch_size: 2", ""))[0])

@@ -11,11 +11,11 @@ from caffe2tf.layers.types import Context, Tensor
 class CTCGreedyDecoder(
     Layer, type="CTCGreedyDecoder", param="ctc_decoder_param", fields="blank_index ctc_merge_repeated", rank=3
 ):
-    """The most likely class of each step of (T, N, C), without blanks, and without repeats unless ctc_merge_repeated is
-    false: top (N, T, 1, 1), filled up with -1.
+    """The most likely class of each step of (T, N, C), without blanks, and without repeats unless ctc_merge_repeated
+    is false: top (N, T, 1, 1), filled up with -1.
 
-    A class repeats where the step before has it too, so a blank between two of one class keeps both. blank_index below 0
-    is the last class (ctc_decoder_layer.cpp of the OCR forks).
+    A class repeats where the step before has it too, so a blank between two of one class keeps both. blank_index
+    below 0 is the last class (ctc_decoder_layer.cpp of the OCR forks).
     """
 
     def tops(self) -> list[Shape]:
@@ -51,12 +51,13 @@ class ScaleRoute(
     bottoms=(1, None),
     tops=(1, None),
 ):
-    """The items of each bottom whose box is of a scale from low_scale to below high_scale, in their order; where there is
-    none, the one whose scale is nearest to the middle by its logarithm.
+    """The items of each bottom whose box is of a scale from low_scale to below high_scale, in their order; where
+    there is none, the one whose scale is nearest to the middle by its logarithm.
 
-    The first bottom holds the boxes (image, x1, y1, x2, y2); a box's scale is the root of (x2 - x1 + 1) (y2 - y1 + 1), 0
-    where it ends before it starts. The middle is the geometric mean of both bounds, the one that is set, or 256. How many
-    items there are is known only at run time; `tops` counts as if all were chosen (scale_route_layer.cpp of Cascade R-CNN).
+    The first bottom holds the boxes (image, x1, y1, x2, y2); a box's scale is the root of (x2 - x1 + 1) (y2 - y1 +
+    1), 0 where it ends before it starts. The middle is the geometric mean of both bounds, the one that is set, or
+    256. How many items there are is known only at run time; `tops` counts as if all were chosen
+    (scale_route_layer.cpp of Cascade R-CNN).
     """
 
     counts_items = True

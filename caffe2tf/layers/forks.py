@@ -108,9 +108,10 @@ class Resample(
 ):
     """Resizing to height and width, or to the extents of a second bottom (resample_layer.cu of FlowNet 2).
 
-    LINEAR and CUBIC: a weighted mean around the place that a top's centre has in the bottom, by a triangle or a cubic, as wide
-    as the map shrinks where antialias is set; NEAREST: the value there. The place along one axis is shifted by half the
-    other axis's scale, as the fork computes it. Where NEAREST would read outside, it reads the border.
+    LINEAR and CUBIC: a weighted mean around the place that a top's centre has in the bottom, by a triangle or a
+    cubic, as wide as the map shrinks where antialias is set; NEAREST: the value there. The place along one axis is
+    shifted by half the other axis's scale, as the fork computes it. Where NEAREST would read outside, it reads the
+    border.
     """
 
     def tops(self) -> list[Shape]:
@@ -236,10 +237,10 @@ class Unpooling(
 ):
     """Pooling undone (Noh et al., DeconvNet, unpooling_layer.cpp).
 
-    MAX: each value at the place that the mask, the second bottom, names in the plane of the top, or without a mask at the
-    first place of its window; the last value stays. TILE: each value all over its window, windows added up; AVE: the same,
-    each value over the area of its window first. Extents: unpool_size, or unpool_h and unpool_w; else what the windows
-    take in, and at least one more than (n * stride).
+    MAX: each value at the place that the mask, the second bottom, names in the plane of the top, or without a mask at
+    the first place of its window; the last value stays. TILE: each value all over its window, windows added up; AVE:
+    the same, each value over the area of its window first. Extents: unpool_size, or unpool_h and unpool_w; else what
+    the windows take in, and at least one more than (n * stride).
     """
 
     def __init__(self, proto: LayerParameter, bottoms: Sequence[Shape]) -> None:

@@ -88,9 +88,10 @@ class BatchNorm(Layer, type="BatchNorm", param="batch_norm_param", fields="use_g
 
     Blobs: mean (C), variance (C), and a factor (1) that both are divided by, 0 giving 0 (batch_norm_layer.cpp).
 
-    With scale_bias, or a filler of either, it is NVCaffe's: gamma * that + beta, by stored statistics at inference whatever
-    use_global_stats says, with an eps of at least 1e-5. Blobs: the three, of which the factor is not read, gamma (C) and
-    beta (C); or, as DIGITS once wrote them, gamma, beta, mean, variance and one value more (its net.cpp).
+    With scale_bias, or a filler of either, it is NVCaffe's: gamma * that + beta, by stored statistics at inference
+    whatever use_global_stats says, with an eps of at least 1e-5. Blobs: the three, of which the factor is not read,
+    gamma (C) and beta (C); or, as DIGITS once wrote them, gamma, beta, mean, variance and one value more (its
+    net.cpp).
     """
 
     works_in_place = True
@@ -263,37 +264,3 @@ class Normalize(Layer, type="Normalize", param="norm_param", fields="across_spat
         axes = (1, 2, 3) if self.p.across_spatial else 3
         norm = ctx.ops.sqrt(ctx.ops.sum(x * x, axis=axes, keepdims=True) + self.p.eps)
         return x / norm * ctx.held(x, "gamma")
-
-
-class L2Norm(Layer, type="L2Norm"):
-    """x / sqrt(sum x^2) of each item (l2_norm_layer.cpp of MSRCCS/Caffe).
-
-    Other forks' layers of the name sum over the channels of each place, so an item has no places: (N, C) or (N, C, 1, 1).
-    """
-
-    works_in_place = True
-
-    def tops(self) -> list[Shape]:
-        if len(self.bottoms[0]) < 2 or max(self.bottoms[0][2:], default=1) > 1:
-            self.fail(f"bottom of shape {self.bottoms[0]}; takes (N, C) or (N, C, 1, 1): forks disagree on others")
-        return super().tops()
-
-    def build(self, ctx: Context, x: Tensor) -> Tensor | list[Tensor]:
-        return x * ctx.ops.rsqrt(ctx.ops.sum(x * x, axis=to_keras(1, len(x.shape)), keepdims=True))
-
-
-class ChannelNorm(Layer, type="ChannelNorm", rank=4):
-    """The length of each place's vector of channels, sqrt(sum x^2): top (N, 1, H, W) (channel_norm_layer.cu of FlowNet 2)."""
-
-    def tops(self) -> list[Shape]:
-        n, _, h, w = self.bottoms[0]
-        return [(n, 1, h, w)]
-
-    def receptive(self, fields: Fields) -> Field | None:
-        return self.widest(fields)
-
-    def any_size(self) -> bool:
-        return True
-
-    def build(self, ctx: Context, x: Tensor) -> Tensor | list[Tensor]:
-        return ctx.ops.sqrt(ctx.ops.sum(x * x, axis=-1, keepdims=True))

@@ -12,8 +12,8 @@ from caffe2tf.layers.types import Context, Tensor
 
 
 class Transpose(Permute, type="Transpose", param="transpose_param", fields="dim"):
-    """The axes in another order: axis i of the top is axis dim[i] of the bottom, each named once (transpose_layer.cpp of
-    the OCR forks)."""
+    """The axes in another order: axis i of the top is axis dim[i] of the bottom, each named once (transpose_layer.cpp
+    of the OCR forks)."""
 
     def _order(self) -> list[int]:
         order = list(self.p.dim)
@@ -59,8 +59,8 @@ class _Placed(Layer, type=""):
 class Division(
     _Placed, type="Division", param="division_param", fields="width height xcoord ycoord", tops=(1, None), rank=4
 ):
-    """Top i is the part of `height` rows and `width` columns from row ycoord[i], column xcoord[i] on (division_layer.cpp of
-    ZhiwenShao/ARL)."""
+    """Top i is the part of `height` rows and `width` columns from row ycoord[i], column xcoord[i] on
+    (division_layer.cpp of ZhiwenShao/ARL)."""
 
     def tops(self) -> list[Shape]:
         part = (self.p.height, self.p.width)

@@ -115,12 +115,13 @@ def _lstm_unit(
 
 
 class Lstm(Layer, type="Lstm", param="lstm_param", fields="num_output batch_size", bottoms=(1, 2)):
-    """An LSTM of x (T, N, inputs), gates i, f, o, g as in LSTM's formula: g = W x + R h + b (Junhyuk Oh's lstm_layer.cu, and
-    that of the OCR forks after it). Its .cpp adds the first item's R h to every item, and is not followed.
+    """An LSTM of x (T, N, inputs), gates i, f, o, g as in LSTM's formula: g = W x + R h + b (Junhyuk Oh's
+    lstm_layer.cu, and that of the OCR forks after it). Its .cpp adds the first item's R h to every item, and is not
+    followed.
 
-    x of other than three axes is (T * N, ...) with N = batch_size, and so is the top: (T * N, num_output). A second bottom
-    (T * N) is 0 where a sequence starts; without it one starts at the first step alone. The fork then goes on from the state
-    of its run before, the model from 0.
+    x of other than three axes is (T * N, ...) with N = batch_size, and so is the top: (T * N, num_output). A second
+    bottom (T * N) is 0 where a sequence starts; without it one starts at the first step alone. The fork then goes on
+    from the state of its run before, the model from 0.
 
     Blobs: kernel (4 H, inputs), recurrent_kernel (4 H, H), bias (4 H). In Keras's layout as LSTM's.
     """

@@ -1,4 +1,5 @@
-"""Layers of Caffe's forks that read a map at places that other values say: along a flow, a transformation, displacements."""
+"""Layers of Caffe's forks that read a map at places that other values say: along a flow, a transformation,
+displacements."""
 
 import math
 from collections.abc import Sequence
@@ -78,9 +79,9 @@ class SpatialTransformer(
 ):
     """The first bottom read at theta (row, column, 1), rows and columns from -1 to 1; outside it is 0.
 
-    theta is 2 x 3; its six numbers, row by row, are the second bottom's (N, ...) but for those that parameters set. Place i
-    of n is 2 i / n - 1, and a row y of theta's answer is the row (y + 1) / 2 * H of the bottom (Jaderberg et al.;
-    st_layer.cpp of daerduoCarey/SpatialTransformerLayer).
+    theta is 2 x 3; its six numbers, row by row, are the second bottom's (N, ...) but for those that parameters set.
+    Place i of n is 2 i / n - 1, and a row y of theta's answer is the row (y + 1) / 2 * H of the bottom (Jaderberg et
+    al.; st_layer.cpp of daerduoCarey/SpatialTransformerLayer).
     """
 
     def __init__(self, proto: LayerParameter, bottoms: Sequence[Shape]) -> None:
@@ -126,8 +127,8 @@ class Correlation(
 ):
     """The mean product of a window of the first bottom and one of the second, for every displacement between them.
 
-    Both bottoms are padded with 0; top channel k is the displacement of k % g - r columns and k // g - r rows, each times
-    stride_2, r = max_displacement // stride_2, g = 2 r + 1. With correlation_type SUBTRACT the mean of |a - b|
+    Both bottoms are padded with 0; top channel k is the displacement of k % g - r columns and k // g - r rows, each
+    times stride_2, r = max_displacement // stride_2, g = 2 r + 1. With correlation_type SUBTRACT the mean of |a - b|
     (Dosovitskiy et al., FlowNet; correlation_layer.cu).
     """
 

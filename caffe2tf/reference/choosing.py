@@ -31,8 +31,9 @@ def ctc_greedy_decoder(layer: LayerParameter, weights: list[Array], x: Array) ->
 
 @rule("ScaleRoute")
 def scale_route(layer: LayerParameter, weights: list[Array], boxes: Array, *others: Array) -> list[Array]:
-    """The items whose box has low <= sqrt(area) < high, else the first with the least |log2(scale / middle)|; areas count
-    the pixels of both ends, and 0 for a box that is none (scale_route_layer.cpp, bbox_util.cpp of Cascade R-CNN)."""
+    """The items whose box has low <= sqrt(area) < high, else the first with the least |log2(scale / middle)|; areas
+    count the pixels of both ends, and 0 for a box that is none (scale_route_layer.cpp, bbox_util.cpp of Cascade
+    R-CNN)."""
     p = layer.scale_route_param
     low, high = p.low_scale if p.HasField("low_scale") else 0.0, p.high_scale if p.HasField("high_scale") else FLT_MAX
     middle = 256.0

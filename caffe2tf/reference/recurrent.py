@@ -67,8 +67,8 @@ def rnn(layer: LayerParameter, weights: list[Array], *bottoms: Array) -> list[Ar
 
 @rule("Lstm")
 def junhyuk_lstm(layer: LayerParameter, weights: list[Array], x: Array, *starts: Array) -> Array:
-    """gates = W x + b + clip R h, then a step of LSTMUnit; clip is the second bottom, without it 0 at the first step and 1
-    after (lstm_layer.cu of junhyukoh/caffe-lstm).
+    """gates = W x + b + clip R h, then a step of LSTMUnit; clip is the second bottom, without it 0 at the first step
+    and 1 after (lstm_layer.cu of junhyukoh/caffe-lstm).
 
     Blobs: W (4 D, inputs), R (4 D, D), b (4 D). x (T, N, inputs), or (T N, ...) in steps of batch_size items.
     """

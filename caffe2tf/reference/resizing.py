@@ -41,8 +41,9 @@ def _coefficient(cubic: bool, x: float) -> float:
 
 @rule("Resample")
 def resample(layer: LayerParameter, weights: list[Array], x: Array, *like: Array) -> Array:
-    """The mean of the values around (x fx + fy / 2 - 1/2, y fy + fx / 2 - 1/2), weighted by a triangle or a cubic, over the
-    extents that a smaller top shrinks where antialias is set; NEAREST the value there (resample_layer.cu of FlowNet 2)."""
+    """The mean of the values around (x fx + fy / 2 - 1/2, y fy + fx / 2 - 1/2), weighted by a triangle or a cubic,
+    over the extents that a smaller top shrinks where antialias is set; NEAREST the value there (resample_layer.cu of
+    FlowNet 2)."""
     p, (h, w) = layer.resample_param, x.shape[2:]
     rows, columns = like[0].shape[2:] if like else (p.height, p.width)
     fy, fx = h / rows, w / columns
@@ -108,8 +109,9 @@ def upsample(layer: LayerParameter, weights: list[Array], x: Array, *masks: Arra
 
 @rule("Unpooling")
 def unpooling(layer: LayerParameter, weights: list[Array], x: Array, *masks: Array) -> Array:
-    """MAX: each value at the place of its mask, or at the start of its window, later ones over earlier ones. TILE: each
-    value added over its window; AVE: so over the window's area, cut at the top's end (unpooling_layer.cpp of DeconvNet)."""
+    """MAX: each value at the place of its mask, or at the start of its window, later ones over earlier ones. TILE:
+    each value added over its window; AVE: so over the window's area, cut at the top's end (unpooling_layer.cpp of
+    DeconvNet)."""
     p = layer.unpooling_param
     (kh, kw), (sh, sw), out = (
         (getattr(p, f"{pair}_h"), getattr(p, f"{pair}_w")) if p.HasField(f"{pair}_h") else (getattr(p, single),) * 2
