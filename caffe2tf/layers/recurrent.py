@@ -173,7 +173,7 @@ class Lstm(Layer, type="Lstm", param="lstm_param", fields="num_output batch_size
         h = c = ops.zeros_like(given[0, :, : self.size])
         outputs = []
         for step in range(self.steps):
-            on = keep[step] if keep is not None else float(step > 0)
+            on = 1.0 if keep is None else keep[step]
             i, f, g, o = ops.split(given[step] + on * after(h), 4, axis=-1)
             h, c = _lstm_unit(ctx, i, f, o, g, c, on)
             outputs.append(h)
