@@ -16,7 +16,7 @@ from caffe2tf.verification import golden as goldens
 MARKER = "caffe2tf.json"  # by which a folder is known as ours
 _LICENSE = "LICENSE.txt"
 PHOTOGRAPHS = files.Kind(marker=MARKER, files=(*bundled.PHOTOGRAPHS, _LICENSE))
-DIGITS = files.Kind(marker=MARKER, files=("[0-9]/[0-9][0-9][0-9][0-9].png", _LICENSE))
+DIGITS = files.Kind(marker=MARKER, files=("[0-9]/[0-9][0-9][0-9][0-9].png", _LICENSE), flushed=False)
 _LOG = logging.getLogger("caffe2tf")
 _PROJECTS = {"sklearn": "scikit-learn", "matplotlib": "matplotlib"}
 
