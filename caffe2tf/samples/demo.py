@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from caffe2tf import bundled, formats, loading, words
 from caffe2tf.classification.seen import Seen
+from caffe2tf.errors import OutputError
 from caffe2tf.files import replacing as files
 from caffe2tf.samples import networks, page, pictures, squeezenet
 from caffe2tf.samples.page import Head
@@ -51,10 +52,12 @@ def run(told: Told, folder: str = FOLDER, force: bool = False, device: str = "au
     verifications passed. Raises OutputError before the work where the page could
     not be written."""
     target = os.path.join(folder, PAGE)
-    if os.path.lexists(folder):
-        files.check(target, force)
-    else:
+    if not os.path.lexists(folder):
         files.check(folder, force)
+    elif not os.path.isdir(folder):
+        raise OutputError(f"{folder}: is a file, and the page goes into a folder of that name; move it away")
+    else:
+        files.check(target, force)
     step = _Clock(told.say)
     with tempfile.TemporaryDirectory(prefix="caffe2tf-demo-") as place:
         seeded = _alexnet(told, step, place, device)

@@ -54,7 +54,7 @@ def demonstration(seeded: Report, trained: Report, seen: Sequence[Seen], head: H
         f"<p>Trained on four fifths of 1,797 digits of 8 x 8; of the other fifth <b>{head.accuracy:.1%}</b> are recognised. "
         "All layers below the head are SqueezeNet's as they were, and ran once for each picture.</p>"
         f"{_drawn(head.examples, 'digits with the classes found')}{_drawn(head.curves, 'loss and accuracy')}"
-        f"{_drawn(head.confusion, 'confusion matrix')}"
+        f"{_drawn(head.confusion, 'confusion matrix', 'min(100%, 30rem)')}"
         f"{section(seeded)}{section(trained)}"
         f"<h2>The same by hand</h2><pre>{html.escape(_COMMANDS)}</pre>",
     )
@@ -66,19 +66,21 @@ def _row(name: str, report: Report) -> str:
 
 
 def _seen(seen: Seen, expected: Prediction | None) -> str:
-    best = ""
+    beside = ""
     if expected:
         found = {number: share for number, _, share in seen.top}
         largest = max(abs(found.get(number, 0.0) - share) for number, share in expected.expected)
-        best = f"<p class=soft>Caffe 1.0 says the same; largest difference {largest:.1e}</p>"
+        same = "the same" if seen.top[0][0] == expected.expected[0][0] else "another class"
+        beside = f"<p class=soft>Caffe 1.0 says {same}; largest difference {largest:.1e}</p>"
     return (
         f"<div class=photo><img alt='' src='{_thumbnail(seen.file)}'><div><b>{html.escape(os.path.basename(seen.file))}</b>"
-        f"{pages.meters((name, share) for _, name, share in seen.top)}{best}</div></div>"
+        f"{pages.meters((name, share) for _, name, share in seen.top)}{beside}</div></div>"
     )
 
 
-def _drawn(picture: bytes, words: str) -> str:
-    return f"<p><img class=drawn alt='{words}' src='data:image/png;base64,{base64.b64encode(picture).decode()}'></p>"
+def _drawn(picture: bytes, words: str, width: str = "100%") -> str:
+    data = base64.b64encode(picture).decode()
+    return f"<p><img class=drawn style='max-width:{width}' alt='{words}' src='data:image/png;base64,{data}'></p>"
 
 
 def _thumbnail(path: str) -> str:
