@@ -1,13 +1,15 @@
 """The demonstration's page, and when it refuses to start; the whole of it runs in test_readme."""
 
 import io
+import signal
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from caffe2tf import bundled
 from caffe2tf.classification.seen import Seen
-from caffe2tf.samples import page
+from caffe2tf.samples import demo, page
 from caffe2tf.verification.compare import LayerCheck, Prediction, Report, compare
 from caffe2tf.verification.golden import Expected
 from tests.helpers import run
@@ -71,3 +73,19 @@ def test_a_file_in_the_place_of_the_folder_is_said_before_the_work(tmp_path, mon
             "caffe2tf: caffe2tf-demo: is a file, and the page goes into a folder of that name; move it away\n"
         )
     assert (tmp_path / "caffe2tf-demo").read_text() == "mine"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_demonstration_that_is_stopped_while_it_trains_leaves_nothing(number, code, tmp_path, monkeypatch):
+    from caffe2tf.finetuning import finetune, training
+
+    def stop(*args, **settings):
+        raise training.Stopped("stopped in epoch 1", number)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(demo, "_alexnet", lambda *args: report(1))
+    monkeypatch.setattr(demo, "_squeezenet", lambda *args: (report(1), []))
+    monkeypatch.setattr(finetune, "finetune", stop)
+    result = run("demo", code=code)
+    assert result.stderr == "caffe2tf: stopped; nothing half-written is left\n"
+    assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,7 @@
 """`caffe2tf demo`: everything that the tool promises, with how long each step took, and a page that shows it."""
 
 import os
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -128,7 +129,9 @@ def _squeezenet(told: Told, step: _Clock, folder: str, device: str) -> tuple[Rep
 
 
 def _digits(told: Told, step: _Clock, folder: str, device: str) -> Head:
-    from caffe2tf.finetuning.finetune import finetune
+    with told.hushed():
+        from caffe2tf.finetuning import training
+        from caffe2tf.finetuning.finetune import finetune
 
     data, out = os.path.join(folder, "digits"), os.path.join(folder, "digits-head")
     step("training a new head of it on scikit-learn's handwritten digits, four fifths of them")
@@ -138,20 +141,24 @@ def _digits(told: Told, step: _Clock, folder: str, device: str) -> Head:
         if line.startswith("epoch") and int(line.split()[1]) % 5 == 0:
             step(f"  {line}")
 
-    accuracy = finetune(
-        os.path.join(folder, "squeezenet_v1.0.caffemodel"),
-        layers="conv_final",
-        data=data,
-        resize=SIZE,
-        crop="none",
-        input_shape={None: (1, 3, SIZE, SIZE)},
-        lr=5e-5,
-        schedule="cosine",
-        out=out,
-        device=device,
-        say=say,
-        hushed=told.hushed,
-    )
+    try:
+        accuracy = finetune(
+            os.path.join(folder, "squeezenet_v1.0.caffemodel"),
+            layers="conv_final",
+            data=data,
+            resize=SIZE,
+            crop="none",
+            input_shape={None: (1, 3, SIZE, SIZE)},
+            lr=5e-5,
+            schedule="cosine",
+            out=out,
+            device=device,
+            say=say,
+            hushed=told.hushed,
+        )
+    except training.Stopped as stopped:
+        signal.raise_signal(stopped.number)  # the folder where it could go on goes away, so it ends as elsewhere
+        raise
     step(f"  {accuracy:.1%} of the other fifth are recognised")
 
     def drawn(name: str) -> bytes:
