@@ -1,7 +1,9 @@
 """The demonstration's page, and when it refuses to start; the whole of it runs in test_readme."""
 
 import io
+import re
 import signal
+from html import unescape
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from caffe2tf.classification.seen import Seen
 from caffe2tf.samples import demo, page
 from caffe2tf.verification.compare import LayerCheck, Prediction, Report, compare
 from caffe2tf.verification.golden import Expected
-from tests.helpers import run
+from tests.helpers import blocks, run
 
 
 def report(found, predictions=()):
@@ -42,6 +44,13 @@ def test_the_page_is_whole_and_says_what_was_found():
     assert text.count("data:image/jpeg;base64,") == 1
     assert "prefers-color-scheme: dark" in text
     assert "http" not in text
+
+
+def test_the_commands_on_the_page_are_the_readmes():
+    (listed,) = re.findall(r"<pre[^>]*>(.*?)</pre>", shown(109), re.DOTALL)
+    commands = unescape(listed).replace("\\\n  ", "").splitlines()
+    assert len(commands) == 9
+    assert set(commands) <= {line for line, _ in blocks()}
 
 
 def test_the_page_says_what_is_wrong():

@@ -15,11 +15,14 @@ from caffe2tf.verification.page import section
 from caffe2tf.verification.report import as_data, conclusion
 
 _COMMANDS = """\
-caffe2tf sample squeezenet && caffe2tf sample photographs && caffe2tf sample digits
-caffe2tf verify squeezenet_v1.0.caffemodel --report verified.html
-caffe2tf convert squeezenet_v1.0.caffemodel -o squeezenet.keras
-caffe2tf classify squeezenet.keras photographs/ --plot seen.png
+caffe2tf sample
+caffe2tf convert bvlc_alexnet.caffemodel -o alexnet.keras
+caffe2tf sample squeezenet
+caffe2tf sample photographs
+caffe2tf verify squeezenet_v1.0.caffemodel
+caffe2tf classify squeezenet_v1.0.caffemodel photographs/ --plot seen.png
 caffe2tf visualize all squeezenet_v1.0.caffemodel photographs/china.jpg -o china.html
+caffe2tf sample digits
 caffe2tf finetune squeezenet_v1.0.caffemodel --layers conv_final --data digits --resize 96 --crop none \\
   --input-shape 1,3,96,96 --lr 5e-5 --schedule cosine --out digits-head"""
 
@@ -56,7 +59,7 @@ def demonstration(seeded: Report, trained: Report, seen: Sequence[Seen], head: H
         f"{_drawn(head.examples, 'digits with the classes found')}{_drawn(head.curves, 'loss and accuracy')}"
         f"{_drawn(head.confusion, 'confusion matrix', 'min(100%, 30rem)')}"
         f"{section(seeded)}{section(trained)}"
-        f"<h2>The same by hand</h2><pre>{html.escape(_COMMANDS)}</pre>",
+        f"<h2>The same by hand</h2><pre style='overflow-x: auto'>{html.escape(_COMMANDS)}</pre>",
     )
 
 
