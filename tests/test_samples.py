@@ -15,6 +15,7 @@ from caffe2tf.errors import Caffe2TFError
 from caffe2tf.finetuning import data
 from caffe2tf.samples import networks as sample
 from caffe2tf.samples import pictures, squeezenet
+from caffe2tf.samples import sample as samples
 from caffe2tf.samples.sample import SAMPLES
 from caffe2tf.verification import golden
 from tests.helpers import GOLDEN, run
@@ -248,6 +249,21 @@ def test_no_name_and_a_file_alone_mean_alexnet(tmp_path, monkeypatch):
     assert "mine.caffemodel  AlexNet" in run("sample", "mine.caffemodel").stdout
     assert run("sample", "alexnet", "third.caffemodel", "-q").stdout == ""
     assert written == ["bvlc_alexnet.caffemodel", "mine.caffemodel", "third.caffemodel"]
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("lenet.caffemodel", "lenet"),
+        ("my.net/squeezenet_v1.0.caffemodel", "squeezenet"),
+        ("squeezenet.caffemodel", "squeezenet"),
+        ("digits/", "digits"),
+        ("./photographs", "photographs"),
+        ("net.caffemodel", "alexnet"),
+    ],
+)
+def test_a_file_with_the_name_of_a_sample_means_that_one(file, name):
+    assert samples.meant(file) == name
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ PLACE = 3
 def command(name: str | None, place: str | None, listing: bool, force: bool, quiet: bool, verbose: bool) -> None:
     """Write the sample NAME to PLACE, or to this folder under its own name; nothing is downloaded.
 
-    By default, or where NAME is a file, it is the full-size AlexNet with seeded weights (244 MB): the same on every machine
+    By default, or where another file is named alone, it is the full-size AlexNet with seeded weights (244 MB): the same on every machine
     and in the encoding of the published one, but it does not know pictures. squeezenet does: it is trained on ImageNet.
 
     \b
@@ -37,7 +37,7 @@ def command(name: str | None, place: str | None, listing: bool, force: bool, qui
         terminal.table(["name", "writes", ">size", "what it is"], rows)
         return
     if name is not None and place is None and _is_file(name):
-        name, place = None, name
+        name, place = samples.meant(name), name
     known = samples.find(name or "alexnet")
     place = place or known.place
     with terminal.progress(options.name(place), known.size, quiet) as step, terminal.notes(not quiet):

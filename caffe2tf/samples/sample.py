@@ -85,3 +85,13 @@ def find(name: str) -> Sample:
         hint = f"did you mean {near[0]}? " if near else ""
         raise SampleError(f"no sample '{name}'; {hint}takes one of {', '.join(SAMPLES)}")
     return SAMPLES[name]
+
+
+def meant(file: str) -> str:
+    """The name of the sample for who names a file alone: the one that has this name by default, or whose own name it bears;
+    else alexnet."""
+    name = os.path.basename(os.path.normpath(file))
+    for key, one in SAMPLES.items():
+        if name == one.place or name.partition(".")[0] == key:
+            return key
+    return "alexnet"
