@@ -64,7 +64,7 @@ class _Group(click.Group):
 
         terminal.any_encoding()
         try:
-            with mapped.unchanged():
+            with mapped.unchanged(), terminal.left_behind():
                 return super().invoke(ctx)
         except Caffe2TFError as error:
             for line in terminal.with_flags(str(error), self._invoked(ctx)).split("\n"):

@@ -87,6 +87,35 @@ def notes(shown: bool) -> Iterator[None]:
         log.setLevel(before)
 
 
+class _Later(logging.Handler):
+    """Keeps notes, but those of a command with --quiet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        ctx = click.get_current_context(silent=True)
+        if ctx is None or not ctx.params.get("quiet"):
+            self.kept.append(record.getMessage())
+
+
+@contextlib.contextmanager
+def left_behind() -> Iterator[None]:
+    """What is logged in the block of files that runs before left, as notes at its end: it may come while `hushed`."""
+    log, handler = logging.getLogger("caffe2tf.files"), _Later()
+    before = log.propagate
+    log.addHandler(handler)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.propagate = before
+        for text in handler.kept:
+            note(text)
+
+
 def table(
     columns: Sequence[str], rows: Iterable[Sequence[Cell]], title: str | None = None, spare: Sequence[str] = ()
 ) -> None:
