@@ -6,13 +6,13 @@ Read it with `safetensors.numpy.load_file(path)`.
 import json
 import math
 import os
+import struct
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import save_file
 
+from caffe2tf.arrays.layout import Moved
 from caffe2tf.arrays.numbers import MAX_AXES, filled, float32
-from caffe2tf.errors import ParseError
+from caffe2tf.errors import OutputError, ParseError
 from caffe2tf.formats import _files
 from caffe2tf.formats._files import Progress, Weights
 from caffe2tf.net.net import Net
@@ -24,11 +24,24 @@ _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"} | {
 
 
 def save(net: Net, path: str, progress: Progress | None = None) -> None:
-    tensors = {f"{layer}/{name}": array for layer, made in _files.arrays(net, progress) for name, array in made.items()}
-    try:
-        save_file(tensors, path, metadata={"format": "caffe2tf", "layout": "keras"})
-    except SafetensorError as error:
-        raise OSError(str(error)) from None
+    """Written here and not by the package of that name, whose temporary files a killed run would leave for ever, and which
+    takes the whole network into memory: bytes as it writes them, arrays by their keys, the header filled up to 8 bytes."""
+    keyed = {f"{layer}/{name}": moved for layer in net.arrays for name, moved in net.moved(layer).items()}
+    header: dict[str, object] = {"__metadata__": {"format": "caffe2tf", "layout": "keras"}}
+    end, places = 0, list[tuple[Moved, int]]()
+    for key, moved in sorted(keyed.items()):
+        header[key] = {"dtype": "F32", "shape": moved.shape, "data_offsets": [end, end + moved.nbytes]}
+        places.append((moved, end))
+        end += moved.nbytes
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    if len(text) > _MAX_HEADER:
+        raise OutputError(f"the names take {len(text)} bytes; a .safetensors takes {_MAX_HEADER}")
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        start = file.tell()
+        file.truncate(start + end)
+    _files.write_places(path, [(moved, start + place) for moved, place in places], progress)
 
 
 def load(path: str) -> Weights:
