@@ -92,16 +92,20 @@ def _unlike(path: str, kind: Kind) -> str | None:
 
 def _not_ours(path: str, kind: Kind) -> str | None:
     """Why the folder `path` is not replaced; None for one that caffe2tf wrote, and for an empty one."""
-    found = [os.path.relpath(os.path.join(top, file), path) for top, _, files in os.walk(path) for file in files]
-    names = [name.replace(os.sep, "/") for name in found]
-    if found and kind.marker not in names:
+    if not wrote(path, kind) and any(files for _, _, files in os.walk(path)):
         return (
             f"is a folder that caffe2tf did not write (it holds no {kind.marker}); move it away, or name another place"
         )
-    for name in names:
-        if name != kind.marker and not any(fnmatch.fnmatchcase(name, pattern) for pattern in kind.files):
-            return f"holds {name}, which caffe2tf did not write; move it away, or name another place"
-    return None
+    name = stranger(path, kind)
+    return name and f"holds {name}, which caffe2tf did not write; move it away, or name another place"
+
+
+def stranger(path: str, kind: Kind) -> str | None:
+    """The first file in the folder `path` that is not among those of `kind`; None where there is none."""
+    found = [os.path.relpath(os.path.join(top, file), path) for top, _, files in os.walk(path) for file in files]
+    known = (kind.marker, *kind.files)
+    names = sorted(name.replace(os.sep, "/") for name in found)
+    return next((name for name in names if not any(fnmatch.fnmatchcase(name, pattern) for pattern in known)), None)
 
 
 def wrote(path: str | os.PathLike[str], kind: Kind) -> bool:
@@ -128,8 +132,9 @@ def shards(path: str | os.PathLike[str]) -> set[int]:
 
 
 def write_text(path: str | os.PathLike[str], text: str, force: bool) -> None:
-    """Writes a text file, whole or not at all, with `\n` at the ends of lines on every system. Raises OutputError."""
-    write_bytes(path, text.encode(), force)
+    """Writes a text file, whole or not at all, with `\n` at the ends of lines on every system; what is no text, of a file's name,
+    as escapes. Raises OutputError."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"), force)
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes, force: bool) -> None:

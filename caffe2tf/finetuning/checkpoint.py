@@ -71,6 +71,10 @@ class Checkpoint:
             write_text(os.path.join(self.folder, MARKER), '{"written_by": "caffe2tf finetune"}\n', force=True)
             write_text(os.path.join(self.folder, FILE), text(recipe, self.folder), force=True)
 
+    def begun(self) -> bool:
+        """Whether there is a run to go on with."""
+        return os.path.exists(os.path.join(self.folder, FILE)) if self.folder else False
+
     def _path(self, name: str) -> str:
         return os.path.join(self.folder, f"{name}.npz")
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from caffe2tf.errors import OutputError
 from caffe2tf.files import replacing as files
 from caffe2tf.finetuning import batches, checkpoint, data, inputs, placement, plan, recipe, results, trainer, training
 from caffe2tf.finetuning import tensorboard as board
@@ -150,6 +151,12 @@ class Run:
         try:
             with keep.alone():
                 return self._train(out, placed, keep, force, resume)
+        except OutputError as error:
+            if keep.begun():
+                raise OutputError(
+                    f"{error}; what was there stays, and `resume` goes on when it can be written"
+                ) from None
+            raise
         except Exception as error:
             # TensorFlow's own errors, whose class cannot be named before it is loaded.
             if placed.workers > 1 and type(error).__module__.startswith("tensorflow."):
@@ -176,7 +183,7 @@ class Run:
         net = best = last = self.net
         failed: training.NotFinite | None = None
         log = os.path.join(out, results.BOARD) if placed.chief else None
-        with board.open(log, len(history)) as watch:
+        with board.open(log, len(history), self.say) as watch:
             for number, stage in enumerate(self.recipe.stages, 1):
                 work = self._plan(net, stage)
                 if place and number < place.stage:

@@ -1,7 +1,8 @@
 """Kills writers of results and looks at what is left: `python -m tests.attacks.kills --count 500`.
 
 With `--count` by SIGKILL at moments of chance, that many in all; with `--steps` before every step that Python takes of the
-system and at writes of every size; with `--both` two processes write one name. Prints a line for each kind; the exit code
+system and at writes of every size; with `--both` two processes write one name; with `--full` the disk is full at every size,
+and nobody dies: one line must say so. Prints a line for each kind; the exit code
 is 1 where anything was lost: neither the old nor the new there and whole, or something left after the next run.
 """
 
@@ -119,6 +120,26 @@ def by_chance(kind: str, top: str, count: int, chance: random.Random) -> Tally:
     return tally
 
 
+def full(kind: str, top: str) -> Tally:
+    """No file may grow beyond each of _SIZES: the old stays, one line says why, and with room the next run ends well."""
+    tally = Tally()
+    for size in _SIZES:
+        place = _Place(kind, top)
+        code, said = dying.heard(
+            lambda place=place, size=size: dying.starved(size, lambda: place.writer.write(place.path, 2), False)
+        )
+        if code == dying.ENDED:  # it needs less
+            continue
+        lines = [line for line in said.splitlines() if line.startswith(("caffe2tf: ", "Traceback"))]
+        if code != dying.REFUSED or len(lines) != 1 or "cannot be written: " not in lines[0]:
+            tally.lost.append(f"at {size} bytes: ended {code}: {said[-500:]}")
+            continue
+        if place.writer.resume is None and any(name.startswith(".") for name in os.listdir(place.folder)):
+            tally.lost.append(f"at {size} bytes: something is left")
+        place.judge(tally, f"at {size} bytes")
+    return tally
+
+
 def both(kind: str, top: str, rounds: int = 5) -> Tally:
     """Two processes write one name at once: both end well, of training runs one may be refused, and one of the two is there."""
     tally, place = Tally(), _Place(kind, top)
@@ -139,6 +160,8 @@ def _tallies(args: argparse.Namespace, top: str) -> Iterator[tuple[str, Tally]]:
     for place, kind in enumerate(args.kinds):
         if args.steps:
             yield kind, by_step(kind, top)
+        elif args.full:
+            yield kind, full(kind, top)
         elif args.both:
             yield kind, both(kind, top)
         else:
@@ -152,6 +175,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=500, help="kills at moments of chance, of all kinds together")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", action="store_true", help="kill before every step instead")
+    parser.add_argument("--full", action="store_true", help="let the disk be full instead")
     parser.add_argument("--both", action="store_true", help="let two processes write one name instead")
     parser.add_argument("--extents", type=int, nargs=2, default=(64, 32), help="of the matrix that is written")
     args = parser.parse_args()
