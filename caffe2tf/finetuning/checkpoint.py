@@ -105,7 +105,7 @@ class Checkpoint:
             found = dict(numbers.read_npz(path))
             note = json.loads(bytes(found.pop(_NOTE)))
             return [found[str(index)] for index in range(len(found))], note
-        except (ParseError, ValueError, KeyError, TypeError) as error:
+        except (ParseError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise ParseError(f"{path}: is damaged ({str(error).splitlines()[0]}); start anew with -f") from None
 
     def need(self, names: Iterable[str]) -> None:

@@ -156,16 +156,16 @@ def storage(shape: Iterable[int], dtype: type[_Scalar]) -> NDArray[_Scalar]:
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if size <= MEMORY_LIMIT:
         return np.empty(shape, dtype)
-    file = tempfile.TemporaryFile(prefix="caffe2tf-")
-    try:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, size)
-    except OSError as error:
-        raise DataError(
-            f"{size >> 20} MiB of pictures or features have no room in {tempfile.gettempdir()}: {renames.reason(error)}; TMPDIR names "
-            "another place"
-        ) from None
-    return np.memmap(file, dtype, "w+", shape=shape)
+    with tempfile.TemporaryFile(prefix="caffe2tf-") as file:  # the map keeps it
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            raise DataError(
+                f"{size >> 20} MiB of pictures or features have no room in {tempfile.gettempdir()}: {renames.reason(error)}; "
+                "TMPDIR names another place"
+            ) from None
+        return np.memmap(file, dtype, "w+", shape=shape)
 
 
 def decode(

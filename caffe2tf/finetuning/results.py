@@ -68,7 +68,7 @@ def entries(path: str) -> set[str]:
         return {name for name in data["entries"] if name in (*_LEFT, BOARD)}
     except FileNotFoundError:
         return set()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise OutputError(f"{os.path.join(path, MARKER)}: cannot be read ({error}); name another folder") from None
 
 

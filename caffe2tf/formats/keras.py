@@ -36,22 +36,14 @@ def save(net: Net, path: str, progress: Progress | None = None) -> float:
 
 _MEMBERS = {"config.json", "metadata.json", "model.weights.h5", preprocess.FILE}
 _LONGEST = 1 << 26  # bytes of a member of text: an hourglass of a thousand layers has 2 MB
-_MODULES = (
-    "keras",
-    "keras.layers",
-    "keras.initializers",
-    "keras.regularizers",
-    "keras.constraints",
-    "keras.activations",
-)
-_MODULES += (
-    "keras.models",
-    "keras.losses",
-    "keras.metrics",
-    "keras.optimizers",
-    "keras.optimizers.schedules",
+_MODULES = {
     "builtins",
-)
+    "keras",
+    *(f"keras.{name}" for name in ("layers", "models", "activations", "losses", "metrics")),
+}
+_MODULES |= {
+    f"keras.{name}" for name in ("initializers", "regularizers", "constraints", "optimizers", "optimizers.schedules")
+}
 _INNER = ("keras.src.models.", "keras.src.ops.")  # where Keras keeps models and single operations
 # They run Python, or read other files.
 _ACTING = {"Lambda", "__lambda__", "__typespec__", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"}
