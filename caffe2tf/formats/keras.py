@@ -4,6 +4,7 @@ Read it with `keras.models.load_model(path)`.
 """
 
 import json
+import os
 import zipfile
 from typing import Any
 
@@ -15,9 +16,12 @@ from caffe2tf.errors import ParseError
 from caffe2tf.formats import Runner, _reload
 from caffe2tf.formats._files import Progress
 from caffe2tf.images import preprocess
+from caffe2tf.keras_model.depth import deep
 from caffe2tf.keras_model.model import to_keras
 from caffe2tf.keras_model.types import KerasModel
 from caffe2tf.net.net import Net
+
+_LAYER = 1000  # bytes that no layer of Keras's falls short of in a file, so that what a file claims gives no limit
 
 
 def save(net: Net, path: str, progress: Progress | None = None) -> float:
@@ -29,7 +33,8 @@ def save(net: Net, path: str, progress: Progress | None = None) -> float:
         archive.writestr(preprocess.FILE, preprocess.to_json(net))
     if progress:
         progress(sum(variable.numpy().nbytes for variable in model.weights))
-    again = keras.models.load_model(path)
+    with deep(len(net.nodes)):
+        again = keras.models.load_model(path)
     inputs = given if len(given) > 1 else given[0]
     return _reload.largest_difference(path, _reload.values(model(inputs)), _reload.values(again(inputs)))
 
@@ -77,7 +82,8 @@ def runner(path: str, many: bool = False) -> Runner:
     """A Runner of the file, as `running` says. Raises ParseError for what is no .keras file, or no classifier."""
     try:
         _look(path)
-        model = keras.models.load_model(path, compile=False, safe_mode=True)
+        with deep(os.path.getsize(path) // _LAYER):
+            model = keras.models.load_model(path, compile=False, safe_mode=True)
     except ParseError:
         raise
     except Exception as error:  # a damaged file makes a hundred layers raise whatever they meet first

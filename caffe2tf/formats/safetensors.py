@@ -6,7 +6,6 @@ Read it with `safetensors.numpy.load_file(path)`.
 import json
 import math
 import os
-import struct
 
 import numpy as np
 
@@ -24,24 +23,25 @@ _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"} | {
 
 
 def save(net: Net, path: str, progress: Progress | None = None) -> None:
-    """Written here and not by the package of that name, whose temporary files a killed run would leave for ever, and which
-    takes the whole network into memory: bytes as it writes them, arrays by their keys, the header filled up to 8 bytes."""
-    keyed = {f"{layer}/{name}": moved for layer in net.arrays for name, moved in net.moved(layer).items()}
+    """The library's own writer wants every array in memory at once, and a killed run would leave its temporary files for ever;
+    here memory holds a few stripes."""
     header: dict[str, object] = {"__metadata__": {"format": "caffe2tf", "layout": "keras"}}
-    end, places = 0, list[tuple[Moved, int]]()
-    for key, moved in sorted(keyed.items()):
-        header[key] = {"dtype": "F32", "shape": moved.shape, "data_offsets": [end, end + moved.nbytes]}
-        places.append((moved, end))
-        end += moved.nbytes
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+    arrays, end = list[tuple[Moved, int]](), 0
+    for layer in net.arrays:
+        for name, moved in net.moved(layer).items():
+            offsets = [end, end + moved.nbytes]
+            header[f"{layer}/{name}"] = {"dtype": "F32", "shape": list(moved.shape), "data_offsets": offsets}
+            arrays.append((moved, end))
+            end += moved.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # values begin at a multiple of 8
     if len(text) > _MAX_HEADER:
-        raise OutputError(f"the names take {len(text)} bytes; a .safetensors takes {_MAX_HEADER}")
+        raise OutputError(f"the names of {len(arrays)} arrays take {len(text)} bytes; .safetensors takes {_MAX_HEADER}")
+    start = 8 + len(text)
     with open(path, "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        start = file.tell()
+        file.write(len(text).to_bytes(8, "little") + text)
         file.truncate(start + end)
-    _files.write_places(path, [(moved, start + place) for moved, place in places], progress)
+    _files.write_places(path, ((moved, start + offset) for moved, offset in arrays), progress)
 
 
 def load(path: str) -> Weights:
