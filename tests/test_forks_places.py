@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import caffe2tf
-from caffe2tf import loading
+from caffe2tf import formats, loading
 from caffe2tf.errors import NetError
 from tests.helpers import inputs, layer, make
 from tests.oracles import close, run_layer
@@ -147,6 +147,13 @@ def test_ctc_greedy_decoder(params, expected, tmp_path):
 def test_ctc_greedy_decoder_takes_the_first_of_equal_scores(tmp_path):
     (found,) = run_layer(tmp_path, "CTCGreedyDecoder", "", {"data": np.array([[[0.0, 1, 1]], [[-0.0, 0, -1]]])})
     assert found.ravel().tolist() == [1, -1]
+
+
+@pytest.mark.parametrize("suffix", ["/", ".tflite"])
+def test_ctc_greedy_decoder_becomes_a_whole_model(suffix, tmp_path):
+    pytest.importorskip("tensorflow")
+    net = loading.load(make(tmp_path, inputs(data=(7, 2, 4)) + layer("CTCGreedyDecoder"))[0])
+    assert formats.save(net, f"{tmp_path}/x{suffix}") == 0
 
 
 def test_ctc_blank_outside_is_refused(tmp_path):

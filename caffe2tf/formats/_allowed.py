@@ -21,8 +21,8 @@ _COMPUTING = """
     Sigmoid Sign Sin Sinh Size Slice Softmax Softplus Softsign SpaceToBatchND SpaceToDepth Split SplitV Sqrt Square SquaredDifference
     Squeeze StatefulPartitionedCall StatelessIf StatelessWhile StopGradient StridedSlice Sub Sum Tan Tanh TensorListElementShape
     TensorListFromTensor TensorListGetItem TensorListLength TensorListPopBack TensorListPushBack TensorListReserve TensorListSetItem
-    TensorListStack TensorScatterAdd TensorScatterUpdate Tile TopK TopKV2 Transpose TruncateDiv TruncateMod Unpack Where While Xdivy
-    Xlog1py Xlogy ZerosLike
+    TensorListStack TensorScatterAdd TensorScatterUpdate Tile TopK TopKV2 Transpose TruncateDiv TruncateMod Unpack
+    UnsortedSegmentMax Where While Xdivy Xlog1py Xlogy ZerosLike
 """
 # Of variables, and of the functions that save and restore them, which nobody calls: the loader reads variables by itself.
 _STORING = """

@@ -2,9 +2,10 @@
 
 import math
 
+import numpy as np
+
 from caffe2tf.arrays.layout import Shape
 from caffe2tf.layers.base import Layer
-from caffe2tf.layers.pooling import first_largest
 from caffe2tf.layers.types import Context, Tensor
 
 
@@ -30,7 +31,10 @@ class CTCGreedyDecoder(
     def build(self, ctx: Context, x: Tensor) -> Tensor | list[Tensor]:
         ops, (steps, _, classes) = ctx.ops, self.bottoms[0]
         blank = self.p.blank_index if self.p.blank_index >= 0 else classes - 1
-        best = ops.transpose(ops.cast(first_largest(ctx, x), "float32"))
+        # The first of the largest, in operations that TensorFlow Lite has too.
+        top = ops.max(x, axis=-1, keepdims=True)
+        places = ops.where(x >= top, np.arange(classes, dtype=np.float32), classes - 1.0)
+        best = ops.transpose(ops.min(places, axis=-1))
         keep = ops.not_equal(best, float(blank))
         if self.p.ctc_merge_repeated:
             before = ops.concatenate([ops.full_like(best[:, :1], -1.0), best[:, :-1]], axis=1)
@@ -91,7 +95,8 @@ class ScaleRoute(
         scale = ops.where(sound, ops.sqrt(ops.maximum((wide + 1.0) * (tall + 1.0), 0.0)), 0.0)
         inside = ops.logical_and(scale >= low, scale < high)
         far = ops.absolute(ops.log(scale / middle))
-        nearest = ops.equal(ops.cumsum(ops.ones_like(scale)) - 1.0, ops.cast(ops.argmin(far), "float32"))
+        place = ops.cumsum(ops.ones_like(scale))
+        nearest = ops.equal(place, ops.min(ops.where(far <= ops.min(far), place, np.inf)))
         chosen = ops.logical_or(inside, ops.logical_and(nearest, ops.logical_not(ops.any(inside))))
         places = ops.reshape(ops.nonzero(chosen)[0], (-1,))
         return [ops.take(x, places, axis=0) for x in xs]

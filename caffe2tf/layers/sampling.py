@@ -55,8 +55,9 @@ class FlowWarp(_Sampled, type="FlowWarp", param="flow_warp_param", fields="fill_
 
     def build(self, ctx: Context, x: Tensor, flow: Tensor) -> Tensor | list[Tensor]:
         ops, (h, w) = ctx.ops, self.bottoms[0][2:]
-        column = flow[..., 0] + np.arange(w, dtype=np.float32)
-        row = flow[..., 1] + np.arange(h, dtype=np.float32)[:, None]
+        right, down = (ops.reshape(part, (-1, h, w)) for part in ops.split(flow, 2, axis=-1))
+        column = right + np.arange(w, dtype=np.float32)
+        row = down + np.arange(h, dtype=np.float32)[:, None]
         inside = ops.logical_and(
             ops.logical_and(row >= 0, row < float(h)), ops.logical_and(column >= 0, column < float(w))
         )
