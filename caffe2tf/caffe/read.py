@@ -62,15 +62,16 @@ class Source:
     path: str = ""
 
 
-def read_prototxt(path: str | os.PathLike[str]) -> Source:
-    """A network text as a Source without blobs. Unknown fields become warnings that name field and line."""
+def read_prototxt(path: str | os.PathLike[str], faults: list[prototxt.Fault] | None = None) -> Source:
+    """A network text as a Source without blobs. Unknown fields become warnings that name field and line; values that a field
+    does not take go to `faults` where that is given, and are a ParseError where not."""
     data = bytes(_open(path))
     text = data.decode("utf-8", "surrogateescape")
     if not foreign.is_text(data):
         raise ParseError(f"{path}: is binary, expected a network text (.prototxt); a .caffemodel goes to `model`")
     foreign.refuse(path, data)
     net = NetParameter()
-    warnings = prototxt.parse(text.removeprefix("\ufeff"), net, str(path))
+    warnings = prototxt.parse(text.removeprefix("\ufeff"), net, str(path), faults)
     messages.check_axes(net, path)
     if not net.layer and not net.layers:
         solver = "base_lr" in text or "lr_policy" in text

@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from caffe2tf.caffe.caffe_pb2 import NetParameter
+from caffe2tf.caffe.prototxt import Fault
 from caffe2tf.caffe.read import Blob, Source, read_caffemodel, read_prototxt
 from caffe2tf.caffe.upgrade import upgrade
-from caffe2tf.errors import NetError
+from caffe2tf.errors import NetError, ParseError, UnsupportedLayer
 from caffe2tf.layers import REGISTRY
+from caffe2tf.net.likely import wire_open
 from caffe2tf.net.net import Net
 from caffe2tf.net.weights import take_weights
-from caffe2tf.net.wiring import wire
 
 
 def from_files(
@@ -25,7 +26,8 @@ def from_files(
     the text rules and weights are matched by layer name.
     """
     snapshot = read_caffemodel(caffemodel) if caffemodel is not None else None
-    text = read_prototxt(prototxt) if prototxt is not None else None
+    faults: list[Fault] = []
+    text = read_prototxt(prototxt, faults) if prototxt is not None else None
     first = text or snapshot
     if first is None:
         raise NetError("neither a network text nor a .caffemodel is given; takes at least one")
@@ -34,7 +36,7 @@ def from_files(
     blobs = snapshot.blobs if snapshot else None
     warnings = [*(text.warnings if text else ()), *(snapshot.warnings if snapshot else ())]
     source = Source(first.net, blobs or {}, (snapshot or first).encoding, tuple(warnings), first.path)
-    net = from_source(source, blobs, input_shapes)
+    net = from_source(source, blobs, input_shapes, faults)
     if text is None or snapshot is None or net.transforms:
         return net
     # A deploy text says nothing of preprocessing; the snapshot's data layer does.
@@ -49,13 +51,29 @@ def from_source(
     source: Source,
     blobs: Mapping[str, Sequence[Blob]] | None,
     input_shapes: Mapping[str | None, Sequence[int]] | None = None,
+    faults: Sequence[Fault] = (),
 ) -> Net:
-    """A Net from `source` (read.Source) and the Blobs of each layer, None for a network without weights."""
-    param, transforms, notes = upgrade(source, learned, input_shapes)
+    """A Net from `source` (read.Source) and the Blobs of each layer, None for a network without weights.
+
+    `faults` are what the text's fields do not take: notes where the layer has no part in inference, else a ParseError with
+    whatever else is wrong with the network. Raises ShapeNeeded where an input lacks its channels and all else is well.
+    """
+    try:
+        param, transforms, notes = upgrade(source, learned, input_shapes)
+    except NetError as error:
+        raise (_all_faults(faults, error) if faults else error) from None
+    kept = {layer.name for layer in param.layer}
+    idle = [fault for fault in faults if fault.layer is not None and fault.layer not in kept]
+    faults = [fault for fault in faults if fault not in idle]
     names, renamed = _name_layers(param)
     blobs = {names.get(name, name): found for name, found in blobs.items()} if blobs is not None else None
-    notes += renamed
-    nodes, assumed = wire(param, blobs or {})
+    notes += [*(f"{fault.line}: dropped with its layer" for fault in idle), *renamed]
+    try:
+        nodes, assumed = wire_open(param, blobs or {})
+    except (NetError, UnsupportedLayer) as error:
+        raise (_all_faults(faults, error) if faults else error) from None
+    if faults:
+        raise _all_faults(faults)
     arrays, ignored = take_weights(nodes, blobs) if blobs is not None else ({}, [])
     dropped = _tops(source.net) - {blob for node in nodes for (blob, _), _ in node.made()}
     return Net(
@@ -68,6 +86,13 @@ def from_source(
         source.encoding,
         dropped=dropped,
     )
+
+
+def _all_faults(faults: Sequence[Fault], other: Exception | None = None) -> ParseError:
+    """The faults of a text and what else is wrong with its network, but for what follows from them."""
+    told = tuple(f"layer '{fault.layer}'" for fault in faults)
+    lines = [line for line in str(other or "").splitlines() if not line.startswith(told)]
+    return ParseError("\n".join([*(fault.line for fault in faults), *lines]))
 
 
 def learned(kind: str) -> bool:

@@ -1,0 +1,174 @@
+"""Inputs whose shape nothing tells: one that their network is likely to have been made for, found by trying it.
+
+A shape counts as likely where every layer takes it. What it is tried for is told by the network's names (LeNet's digits),
+its crop, the stride of its first convolution, the blobs that an input is put together with, and what is usual.
+"""
+
+import math
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from caffe2tf.arrays.layout import OpenShape, Shape, Shaped
+from caffe2tf.caffe.caffe_pb2 import LayerParameter, NetParameter
+from caffe2tf.caffe.datalayers import UNKNOWN
+from caffe2tf.errors import NetError, ShapeNeeded, UnsupportedLayer
+from caffe2tf.layers import REGISTRY
+from caffe2tf.net.support import problems
+from caffe2tf.net.wiring import Node, Wiring, wire
+
+_USUAL = (224, 227, 32, 28, 64, 128, 256, 300, 320, 321, 416, 512, 513, 500, 600, 96, 112, 48, 24, 12)
+# Words in the names of a network and its layers -> (channels, extent) of the pictures that such networks were made for.
+_NAMES = {"mnist": (1, 28), "lenet": (1, 28), "cifar": (3, 32), "pnet": (3, 12), "rnet": (3, 24), "onet": (3, 48)}
+# Inputs of detectors, by name: rois (item, x1, y1, x2, y2), im_info (height, width, scale), boxes (x1, y1, x2, y2, class).
+_TABLES = {"rois": (1, 5), "im_info": (1, 3), "gt_boxes": (1, 5)}
+_BESIDE = ("Eltwise", "Concat")  # types that read blobs of one shape, or nearly
+
+
+class _Open(NamedTuple):
+    """An input with extents that nothing tells: its blob, its shape with None for those, and the first layer that reads it."""
+
+    blob: str
+    shape: OpenShape
+    reader: LayerParameter | None
+
+
+def wire_open(param: NetParameter, blobs: Mapping[str, Sequence[Shaped]]) -> tuple[tuple[Node, ...], list[str]]:
+    """`wiring.wire`. Raises ShapeNeeded with a likely shape where an input has channels that nothing tells, or a height and width
+    without which the layers do not fit."""
+    opened = _opened(param)
+    if not any(len(one.shape) > 1 and one.shape[1] is None for one in opened):
+        try:
+            return wire(param, blobs)
+        except UnsupportedLayer:
+            raise
+        except NetError:
+            if not opened:
+                raise
+    refused: list[Exception] = []
+    for shapes in _tries(param, opened):
+        try:
+            nodes, _ = wire(_with(param, shapes), blobs)
+        except (NetError, UnsupportedLayer) as error:
+            refused.append(error)
+            if len(str(error).splitlines()) == len(problems(param)):
+                break  # all layers but those that are not supported take it
+            continue
+        if _fit(nodes, blobs):
+            raise ShapeNeeded(_words(opened, shapes), shapes)
+    nearest = min(refused, key=lambda error: len(str(error).splitlines()), default=None)
+    if isinstance(nearest, UnsupportedLayer):
+        raise nearest
+    raise ShapeNeeded("\n".join([_words(opened, {}), *str(nearest or "").splitlines()]), {})
+
+
+def _opened(param: NetParameter) -> list[_Open]:
+    found = []
+    for layer in param.layer:
+        for index, blob in enumerate(layer.top if layer.type == "Input" and layer.input_param.shape else ()):
+            dims = layer.input_param.shape[index if len(layer.input_param.shape) > 1 else 0].dim
+            shape = tuple(None if n == UNKNOWN else int(n) for n in dims)
+            if None in shape:
+                reader = next((one for one in param.layer if blob in one.bottom), None)
+                found.append(_Open(blob, shape, reader))
+    return found
+
+
+def _tries(param: NetParameter, opened: Sequence[_Open]) -> Iterator[dict[str, Shape]]:
+    """Shapes for all of `opened`, the likeliest first."""
+    for channels, extent in _pictures(param):
+        shapes: dict[str, Shape] = {}
+        later = []
+        for one in opened:
+            if one.blob in _TABLES:
+                shapes[one.blob] = _TABLES[one.blob]
+            elif one.reader is not None and one.reader.type == "Embed":
+                shapes[one.blob] = (1, 16)
+            elif shapes and _beside(one):
+                later.append(one)
+            else:
+                count = _channels(one, param, channels)
+                filled = (count, extent, extent)
+                shapes[one.blob] = tuple(
+                    n if n is not None else filled[axis - 1] for axis, n in enumerate(one.shape)
+                )
+        for one in later:
+            shapes[one.blob] = _neighbour(_with(param, shapes), one) or (1, channels, extent, extent)
+        yield shapes
+
+
+def _pictures(param: NetParameter) -> Iterator[tuple[int, int]]:
+    """(channels, extent) of pictures, the likeliest first."""
+    words = {word for layer in param.layer for word in re.split(r"[^a-z]+", f"{param.name} {layer.name}".lower())}
+    named = [size for name, size in _NAMES.items() if any(word.startswith(name) for word in words)]
+    yield from named
+    usual = list(_USUAL)
+    first = next((layer.convolution_param for layer in param.layer if layer.type == "Convolution"), None)
+    if first is not None and list(first.kernel_size) == [11]:
+        usual.sort(key=lambda extent: extent != 227)  # AlexNet's
+    yield from ((3, extent) for extent in usual)
+    yield from ((1, extent) for extent in usual)
+
+
+def _beside(one: _Open) -> bool:
+    """Whether the input meets another blob in the layer that reads it, whose shape is then its own."""
+    return one.reader is not None and one.reader.type in _BESIDE and len(one.reader.bottom) > 1
+
+
+def _channels(one: _Open, param: NetParameter, usual: int) -> int:
+    """How many channels the input has, as far as groups of the convolution that reads it tell."""
+    group = one.reader.convolution_param.group if one.reader is not None and one.reader.type == "Convolution" else 1
+    return usual if group < 1 or usual % group == 0 else group
+
+
+def _neighbour(param: NetParameter, one: _Open) -> Shape | None:
+    """The shape of another blob that the reader of `one` reads, computed without `one`, None where that cannot be."""
+    wiring = Wiring(param, {})
+    wiring.broken.add(one.blob)
+    for layer in param.layer:
+        others = [blob for blob in layer.bottom if blob in wiring.version]
+        if one.blob in layer.bottom:
+            return wiring.shapes[others[0], wiring.version[others[0]]][0] if others else None
+        if wiring.broken.isdisjoint((*layer.bottom, *layer.top)) and layer.type in REGISTRY:
+            try:
+                wiring.place(layer)
+                continue
+            except NetError:
+                pass
+        wiring.broken.update(layer.top)
+    return None
+
+
+def _with(param: NetParameter, shapes: Mapping[str, Shape]) -> NetParameter:
+    """`param` with these shapes of its inputs."""
+    made = NetParameter.FromString(param.SerializeToString())
+    for layer in made.layer:
+        if layer.type == "Input" and shapes.keys() & set(layer.top):
+            old = layer.input_param.shape
+            dims = [tuple(old[i if len(old) > 1 else 0].dim) for i in range(len(layer.top))]
+            del layer.input_param.shape[:]
+            for top, extents in zip(layer.top, dims, strict=True):
+                layer.input_param.shape.add().dim.extend(shapes.get(top, extents))
+    return made
+
+
+def _fit(nodes: Sequence[Node], blobs: Mapping[str, Sequence[Shaped]]) -> bool:
+    """Whether the layers want as many values as the stored `blobs` of their names have."""
+    return all(
+        math.prod(blob.shape) == math.prod(weight.shape)
+        for node in nodes
+        for blob, weight in zip(blobs.get(node.layer.name, ()), node.layer.blobs(), strict=False)
+    )
+
+
+def _words(opened: Sequence[_Open], shapes: Mapping[str, Shape]) -> str:
+    names = ", ".join(f"'{one.blob}'" for one in opened)
+    if not shapes:
+        return f"input {names}: nothing tells its shape; give it with `input_shape`"
+    alone = len(opened) == 1
+    flags = (
+        f"`input_shape` {shlex.quote(('' if alone else f'{one.blob}=') + ','.join(map(str, shapes[one.blob])))}"
+        for one in opened
+    )
+    return f"input {names}: nothing tells {'its shape' if alone else 'their shapes'}; likely: {' '.join(flags)}"
