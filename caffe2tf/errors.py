@@ -19,9 +19,9 @@ class ShapeNeeded(NetError):
     """The network is whole, but for the shape of an input that nothing tells. `likely` {input: shape in Caffe's axis order}
     is a shape that fits its layers, empty where none was found."""
 
-    def __init__(self, why: str, likely: Mapping[str | None, tuple[int, ...]]) -> None:
+    def __init__(self, why: str, likely: Mapping[str, tuple[int, ...]]) -> None:
         super().__init__(why)
-        self.likely = dict(likely)
+        self.likely: dict[str | None, tuple[int, ...]] = {**likely}
 
 
 class UnsupportedLayer(Caffe2TFError):

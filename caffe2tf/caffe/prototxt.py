@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+from caffe2tf.caffe.caffe_pb2 import V1LayerParameter
 from caffe2tf.caffe.messages import decoded
 from caffe2tf.errors import ParseError
 
@@ -234,8 +235,8 @@ class _Parser:
 
     def unknown(self, line: int, message: Message | None, field: "Field", name: str, value: str, said: str) -> None:
         """A V1 layer's type that Caffe's list lacks is a fork's, and stays as it is written; any other value is a fault."""
-        if message is not None and name == "type" and message.DESCRIPTOR.name == "V1LayerParameter":
-            setattr(message, "other_type", value)
+        if isinstance(message, V1LayerParameter) and name == "type":
+            message.other_type = value
         else:
             self.fault(line, f"field '{name}' takes a {_kind(field)}, found {said}", message, name)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from caffe2tf import loading
 from caffe2tf.caffe import read
-from caffe2tf.errors import Caffe2TFError, UnsupportedLayer
+from caffe2tf.errors import Caffe2TFError, ShapeNeeded, UnsupportedLayer
 from caffe2tf.images import preprocess
 from caffe2tf.layers import NO_EFFECT
 from caffe2tf.layers.base import Layer
@@ -28,7 +28,8 @@ def inspect(
 ) -> dict[str, Any]:
     """What a network is made of, as `summarize` says it: of a Net, or of the files of one, as `loading.load` takes them.
 
-    A network that is not supported is no error here: its dictionary says what is not. Raises ParseError and NetError for
+    A network that is not supported is no error here: its dictionary says what is not. Nor is one whose input lacks a shape that
+    nothing tells: a likely one is taken, and a note says so. Raises ParseError and NetError for
     what cannot be read.
     """
     files = [file for file in network if file is not None and not isinstance(file, Net)]
@@ -42,7 +43,14 @@ def inspect(
     file = model if model is not None else prototxt
     named = None if file is None else os.fspath(file)
     try:
-        return summarize(loading.load(prototxt=prototxt, model=model, input_shape=input_shape), named)
+        try:
+            net = loading.load(prototxt=prototxt, model=model, input_shape=input_shape)
+        except ShapeNeeded as error:
+            if not error.likely:
+                raise
+            net = loading.load(prototxt=prototxt, model=model, input_shape={**error.likely, **(input_shape or {})})
+            net = replace(net, notes=(*net.notes, f"shown for a shape that is a guess: {error}"))
+        return summarize(net, named)
     except UnsupportedLayer as error:
         return summarize_unsupported(_source(prototxt, model), str(error).splitlines())
 

@@ -18,8 +18,10 @@ from caffe2tf.layers import REGISTRY
 from caffe2tf.net.support import problems
 from caffe2tf.net.wiring import Node, Wiring, wire
 
-_USUAL = (224, 227, 32, 28, 64, 128, 256, 300, 320, 321, 416, 512, 513, 500, 600, 96, 112, 48, 24, 12)
-# Words in the names of a network and its layers -> (channels, extent) of the pictures that such networks were made for.
+_SQUARES = (224, 227, 32, 28, 64, 128, 256, 300, 320, 321, 416, 512, 513, 500, 600, 96, 112, 48, 24, 12)
+_USUAL = (*((n, n) for n in _SQUARES), (360, 480), (480, 640), (240, 320), (576, 768), (512, 1024), (530, 730))
+_BATCHES = (3, 4, 5, 7, 8, 16, 20, 25)  # where items are parts of one, as the frames of a film
+# Words in the names of a network and its layers -> (channels, height and width) of the pictures that such networks were made for.
 _NAMES = {"mnist": (1, 28), "lenet": (1, 28), "cifar": (3, 32), "pnet": (3, 12), "rnet": (3, 24), "onet": (3, 48)}
 # Inputs of detectors, by name: rois (item, x1, y1, x2, y2), im_info (height, width, scale), boxes (x1, y1, x2, y2, class).
 _TABLES = {"rois": (1, 5), "im_info": (1, 3), "gt_boxes": (1, 5)}
@@ -37,16 +39,16 @@ class _Open(NamedTuple):
 def wire_open(param: NetParameter, blobs: Mapping[str, Sequence[Shaped]]) -> tuple[tuple[Node, ...], list[str]]:
     """`wiring.wire`. Raises ShapeNeeded with a likely shape where an input has channels that nothing tells, or a height and width
     without which the layers do not fit."""
-    opened = _opened(param)
+    opened, refused = _opened(param), list[Exception]()
     if not any(len(one.shape) > 1 and one.shape[1] is None for one in opened):
         try:
             return wire(param, blobs)
         except UnsupportedLayer:
             raise
-        except NetError:
+        except NetError as error:
             if not opened:
                 raise
-    refused: list[Exception] = []
+            refused.append(error)
     for shapes in _tries(param, opened):
         try:
             nodes, _ = wire(_with(param, shapes), blobs)
@@ -77,7 +79,7 @@ def _opened(param: NetParameter) -> list[_Open]:
 
 def _tries(param: NetParameter, opened: Sequence[_Open]) -> Iterator[dict[str, Shape]]:
     """Shapes for all of `opened`, the likeliest first."""
-    for channels, extent in _pictures(param):
+    for items, channels, height, width in _pictures(param):
         shapes: dict[str, Shape] = {}
         later = []
         for one in opened:
@@ -88,27 +90,27 @@ def _tries(param: NetParameter, opened: Sequence[_Open]) -> Iterator[dict[str, S
             elif shapes and _beside(one):
                 later.append(one)
             else:
-                count = _channels(one, param, channels)
-                filled = (count, extent, extent)
-                shapes[one.blob] = tuple(
-                    n if n is not None else filled[axis - 1] for axis, n in enumerate(one.shape)
-                )
+                told = _told(one, channels, height, width)
+                rest = (a if n is None else n for n, a in zip(one.shape[1:], told, strict=False))
+                shapes[one.blob] = (items, *rest)
         for one in later:
-            shapes[one.blob] = _neighbour(_with(param, shapes), one) or (1, channels, extent, extent)
+            shapes[one.blob] = _neighbour(_with(param, shapes), one) or (items, channels, height, width)
         yield shapes
 
 
-def _pictures(param: NetParameter) -> Iterator[tuple[int, int]]:
-    """(channels, extent) of pictures, the likeliest first."""
+def _pictures(param: NetParameter) -> Iterator[tuple[int, int, int, int]]:
+    """(items, channels, height, width) of pictures, the likeliest first."""
     words = {word for layer in param.layer for word in re.split(r"[^a-z]+", f"{param.name} {layer.name}".lower())}
-    named = [size for name, size in _NAMES.items() if any(word.startswith(name) for word in words)]
-    yield from named
+    for name, (channels, extent) in _NAMES.items():
+        if any(word.startswith(name) for word in words):
+            yield 1, channels, extent, extent
     usual = list(_USUAL)
     first = next((layer.convolution_param for layer in param.layer if layer.type == "Convolution"), None)
     if first is not None and list(first.kernel_size) == [11]:
-        usual.sort(key=lambda extent: extent != 227)  # AlexNet's
-    yield from ((3, extent) for extent in usual)
-    yield from ((1, extent) for extent in usual)
+        usual.sort(key=lambda extents: extents != (227, 227))  # AlexNet's
+    yield from ((1, 3, *extents) for extents in usual)
+    yield from ((1, 1, *extents) for extents in usual)
+    yield from ((items, 3, *usual[0]) for items in _BATCHES)
 
 
 def _beside(one: _Open) -> bool:
@@ -116,10 +118,19 @@ def _beside(one: _Open) -> bool:
     return one.reader is not None and one.reader.type in _BESIDE and len(one.reader.bottom) > 1
 
 
-def _channels(one: _Open, param: NetParameter, usual: int) -> int:
-    """How many channels the input has, as far as groups of the convolution that reads it tell."""
-    group = one.reader.convolution_param.group if one.reader is not None and one.reader.type == "Convolution" else 1
-    return usual if group < 1 or usual % group == 0 else group
+def _told(one: _Open, channels: int, height: int, width: int) -> tuple[int, int, int]:
+    """The channels, height and width for a picture of these extents, or what the layer that reads it tells: the groups of a convolution, where it is
+    cut, what it is reshaped to."""
+    if one.reader is None:
+        return channels, height, width
+    if one.reader.type == "Reshape" and len(one.reader.reshape_param.shape.dim) == 4:
+        _, c, h, w = (max(0, n) for n in one.reader.reshape_param.shape.dim)
+        return c or channels, h or height, w or width
+    if one.reader.type == "Slice" and one.reader.slice_param.axis == 1 and one.reader.slice_param.slice_point:
+        before, last = (0, *one.reader.slice_param.slice_point)[-2:]
+        return 2 * last - before, height, width
+    group = one.reader.convolution_param.group if one.reader.type == "Convolution" else 1
+    return channels if group < 1 or channels % group == 0 else group, height, width
 
 
 def _neighbour(param: NetParameter, one: _Open) -> Shape | None:

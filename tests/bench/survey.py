@@ -108,6 +108,11 @@ def kind(reason: str) -> str:
     return re.sub(r"\d+", "N", re.sub(r"'[^']*'", "'...'", reason))[:100]
 
 
+def _few(reasons: Sequence[str]) -> list[str]:
+    """One reason of each kind."""
+    return list({kind(reason): reason for reason in reversed(reasons)}.values())[::-1]
+
+
 def table(texts: Sequence[Text]) -> list[str]:
     """The counts of all texts and of those for inference, the share that is read, and the reasons of the others by count."""
     deploys = [text for text in texts if text.deploys]
@@ -137,7 +142,7 @@ def main() -> None:
         texts = survey(path)
         print("\n".join(table(texts)))
         if args.list:
-            print("\n".join(f"{text.file}: {line}" for text in texts if not text.read for line in text.reasons))
+            print("\n".join(f"{text.file}: {line}" for text in texts if not text.read for line in _few(text.reasons)))
         if args.opencv:
             survey_opencv.compare([text.net for text in texts if text.net is not None])
 

@@ -1,2 +1,4 @@
 """Stub."""
+
+
 def compare(nets): ...
