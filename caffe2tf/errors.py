@@ -21,7 +21,7 @@ class ShapeNeeded(NetError):
 
     def __init__(self, why: str, likely: Mapping[str, tuple[int, ...]]) -> None:
         super().__init__(why)
-        self.likely: dict[str | None, tuple[int, ...]] = {**likely}
+        self.likely: dict[str | None, tuple[int, ...]] = {name: likely[name] for name in likely}
 
 
 class UnsupportedLayer(Caffe2TFError):

@@ -5,12 +5,13 @@ neither, so the format is read here: https://protobuf.dev/reference/protobuf/tex
 """
 
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from caffe2tf.caffe.caffe_pb2 import V1LayerParameter
+from caffe2tf.caffe.faults import Fault, is_idle
 from caffe2tf.caffe.messages import decoded
 from caffe2tf.errors import ParseError
 
@@ -32,19 +33,6 @@ _SIMPLE = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"a": b"\a", b"b": b"\b", b"f"
 _NUMBER = re.compile(r"[+-]?(0[xX][0-9a-fA-F]+|\d+)")
 _MAX_DEPTH = 100
 _LAYERS = ("LayerParameter", "V1LayerParameter")
-# What is said there has no part in inference: a value that no Caffe knows, or a fork's, is skipped with a warning.
-_IDLE_FIELDS = ("engine", "normalization", "variance_norm", "lr_mult", "decay_mult", "resize_param")
-_IDLE_MESSAGES = (
-    *("AccuracyParameter", "DataParameter", "HDF5DataParameter", "ImageDataParameter", "LossParameter"),
-    *("ResizeParameter", "SaveOutputParameter", "WindowDataParameter"),
-)
-
-
-class Fault(NamedTuple):
-    """A value that its field does not take: the name of the layer it stands in (None outside of any), and a line for the user."""
-
-    layer: str | None
-    line: str
 
 
 def parse(text: str, message: Message, source: str, faults: list[Fault] | None = None) -> list[str]:
@@ -89,7 +77,7 @@ class _Parser:
 
     def fault(self, line: int, why: str, message: Message | None, name: str) -> None:
         """Notes what field `name` of `message` does not take, and the reading goes on."""
-        if message is not None and (name in _IDLE_FIELDS or message.DESCRIPTOR.name in _IDLE_MESSAGES):
+        if is_idle(message, name):
             self.warnings.append(f"{self.source}:{line}: {why}; skipped, for it has no part in inference")
         else:
             self.faults.append((line, why, self.layer))

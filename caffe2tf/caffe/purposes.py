@@ -36,11 +36,17 @@ SINKS = frozenset(
             "BoxAnnotatorOHEM",
         ),
         *("HardMining", "LabelBalance", "MatchTarget", "RPNTarget"),
-        *("Triplet", "TripletSample", "TripletSelect"),
+        *("LargeMarginInnerProduct", "MarginInnerProduct", "Triplet", "TripletSample", "TripletSelect", "ConfusionMatrix"),
     )
 )
-# What draws samples for training out of its first bottom, which its first top is at inference: the other tops are labels.
-DRAWS = frozenset(("ProposalTarget", "FrcnnProposalTarget", "DetectNetTransformation", "SubSample", "SubPoint"))
+# What draws samples for training out of its first bottom, or changes it by a label: its first top is that bottom at inference,
+# and its other tops are labels.
+DRAWS = frozenset(
+    (
+        *("ProposalTarget", "FrcnnProposalTarget", "DetectNetTransformation", "SubSample", "SubPoint"),
+        *("LabelSpecificAdd", "LabelSpecificMarginAdd"),
+    )
+)
 # What changes values in training alone.
 SAME = frozenset(("Noise", "GaussianNoise", "SpatialDropout", "GradientReversal", "GradientReverse", "GradientScaler"))
 
@@ -56,7 +62,7 @@ def is_data(layer: LayerParameter) -> bool:
     """Whether it reads data: a Python layer or another without bottoms whose name says that it does."""
     if layer.type in DATA:
         return True
-    return not layer.bottom and (layer.type == "Python" or bool(re.search("(?<!Dummy)Data|Reader|Loader", layer.type)))
+    return not layer.bottom and (layer.type == "Python" or bool(re.search("(?<!Dummy)Data|Reader|Loader|Webcam|.Input", layer.type)))
 
 
 def is_sink(layer: LayerParameter) -> bool:
@@ -65,7 +71,7 @@ def is_sink(layer: LayerParameter) -> bool:
     if name in SINKS or (layer.bottom and not layer.top):
         return True
     makes_labels = layer.type == "Python" and "Target" in name and name not in DRAWS
-    return makes_labels or re.search(r"Loss(?![a-z])|Accuracy", name) is not None
+    return makes_labels or re.search(r"Loss(?![a-z])|Accuracy|^Eval|Evaluat", name) is not None
 
 
 def draws(layer: LayerParameter) -> bool:

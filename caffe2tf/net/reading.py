@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from caffe2tf.caffe.caffe_pb2 import NetParameter
-from caffe2tf.caffe.prototxt import Fault
+from caffe2tf.caffe.faults import Fault
 from caffe2tf.caffe.read import Blob, Source, read_caffemodel, read_prototxt
 from caffe2tf.caffe.upgrade import upgrade
 from caffe2tf.errors import NetError, ParseError, UnsupportedLayer
@@ -25,8 +25,8 @@ def from_files(
     `input_shapes`: {blob, or None for the only input: shape, N first} wins over what the files say. With both files
     the text rules and weights are matched by layer name.
     """
-    snapshot = read_caffemodel(caffemodel) if caffemodel is not None else None
     faults: list[Fault] = []
+    snapshot = read_caffemodel(caffemodel, None if prototxt else faults) if caffemodel is not None else None
     text = read_prototxt(prototxt, faults) if prototxt is not None else None
     first = text or snapshot
     if first is None:

@@ -144,7 +144,7 @@ def main() -> None:
         if args.list:
             print("\n".join(f"{text.file}: {line}" for text in texts if not text.read for line in _few(text.reasons)))
         if args.opencv:
-            survey_opencv.compare([text.net for text in texts if text.net is not None])
+            survey_opencv.compare((text.file, text.net) for text in texts if text.net is not None)
 
 
 if __name__ == "__main__":
