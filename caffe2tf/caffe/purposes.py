@@ -26,17 +26,9 @@ BECOMES = {"SoftmaxWithLoss": "Softmax", "SigmoidCrossEntropyLoss": "Sigmoid"}
 # What measures, prints, writes, or makes the labels of losses. Whatever is made of these goes too.
 SINKS = frozenset(
     (
-        *(
-            "Silence",
-            "HDF5Output",
-            "MatWrite",
-            "DetectionEvaluate",
-            "EvalDetection",
-            "AnchorTarget",
-            "BoxAnnotatorOHEM",
-        ),
-        *("HardMining", "LabelBalance", "MatchTarget", "RPNTarget"),
-        *("LargeMarginInnerProduct", "MarginInnerProduct", "Triplet", "TripletSample", "TripletSelect", "ConfusionMatrix"),
+        *("AnchorTarget", "BoxAnnotatorOHEM", "ConfusionMatrix", "HDF5Output", "HardMining", "LabelBalance"),
+        *("LargeMarginInnerProduct", "MarginInnerProduct", "MatWrite", "RPNTarget", "Silence"),
+        *("Triplet", "TripletSample", "TripletSelect", "Yolov3"),
     )
 )
 # What draws samples for training out of its first bottom, or changes it by a label: its first top is that bottom at inference,
@@ -62,13 +54,17 @@ def is_data(layer: LayerParameter) -> bool:
     """Whether it reads data: a Python layer or another without bottoms whose name says that it does."""
     if layer.type in DATA:
         return True
-    return not layer.bottom and (layer.type == "Python" or bool(re.search("(?<!Dummy)Data|Reader|Loader|Webcam|.Input", layer.type)))
+    return not layer.bottom and (
+        layer.type == "Python" or bool(re.search("(?<!Dummy)Data|Reader|Loader|Webcam|.Input", layer.type))
+    )
 
 
 def is_sink(layer: LayerParameter) -> bool:
-    """Whether it has no part in inference: a loss, an accuracy, or a layer without tops."""
+    """Whether it has no part in inference: a loss, an accuracy, an evaluation, or a layer without tops."""
     name = kind(layer)
-    if name in SINKS or (layer.bottom and not layer.top):
+    if not layer.bottom:
+        return False
+    if name in SINKS or not layer.top:
         return True
     makes_labels = layer.type == "Python" and "Target" in name and name not in DRAWS
     return makes_labels or re.search(r"Loss(?![a-z])|Accuracy|^Eval|Evaluat", name) is not None

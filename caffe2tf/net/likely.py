@@ -94,7 +94,8 @@ def _tries(param: NetParameter, opened: Sequence[_Open]) -> Iterator[dict[str, S
                 rest = (a if n is None else n for n, a in zip(one.shape[1:], told, strict=False))
                 shapes[one.blob] = (items, *rest)
         for one in later:
-            shapes[one.blob] = _neighbour(_with(param, shapes), one) or (items, channels, height, width)
+            passing = {other.blob: (1,) * len(other.shape) for other in later}
+            shapes[one.blob] = _neighbour(_with(param, passing | shapes), one.blob) or (items, channels, height, width)
         yield shapes
 
 
@@ -133,20 +134,19 @@ def _told(one: _Open, channels: int, height: int, width: int) -> tuple[int, int,
     return channels if group < 1 or channels % group == 0 else group, height, width
 
 
-def _neighbour(param: NetParameter, one: _Open) -> Shape | None:
-    """The shape of another blob that the reader of `one` reads, computed without `one`, None where that cannot be."""
+def _neighbour(param: NetParameter, blob: str) -> Shape | None:
+    """The shape of another blob that the first reader of `blob` reads, None where that cannot be known before it."""
     wiring = Wiring(param, {})
-    wiring.broken.add(one.blob)
     for layer in param.layer:
-        others = [blob for blob in layer.bottom if blob in wiring.version]
-        if one.blob in layer.bottom:
-            return wiring.shapes[others[0], wiring.version[others[0]]][0] if others else None
-        if wiring.broken.isdisjoint((*layer.bottom, *layer.top)) and layer.type in REGISTRY:
-            try:
+        if blob in layer.bottom:
+            others = [(name, wiring.version[name]) for name in layer.bottom if name != blob and name in wiring.version]
+            return wiring.shapes[others[0]][0] if others else None
+        try:
+            if layer.type in REGISTRY and wiring.broken.isdisjoint(layer.bottom):
                 wiring.place(layer)
                 continue
-            except NetError:
-                pass
+        except NetError:
+            pass  # what is made of it is passed by
         wiring.broken.update(layer.top)
     return None
 

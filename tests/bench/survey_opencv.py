@@ -80,7 +80,9 @@ def _one(net: Net) -> str:
         except cv2.error as error:
             raise _NotRun(str(error).strip().splitlines()[-1][:120]) from None
         ours = caffe2tf.forward(net, inputs)
-        if all(_off(ours[node.tops[0][0]], theirs[node.layer.name]) <= _CLOSE for node in outputs if _compared(net, node)):
+        if all(
+            _off(ours[node.tops[0][0]], theirs[node.layer.name]) <= _CLOSE for node in outputs if _compared(net, node)
+        ):
             return "equal"
         for node in net.nodes:
             if not _compared(net, node):
