@@ -80,14 +80,12 @@ def _one(net: Net) -> str:
         except cv2.error as error:
             raise _NotRun(str(error).strip().splitlines()[-1][:120]) from None
         ours = caffe2tf.forward(net, inputs)
-        if all(
-            _off(ours[node.tops[0][0]], theirs[node.layer.name]) <= _CLOSE for node in outputs if _compared(net, node)
-        ):
+        if all(_off(node, ours, theirs[node.layer.name]) <= _CLOSE for node in outputs if _compared(net, node)):
             return "equal"
         for node in net.nodes:
             if not _compared(net, node):
                 continue
-            off = _off(ours[node.tops[0][0]], other.forward(node.layer.name))
+            off = _off(node, ours, other.forward(node.layer.name))
             if off > _CLOSE:
                 return f"{off:.2g} at layer '{node.layer.name}' ({node.layer.type})"
     return "its outputs alone differ"
@@ -99,8 +97,18 @@ def _compared(net: Net, node: Node) -> bool:
     return bool(node.tops) and node.layer.type != "Input" and net.last_versions[blob] == version
 
 
-def _off(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
+def _off(node: Node, blobs: dict[str, Any], theirs: NDArray[Any]) -> float:
+    """How far the first top of `node` is from `theirs`, as a part of its largest value, infinite for other counts of values."""
+    ours = blobs[node.tops[0][0]]
+    if node.layer.type == "DetectionOutput":  # OpenCV fills up with rows of zeros, and orders ties its own way
+        ours, theirs = (_ordered(rows.reshape(-1, 7)) for rows in (ours, theirs))
     if ours.size != theirs.size:
         return float("inf")
     scale = max(float(np.abs(ours).max(initial=0)), 1e-6)
     return float(np.abs(ours.ravel().astype(np.float64) - theirs.ravel()).max(initial=0)) / scale
+
+
+def _ordered(rows: NDArray[Any]) -> NDArray[Any]:
+    """Detections without rows of zeros, by item, class and score."""
+    rows = rows[np.any(rows != 0, axis=1)]
+    return rows[np.lexsort((-rows[:, 2], rows[:, 1], rows[:, 0]))]
