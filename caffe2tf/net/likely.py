@@ -20,6 +20,7 @@ from caffe2tf.net.wiring import Node, Wiring, wire
 
 _SQUARES = (224, 227, 32, 28, 64, 128, 256, 300, 320, 321, 416, 512, 513, 500, 600, 96, 112, 48, 24, 12)
 _USUAL = (*((n, n) for n in _SQUARES), (360, 480), (480, 640), (240, 320), (576, 768), (512, 1024), (530, 730))
+_MOST_LAYERS = 100_000  # that are tried, of all shapes together: some seconds
 _BATCHES = (3, 4, 5, 7, 8, 16, 20, 25)  # where items are parts of one, as the frames of a film
 # Words in the names of a network and its layers -> (channels, height and width) of the pictures that such networks were made for.
 _NAMES = {"mnist": (1, 28), "lenet": (1, 28), "cifar": (3, 32), "pnet": (3, 12), "rnet": (3, 24), "onet": (3, 48)}
@@ -49,7 +50,9 @@ def wire_open(param: NetParameter, blobs: Mapping[str, Sequence[Shaped]]) -> tup
             if not opened:
                 raise
             refused.append(error)
-    for shapes in _tries(param, opened):
+    for count, shapes in enumerate(_tries(param, opened)):
+        if count * len(param.layer) > _MOST_LAYERS:
+            break
         try:
             nodes, _ = wire(_with(param, shapes), blobs)
         except (NetError, UnsupportedLayer) as error:
