@@ -14,7 +14,10 @@ class NetError(Caffe2TFError):
 
 
 class UnsupportedLayer(Caffe2TFError):
-    """The network has layer types or parameters that caffe2tf does not compute; one line for each."""
+    """The network has layer types or parameters that caffe2tf does not compute; one line for each, and one for the
+    `outputs` that need none of them, where there are some."""
+
+    outputs: tuple[str, ...] = ()
 
 
 class UnsupportedParameter(UnsupportedLayer):

@@ -17,11 +17,15 @@ _BECOMES = {"SoftmaxWithLoss": "Softmax", "SigmoidCrossEntropyLoss": "Sigmoid"}
 
 
 def upgrade(
-    source: Source, learned: Callable[[str], bool], input_shapes: Mapping[str | None, Sequence[int]] | None = None
+    source: Source,
+    learned: Callable[[str], bool],
+    input_shapes: Mapping[str | None, Sequence[int]] | None = None,
+    cut: Callable[[NetParameter], list[str]] | None = None,
 ) -> tuple[NetParameter, dict[str, TransformationParameter], list[str]]:
     """`source` (read.Source) as (NetParameter of today's layers for inference, {blob: transform_param}, notes).
 
-    `learned` says of a type whether its layers have weights. An extent that nothing tells is UNKNOWN. `input_shapes` maps
+    `learned` says of a type whether its layers have weights. `cut` leaves out of a NetParameter what is not wanted and returns
+    notes; else what has no part in inference goes. An extent that nothing tells is UNKNOWN. `input_shapes` maps
     input blobs to shapes, N first, and wins over the file; the key None stands for the only input. Notes are lines for
     the user: what was dropped, what was assumed.
     """
@@ -38,7 +42,12 @@ def upgrade(
     _losses(net, notes)
     transforms = datalayers.to_inputs(net, source.blobs, notes)
     inputs = _inputs_of(net)
-    _drop_unused(net, transforms.keys(), lambda layer: learned(layer.type) or bool(source.blobs.get(layer.name)), notes)
+    if cut is not None:
+        notes += cut(net)
+    else:
+        _drop_unused(
+            net, transforms.keys(), lambda layer: learned(layer.type) or bool(source.blobs.get(layer.name)), notes
+        )
     shapes = dict(input_shapes or {})
     for name in [name for name in shapes if name in inputs and name not in _inputs_of(net)]:
         notes.append(f"the shape given for '{name}' has no effect: no layer that stays reads it")
@@ -238,8 +247,9 @@ def _override_inputs(net: NetParameter, given: Mapping[str | None, Sequence[int]
     for layer in net.layer:
         if layer.type != "Input" or not any(top in shapes for top in layer.top):
             continue
-        old = layer.input_param.shape
-        dims = [shapes.get(top, tuple(old[i].dim if len(old) > 1 else old[0].dim)) for i, top in enumerate(layer.top)]
+        told = [tuple(shape.dim) for shape in layer.input_param.shape] or [()]
+        old = told * len(layer.top) if len(told) == 1 else told
+        dims = [shapes.get(top, shape) for top, shape in zip(layer.top, old, strict=False)]
         del layer.input_param.shape[:]
         for shape in dims:
             layer.input_param.shape.add().dim.extend(shape)

@@ -13,6 +13,7 @@ from caffe2tf.cli import terminal
 NO = 1  # the exit code of an answer that is no, and of bad input; click's own for wrong usage is 2
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+Outputs = tuple[str, ...] | None
 Shapes = dict[str | None, tuple[int, ...]]
 
 
@@ -68,6 +69,14 @@ def shapes(ctx: click.Context | None, param: click.Parameter | None, values: Seq
         raise click.BadParameter(str(error)) from None
 
 
+def blobs(ctx: click.Context, param: click.Parameter, value: str | None) -> Outputs:
+    """The names in --outputs, None where it is not given."""
+    names = None if value is None else tuple(name.strip() for name in value.split(","))
+    if names is not None and not all(names):
+        raise click.BadParameter(f"'{value}'; takes names of blobs with commas between")
+    return names
+
+
 def _loud(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
     """How much TensorFlow says, which it reads from the environment when it is imported."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1" if value else "3")
@@ -89,6 +98,12 @@ input_shape = click.option(
     metavar="[NAME=]N,C,H,W",
     help="Shape of an input, where the files do not tell it: items, channels, height, width.",
 )
+outputs = click.option(
+    "--outputs",
+    callback=blobs,
+    metavar="BLOB,...",
+    help="Cut the network to what these blobs need: layers, inputs and weights.",
+)
 force = click.option("-f", "--force", is_flag=True, help="Replace what exists.")
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 verbose = click.option("-v", "--verbose", is_flag=True, callback=_loud, help="Print more, TensorFlow's messages too.")
@@ -99,8 +114,8 @@ device = click.option(
 
 
 def everyday(function: Decorated) -> Decorated:
-    """--input-shape, -f, -q and -v, which most commands take, in this order."""
-    return input_shape(force(quiet(verbose(function))))
+    """--input-shape, --outputs, -f, -q and -v, which most commands take, in this order."""
+    return input_shape(outputs(force(quiet(verbose(function)))))
 
 
 def name(path: str) -> str:

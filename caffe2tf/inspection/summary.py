@@ -23,6 +23,7 @@ Field = list[tuple[int | Fraction, int | Fraction]]  # (pixels, step) for each s
 def inspect(
     *network: Net | loading.Path | None,
     input_shape: loading.InputShape | None = None,
+    outputs: str | Sequence[str] | None = None,
     prototxt: loading.Path | None = None,
     model: loading.Path | None = None,
 ) -> dict[str, Any]:
@@ -34,17 +35,22 @@ def inspect(
     files = [file for file in network if file is not None and not isinstance(file, Net)]
     for net in network:
         if isinstance(net, Net):
-            if len(network) > 1 or prototxt or model or input_shape:
-                raise Caffe2TFError(f"the Net '{net.name}' comes with files or `input_shape`; takes it alone, or files")
+            if len(network) > 1 or prototxt or model or input_shape or outputs:
+                raise Caffe2TFError(
+                    f"the Net '{net.name}' comes with files, `input_shape` or `outputs`; takes it alone, or files"
+                )
             return summarize(net)
     if files:
         prototxt, model = loading.told_apart(files)
     file = model if model is not None else prototxt
     named = None if file is None else os.fspath(file)
     try:
-        return summarize(loading.load(prototxt=prototxt, model=model, input_shape=input_shape), named)
+        net = loading.load(prototxt=prototxt, model=model, input_shape=input_shape, outputs=outputs)
+        return summarize(net, named)
     except UnsupportedLayer as error:
-        return summarize_unsupported(_source(prototxt, model), str(error).splitlines())
+        lines = str(error).splitlines()
+        lines = lines[:-1] if error.outputs else lines
+        return summarize_unsupported(_source(prototxt, model), lines) | {"possible_outputs": list(error.outputs)}
 
 
 def _source(prototxt: loading.Path | None, model: loading.Path | None) -> read.Source:
@@ -62,7 +68,7 @@ def summarize(net: Net, file: str | None = None) -> dict[str, Any]:
     Keys: file, name, encoding, inputs {blob: shape}, outputs, layers (name, type, bottoms, tops, shapes, weights {name:
     shape in Keras's layout}, parameters, multiply_adds, receptive_field, stride, no_effect), parameters, multiply_adds,
     preprocessing, fixed_batch (the layers that use axis 0, so that a model of the network has its batch size fixed),
-    unsupported, notes.
+    unsupported, possible_outputs (where something is not: the outermost blobs that do not need it), notes.
     Parameters count what Caffe learns; shared ones count once. Multiply-adds are those of one item of the batch, null
     where an extent is unknown.
     receptive_field and stride are [height, width] in pixels of the input: what one value depends on over all paths, were the
@@ -108,6 +114,7 @@ def summarize(net: Net, file: str | None = None) -> dict[str, Any]:
         "preprocessing": preprocessing(net),
         "fixed_batch": [node.layer.name for node in net.nodes if node.layer.fixes_batch()],
         "unsupported": [],
+        "possible_outputs": [],
         "notes": list(net.notes),
     }
 
@@ -187,5 +194,6 @@ def summarize_unsupported(source: read.Source, lines: list[str]) -> dict[str, An
         "preprocessing": None,
         "fixed_batch": [],
         "unsupported": lines,
+        "possible_outputs": [],
         "notes": list(source.warnings),
     }

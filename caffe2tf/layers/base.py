@@ -176,9 +176,14 @@ class Layer:
         """Whether the layer uses axis 0 as more than a count of independent items."""
         return False
 
-    def shares_memory(self) -> dict[int, str]:
-        """{index of a top: the blob in whose memory Caffe keeps it}: a layer that changes one in place changes both."""
+    @classmethod
+    def may_share(cls, proto: LayerParameter) -> dict[int, str]:
+        """{index of a top: the blob in whose memory Caffe keeps it, at least for some shapes}, as the record alone tells."""
         return {}
+
+    def shares_memory(self) -> dict[int, str]:
+        """The same for the shapes that it has: a layer that changes one of the two in place changes both."""
+        return self.may_share(self.proto)
 
     def value_bottoms(self) -> tuple[int, ...]:
         """The indices of the bottoms whose values it reads; of the others, their shape alone."""

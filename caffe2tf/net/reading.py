@@ -7,9 +7,10 @@ from dataclasses import replace
 from caffe2tf.caffe.caffe_pb2 import NetParameter
 from caffe2tf.caffe.read import Blob, Source, read_caffemodel, read_prototxt
 from caffe2tf.caffe.upgrade import upgrade
-from caffe2tf.errors import NetError
+from caffe2tf.errors import NetError, UnsupportedLayer
 from caffe2tf.layers import REGISTRY
 from caffe2tf.net.net import Net
+from caffe2tf.net.outputs import Cut, hinted
 from caffe2tf.net.weights import take_weights
 from caffe2tf.net.wiring import wire
 
@@ -18,11 +19,12 @@ def from_files(
     prototxt: str | os.PathLike[str] | None = None,
     caffemodel: str | os.PathLike[str] | None = None,
     input_shapes: Mapping[str | None, Sequence[int]] | None = None,
+    outputs: Sequence[str] = (),
 ) -> Net:
     """A Net from a network text, a snapshot, or both; a snapshot alone is enough where it holds the network.
 
     `input_shapes`: {blob, or None for the only input: shape, N first} wins over what the files say. With both files
-    the text rules and weights are matched by layer name.
+    the text rules and weights are matched by layer name. `outputs`: the blobs to cut it to, none for all.
     """
     snapshot = read_caffemodel(caffemodel) if caffemodel is not None else None
     text = read_prototxt(prototxt) if prototxt is not None else None
@@ -34,7 +36,7 @@ def from_files(
     blobs = snapshot.blobs if snapshot else None
     warnings = [*(text.warnings if text else ()), *(snapshot.warnings if snapshot else ())]
     source = Source(first.net, blobs or {}, (snapshot or first).encoding, tuple(warnings), first.path)
-    net = from_source(source, blobs, input_shapes)
+    net = from_source(source, blobs, input_shapes, outputs)
     if text is None or snapshot is None or net.transforms:
         return net
     # A deploy text says nothing of preprocessing; the snapshot's data layer does.
@@ -49,13 +51,21 @@ def from_source(
     source: Source,
     blobs: Mapping[str, Sequence[Blob]] | None,
     input_shapes: Mapping[str | None, Sequence[int]] | None = None,
+    outputs: Sequence[str] = (),
 ) -> Net:
-    """A Net from `source` (read.Source) and the Blobs of each layer, None for a network without weights."""
-    param, transforms, notes = upgrade(source, learned, input_shapes)
+    """A Net from `source` (read.Source) and the Blobs of each layer, None for a network without weights; of `outputs` and what
+    they need alone, where some are named."""
+    cut = Cut(outputs) if outputs else None
+    param, transforms, notes = upgrade(source, learned, input_shapes, cut)
+    if cut is not None and blobs is not None:
+        blobs = cut.lent(blobs)
     names, renamed = _name_layers(param)
     blobs = {names.get(name, name): found for name, found in blobs.items()} if blobs is not None else None
     notes += renamed
-    nodes, assumed = wire(param, blobs or {})
+    try:
+        nodes, assumed = wire(param, blobs or {})
+    except UnsupportedLayer as error:
+        raise hinted(error, param) from None
     arrays, ignored = take_weights(nodes, blobs) if blobs is not None else ({}, [])
     dropped = _tops(source.net) - {blob for node in nodes for (blob, _), _ in node.made()}
     return Net(
@@ -67,6 +77,7 @@ def from_source(
         (*source.warnings, *notes, *assumed, *ignored),
         source.encoding,
         dropped=dropped,
+        chosen=cut.outputs if cut is not None else (),
     )
 
 

@@ -9,6 +9,7 @@ from caffe2tf.caffe.caffe_pb2 import LayerParameter, NetParameter
 from caffe2tf.caffe.datalayers import UNKNOWN
 from caffe2tf.errors import NetError
 from caffe2tf.layers import REGISTRY, Layer
+from caffe2tf.net.memory import Memory
 from caffe2tf.net.support import refuse_unsupported
 
 # Two sizes for heights and widths that no file tells: extents that differ between them are unknown, others are not.
@@ -46,24 +47,6 @@ class Node:
         return (*zip(self.tops, self.shapes, strict=True), *((blob, shape) for _, blob, shape in self.echoes))
 
 
-class _Memory:
-    """Which blobs lie in one memory: Flatten, Reshape, Split, a Slice into one and a Concat of one share their bottom's
-    (Blob::ShareData in each layer's .cpp), and Caffe reads what was written last, under whatever name."""
-
-    def __init__(self) -> None:
-        self._cells: dict[str, set[str]] = {}  # blob -> the set of blobs in its memory
-
-    def make(self, top: str, other: str | None = None) -> None:
-        """A blob of its own, or in the memory of `other`."""
-        cell: set[str] = self._cells[other] if other is not None else set()
-        cell.add(top)
-        self._cells[top] = cell
-
-    def beside(self, blob: str) -> list[str]:
-        """The other blobs in its memory."""
-        return sorted(self._cells[blob] - {blob})
-
-
 def wire(param: NetParameter, blobs: Mapping[str, Sequence[Shaped]]) -> tuple[tuple[Node, ...], list[str]]:
     """(nodes, notes) of `param`; `blobs` {layer: sequence of things with a shape} settle extents that it leaves open."""
     refuse_unsupported(param)
@@ -72,7 +55,7 @@ def wire(param: NetParameter, blobs: Mapping[str, Sequence[Shaped]]) -> tuple[tu
     shapes: dict[Blob, list[Shape]] = {}  # one for each of `sizes`
     nodes: list[Node] = []
     notes: list[str] = []
-    memory = _Memory()
+    memory = Memory()
     _refuse_two_sources(param)
     for proto in param.layer:
         where = f"layer '{proto.name}' ({proto.type})"
