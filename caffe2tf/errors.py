@@ -30,3 +30,7 @@ class WeightMismatch(Caffe2TFError):
 
 class OutputError(Caffe2TFError):
     """A result cannot be written: the target exists, its folder does not, or the disk is full."""
+
+
+class PluginError(Caffe2TFError):
+    """A layer class of a user's own cannot be loaded, or does other than it says; the message names its file and line."""

@@ -16,7 +16,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from caffe2tf.arrays.layout import Array, Floats, Shape
 from caffe2tf.arrays.numbers import MAX_AXES, float32
-from caffe2tf.caffe import foreign, messages, prototxt
+from caffe2tf.caffe import extra, foreign, messages, prototxt
 from caffe2tf.caffe.caffe_pb2 import TRAIN, BlobProto, LayerParameter, NetParameter, V0LayerParameter, V1LayerParameter
 from caffe2tf.caffe.wire import BYTES, FIXED32, FIXED64, Damaged, fields, fields_with_runs
 from caffe2tf.caffe.wire import field as wire_field
@@ -111,7 +111,8 @@ def read_caffemodel(path: str | os.PathLike[str]) -> Source:
                     blobs[name] = tuple(found)
                 skipped = UnknownFieldSet(layer)
                 for index in range(len(skipped)):
-                    unknown.setdefault(skipped[index].field_number, []).append(name)
+                    if skipped[index].field_number not in extra.numbers():
+                        unknown.setdefault(skipped[index].field_number, []).append(name)
             else:
                 rest += buffer[begin:end]
         net.MergeFromString(bytes(rest))

@@ -77,6 +77,16 @@ def blobs(ctx: click.Context, param: click.Parameter, value: str | None) -> Outp
     return names
 
 
+def load_plugins(ctx: click.Context, param: click.Parameter, names: Sequence[str]) -> None:
+    """Runs every --plugin, whose types are known while the command runs."""
+    if not names or ctx.resilient_parsing:  # a shell that completes runs none
+        return
+    from caffe2tf.plugins import plugin
+
+    for name in names:
+        ctx.with_resource(plugin(name))
+
+
 def _loud(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
     """How much TensorFlow says, which it reads from the environment when it is imported."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1" if value else "3")
@@ -104,6 +114,14 @@ outputs = click.option(
     metavar="BLOB,...",
     help="Cut the network to what these blobs need: layers, inputs and weights.",
 )
+plugin = click.option(
+    "--plugin",
+    multiple=True,
+    callback=load_plugins,
+    expose_value=False,
+    metavar="FILE.py|NAME",
+    help="Layer types of your own: run a Python file, or an installed entry point of caffe2tf.layers. Repeatable.",
+)
 force = click.option("-f", "--force", is_flag=True, help="Replace what exists.")
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 verbose = click.option("-v", "--verbose", is_flag=True, callback=_loud, help="Print more, TensorFlow's messages too.")
@@ -114,8 +132,8 @@ device = click.option(
 
 
 def everyday(function: Decorated) -> Decorated:
-    """--input-shape, --outputs, -f, -q and -v, which most commands take, in this order."""
-    return input_shape(outputs(force(quiet(verbose(function)))))
+    """--plugin, --input-shape, --outputs, -f, -q and -v, which most commands take, in this order."""
+    return plugin(input_shape(outputs(force(quiet(verbose(function))))))
 
 
 def name(path: str) -> str:

@@ -8,6 +8,8 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
+from google.protobuf.message import Message
+
 from caffe2tf import loading
 from caffe2tf.caffe import read
 from caffe2tf.errors import Caffe2TFError, UnsupportedLayer
@@ -159,7 +161,7 @@ def no_effect(layer: Layer) -> list[str]:
     names = [name for name in ("loss_weight", "propagate_down") if getattr(proto, name)]
     if any(spec.HasField("lr_mult") or spec.HasField("decay_mult") for spec in proto.param):
         names.append("lr_mult")
-    if layer.param and proto.HasField(layer.param):
+    if isinstance(layer.p, Message) and proto.HasField(str(layer.param)):
         names.extend(name for name in set_fields(layer.p) if name in NO_EFFECT)
     return names
 

@@ -7,12 +7,12 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy.typing as npt
-from google.protobuf import text_format
 
 from caffe2tf.arrays.layout import Floats, Moved, OpenShape, Shape
 from caffe2tf.arrays.numbers import float32
 from caffe2tf.caffe.caffe_pb2 import NetParameter, TransformationParameter
 from caffe2tf.caffe.datalayers import UNKNOWN
+from caffe2tf.caffe.extra import printed
 from caffe2tf.errors import NetError, WeightMismatch
 from caffe2tf.layers import Layer
 from caffe2tf.net import table
@@ -225,7 +225,7 @@ class Net:
 
     def text(self) -> str:
         """The network as a prototxt, today's layers."""
-        return text_format.MessageToString(self.param)
+        return printed(self.param)
 
     def moved(self, layer: str) -> dict[str, Moved]:
         """{name: layout.Moved} of one layer: what `weights` gives, before a value is read."""

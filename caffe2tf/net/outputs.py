@@ -10,7 +10,7 @@ from itertools import zip_longest
 from caffe2tf.caffe.caffe_pb2 import LayerParameter, NetParameter
 from caffe2tf.caffe.read import Blob
 from caffe2tf.errors import Caffe2TFError, NetError, UnsupportedLayer, WeightMismatch
-from caffe2tf.layers import REGISTRY
+from caffe2tf.layers import kind_of
 from caffe2tf.net.memory import Memory
 from caffe2tf.net.support import problems
 
@@ -120,7 +120,7 @@ class _Graph:
         memory = Memory()
         for index, proto in enumerate(layers):
             self.reads.append({(self.writers[blob][-1], blob) for blob in proto.bottom if blob in self.writers})
-            kind = REGISTRY.get(proto.type)
+            kind = kind_of(proto)
             shared = kind.may_share(proto) if kind and proto.bottom else {}
             for place, top in enumerate(proto.top):
                 if top in self.writers:

@@ -8,7 +8,8 @@ from caffe2tf.caffe.caffe_pb2 import NetParameter
 from caffe2tf.caffe.read import Blob, Source, read_caffemodel, read_prototxt
 from caffe2tf.caffe.upgrade import upgrade
 from caffe2tf.errors import NetError, UnsupportedLayer
-from caffe2tf.layers import REGISTRY
+from caffe2tf.layers import REGISTRY, kind_of
+from caffe2tf.layers.users import settle
 from caffe2tf.net.net import Net
 from caffe2tf.net.outputs import Cut, hinted
 from caffe2tf.net.weights import take_weights
@@ -59,6 +60,9 @@ def from_source(
     param, transforms, notes = upgrade(source, learned, input_shapes, cut)
     if cut is not None and blobs is not None:
         blobs = cut.lent(blobs)
+    for proto in param.layer:
+        if kind := kind_of(proto):
+            settle(kind, proto)
     names, renamed = _name_layers(param)
     blobs = {names.get(name, name): found for name, found in blobs.items()} if blobs is not None else None
     notes += renamed

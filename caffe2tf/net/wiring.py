@@ -8,7 +8,7 @@ from caffe2tf.arrays.layout import OpenShape, Shape, Shaped
 from caffe2tf.caffe.caffe_pb2 import LayerParameter, NetParameter
 from caffe2tf.caffe.datalayers import UNKNOWN
 from caffe2tf.errors import NetError
-from caffe2tf.layers import REGISTRY, Layer
+from caffe2tf.layers import Layer, kind_of
 from caffe2tf.net.memory import Memory
 from caffe2tf.net.support import refuse_unsupported
 
@@ -59,7 +59,8 @@ def wire(param: NetParameter, blobs: Mapping[str, Sequence[Shaped]]) -> tuple[tu
     _refuse_two_sources(param)
     for proto in param.layer:
         where = f"layer '{proto.name}' ({proto.type})"
-        kind = REGISTRY[proto.type]
+        kind = kind_of(proto)
+        assert kind is not None  # else it was refused
         _check_count(where, "bottoms", len(proto.bottom), kind.bottom_count)
         _check_count(where, "tops", len(proto.top), kind.top_count)
         bottoms = []
