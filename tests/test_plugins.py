@@ -435,3 +435,14 @@ def test_without_a_plugin_nothing_is_kept_of_unknown_fields(tmp_path):
     net = caffe2tf.load(files[0])
     assert ["unknown field 'gain_param'" in note for note in net.notes] == [True]
     assert "gain" not in net.text()
+
+
+def test_the_reference_judges_what_needs_no_plugin(file, tmp_path):
+    from caffe2tf import reference
+
+    caffe2tf.plugin(file)
+    text = layer("AbsVal", "", ["data"], ["a"], "abs") + layer("ReLU", "", ["u"], ["u"], "relu")
+    text += layer("Power", "", ["u"], ["behind"], "behind")
+    net = caffe2tf.load(*make(tmp_path, SMALL + text, {"gain": [BIAS]}))
+    assert set(reference.compute(net, {"data": DATA})) == {"data", "a"}
+    assert set(reference.float32_cost(net, {"data": DATA})) == {"data", "a"}

@@ -86,7 +86,9 @@ def _told(method: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             proto = getattr(self, "proto", args[0] if args else None)
             who = f"layer '{proto.name}' ({proto.type})" if isinstance(proto, LayerParameter) else type(self).__name__
-            raise PluginError(f"{place(error, inspect.unwrap(method).__code__.co_filename)}: {who}: {said(error)}") from error
+            raise PluginError(
+                f"{place(error, inspect.unwrap(method).__code__.co_filename)}: {who}: {said(error)}"
+            ) from error
 
     return call
 

@@ -112,13 +112,16 @@ def outermost(param: NetParameter) -> tuple[str, ...]:
 class _Graph:
     """`writers` {blob: the layers that write it, in order: in place and through shared memory too}; `reads` of each layer
     {(the last writer of a bottom, the bottom)}; `sources` of each layer those writers; `beyond` the layers that are not
-    supported, and all that need one."""
+    supported or lack a bottom, and all that need one."""
 
     def __init__(self, layers: Sequence[LayerParameter]) -> None:
         self.writers: dict[str, list[int]] = {}
         self.reads: list[set[tuple[int, str]]] = []
+        self.beyond: set[int] = set()
         memory = Memory()
         for index, proto in enumerate(layers):
+            if not all(blob in self.writers for blob in proto.bottom) or problems(NetParameter(layer=[proto])):
+                self.beyond.add(index)
             self.reads.append({(self.writers[blob][-1], blob) for blob in proto.bottom if blob in self.writers})
             kind = kind_of(proto)
             shared = kind.may_share(proto) if kind and proto.bottom else {}
@@ -131,9 +134,8 @@ class _Graph:
                     memory.make(top, bottom if bottom in self.writers else None)
                 self.writers.setdefault(top, []).append(index)
         self.sources = [{writer for writer, _ in read} for read in self.reads]
-        self.beyond: set[int] = set()
-        for index, proto in enumerate(layers):
-            if self.beyond & self.sources[index] or problems(NetParameter(layer=[proto])):
+        for index, sources in enumerate(self.sources):
+            if self.beyond & sources:
                 self.beyond.add(index)
 
     def last(self, name: str) -> int:
