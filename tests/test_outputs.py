@@ -1,5 +1,6 @@
 """A network cut to some of its blobs: `--outputs`, `load(..., outputs=...)`, `Net.cut`."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -8,6 +9,7 @@ from PIL import Image
 
 import caffe2tf
 from caffe2tf.errors import NetError, UnsupportedLayer, WeightMismatch
+from caffe2tf.verification import golden as goldens
 from tests.helpers import GOLDEN, inputs, layer, make, run
 
 CONV = "convolution_param {{ num_output: {} kernel_size: 3 pad: 1 }}"
@@ -347,6 +349,11 @@ def test_verify_of_a_part(tmp_path):
     told = run("verify", *files, "--golden", golden, "--outputs", blob).stdout
     assert "PASS" in told
     assert told.count(" ok") == 1
+    whole = caffe2tf.load(*files)
+    known = dataclasses.replace(goldens.load(golden), weights=goldens.weight_digests(whole))
+    assert caffe2tf.verify(whole.cut(blob), known).passed  # of a layer that is gone no weight is missed
+    lacking = dataclasses.replace(known, weights={**known.weights, "absent": []})
+    assert caffe2tf.verify(whole, lacking).changed_weights == ("absent",)
 
 
 def test_graph_and_classify_of_a_part(files, tmp_path, monkeypatch):
