@@ -169,7 +169,8 @@ class Net:
         names = {layer.name for layer in param.layer}
         made = rebuild(self, param, {name: arrays for name, arrays in self.arrays.items() if name in names})
         transforms = {blob: param for blob, param in self.transforms.items() if blob in made.inputs}
-        return replace(made, transforms=transforms, chosen=kept.outputs)
+        dropped = self.dropped | (set(self.blobs) - set(made.blobs))
+        return replace(made, transforms=transforms, chosen=kept.outputs, dropped=dropped)
 
     def part(self, nodes: Iterable[Node], inputs: Iterable[str] = ()) -> "Net":
         """This network of `nodes` alone, in their order; the blobs `inputs` come from outside."""

@@ -68,9 +68,9 @@ class Cut:
         for name, found in blobs.items():
             specs = self._layers[owner[name]].param if name in owner else ()
             shared.update((spec.name, blob) for spec, blob in zip(specs, found, strict=False) if spec.name)
-        kept = dict[str, Sequence[Blob]]()
+        kept, stayed = dict[str, Sequence[Blob]](), set(self._kept)
         for name, found in _own_first(blobs, (self._layers[index].name for index in self._kept)).items():
-            if owner[name] not in self._kept:
+            if owner[name] not in stayed:
                 continue
             proto = self._layers[owner[name]]
             names = [spec.name for spec in proto.param]
@@ -182,5 +182,5 @@ def _read_tops(layer: LayerParameter, read: set[str]) -> LayerParameter:
 
 def _own_first(blobs: Mapping[str, Sequence[Blob]], names: Iterable[str]) -> dict[str, Sequence[Blob]]:
     """Each of `names` with its Blobs, none where the file has none: those in the file first, in its order."""
-    wanted = list(names)
+    wanted = dict.fromkeys(names)
     return {name: blobs[name] for name in blobs if name in wanted} | {name: () for name in wanted if name not in blobs}
