@@ -25,7 +25,10 @@ class ShapeNeeded(NetError):
 
 
 class UnsupportedLayer(Caffe2TFError):
-    """The network has layer types or parameters that caffe2tf does not compute; one line for each."""
+    """The network has layer types or parameters that caffe2tf does not compute; one line for each, and one for the
+    `outputs` that need none of them, where there are some."""
+
+    outputs: tuple[str, ...] = ()
 
 
 class UnsupportedParameter(UnsupportedLayer):
@@ -38,3 +41,7 @@ class WeightMismatch(Caffe2TFError):
 
 class OutputError(Caffe2TFError):
     """A result cannot be written: the target exists, its folder does not, or the disk is full."""
+
+
+class PluginError(Caffe2TFError):
+    """A layer class of a user's own cannot be loaded, or does other than it says; the message names its file and line."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+from caffe2tf.caffe import extra
 from caffe2tf.caffe.caffe_pb2 import V1LayerParameter
 from caffe2tf.caffe.faults import Fault, is_idle
 from caffe2tf.caffe.messages import decoded
@@ -127,13 +128,16 @@ class _Parser:
                 return
             if self.kind != "word":
                 self.fail(f"expected a field name, found {self.value}")
-            name, line = self.value, self.line
+            name, line, start = self.value, self.line, self.at
             self.advance()
             field = message.DESCRIPTOR.fields_by_name.get(name) if message is not None else None
-            if message is not None and field is None:
+            wanted = message is not None and field is None and extra.takes(message, name)
+            if message is not None and field is None and not wanted:
                 kind = message.DESCRIPTOR.name
                 self.warnings.append(f"{self.source}:{line}: unknown field '{name}' in {kind} skipped")
             self.field(message, field, name, depth)
+            if message is not None and wanted:
+                extra.keep(message, self.text[start : self.at])
             self.take(",", ";")
 
     def field(self, message: Message | None, field: "Field | None", name: str, depth: int) -> None:

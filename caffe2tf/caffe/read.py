@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError, Message
 
 from caffe2tf.arrays.layout import Array, Floats, Shape
 from caffe2tf.arrays.numbers import MAX_AXES, float32
-from caffe2tf.caffe import foreign, messages, prototxt
+from caffe2tf.caffe import extra, foreign, messages, prototxt
 from caffe2tf.caffe.caffe_pb2 import TRAIN, BlobProto, LayerParameter, NetParameter, V0LayerParameter, V1LayerParameter
 from caffe2tf.caffe.faults import Fault, told_wrong
 from caffe2tf.caffe.wire import BYTES, FIXED32, FIXED64, Damaged, fields, fields_with_runs
@@ -113,6 +113,8 @@ def read_caffemodel(path: str | os.PathLike[str], faults: list[Fault] | None = N
                     blobs[name] = tuple(found)
                 for message, missed in messages.unknown_values(layer):
                     field_name = told_wrong(message, missed)
+                    if missed in extra.numbers() or layer.type in extra.TAKEN:  # a user's type reads its own
+                        continue
                     if field_name is None:
                         unknown.setdefault((message.DESCRIPTOR.name, missed), []).append(name)
                     elif faults is not None:

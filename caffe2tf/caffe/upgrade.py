@@ -14,11 +14,15 @@ from caffe2tf.errors import NetError
 
 
 def upgrade(
-    source: Source, learned: Callable[[str], bool], input_shapes: Mapping[str | None, Sequence[int]] | None = None
+    source: Source,
+    learned: Callable[[str], bool],
+    input_shapes: Mapping[str | None, Sequence[int]] | None = None,
+    cut: Callable[[NetParameter], list[str]] | None = None,
 ) -> tuple[NetParameter, dict[str, TransformationParameter], list[str]]:
     """`source` (read.Source) as (NetParameter of today's layers for inference, {blob: transform_param}, notes).
 
-    `learned` says of a type whether its layers have weights. An extent that nothing tells is UNKNOWN. `input_shapes` maps
+    `learned` says of a type whether its layers have weights. `cut` leaves out of a NetParameter what is not wanted and returns
+    notes; else what has no part in inference goes. An extent that nothing tells is UNKNOWN. `input_shapes` maps
     input blobs to shapes, N first, and wins over the file; the key None stands for the only input. Notes are lines for
     the user: what was dropped, what was assumed.
     """
@@ -33,13 +37,18 @@ def upgrade(
     _samples(net, notes)
     _losses(net, notes)
     transforms = datalayers.to_inputs(net, source.blobs, notes)
-    inputs = _inputs_of(net)
-    _drop_unused(net, transforms.keys(), lambda layer: learned(layer.type) or bool(source.blobs.get(layer.name)), notes)
+    inputs = datalayers.inputs_of(net)
+    if cut is not None:
+        notes += cut(net)
+    else:
+        _drop_unused(
+            net, transforms.keys(), lambda layer: learned(layer.type) or bool(source.blobs.get(layer.name)), notes
+        )
     shapes = dict(input_shapes or {})
-    for name in [name for name in shapes if name in inputs and name not in _inputs_of(net)]:
+    for name in [name for name in shapes if name in inputs and name not in datalayers.inputs_of(net)]:
         notes.append(f"the shape given for '{name}' has no effect: no layer that stays reads it")
         del shapes[name]
-    _override_inputs(net, shapes)
+    datalayers.override_inputs(net, shapes)
     return (
         net,
         {
@@ -266,29 +275,3 @@ def _drop_unused(
         for index in sorted(dropped, reverse=True)
     )
     _keep(net, [layer for index, layer in enumerate(net.layer) if index not in dropped])
-
-
-def _inputs_of(net: NetParameter) -> list[str]:
-    return [top for layer in net.layer if layer.type == "Input" for top in layer.top]
-
-
-def _override_inputs(net: NetParameter, given: Mapping[str | None, Sequence[int]]) -> None:
-    tops = _inputs_of(net)
-    shapes = dict(given)
-    if None in shapes:
-        if len(tops) != 1:
-            raise NetError(
-                f"`input_shape` without a name, but the inputs are {', '.join(tops) or 'none'}: write NAME=N,C,H,W"
-            )
-        shapes[tops[0]] = shapes.pop(None)
-    for name in shapes:
-        if name not in tops:
-            raise NetError(f"`input_shape` names '{name}'; the inputs are {', '.join(tops) or 'none'}")
-    for layer in net.layer:
-        if layer.type != "Input" or not any(top in shapes for top in layer.top):
-            continue
-        old = layer.input_param.shape
-        dims = [shapes.get(top, tuple(old[i].dim if len(old) > 1 else old[0].dim)) for i, top in enumerate(layer.top)]
-        del layer.input_param.shape[:]
-        for shape in dims:
-            layer.input_param.shape.add().dim.extend(shape)

@@ -8,7 +8,8 @@ from caffe2tf.arrays.layout import OpenShape, Shape, Shaped
 from caffe2tf.caffe.caffe_pb2 import LayerParameter, NetParameter
 from caffe2tf.caffe.datalayers import UNKNOWN
 from caffe2tf.errors import NetError
-from caffe2tf.layers import REGISTRY, Layer
+from caffe2tf.layers import Layer, kind_of
+from caffe2tf.net.memory import Memory
 from caffe2tf.net.support import problems, refuse
 
 # Two sizes for heights and widths that no file tells: extents that differ between them are unknown, others are not.
@@ -46,24 +47,6 @@ class Node:
         return (*zip(self.tops, self.shapes, strict=True), *((blob, shape) for _, blob, shape in self.echoes))
 
 
-class _Memory:
-    """Which blobs lie in one memory: Flatten, Reshape, Split, a Slice into one and a Concat of one share their bottom's
-    (Blob::ShareData in each layer's .cpp), and Caffe reads what was written last, under whatever name."""
-
-    def __init__(self) -> None:
-        self._cells: dict[str, set[str]] = {}  # blob -> the set of blobs in its memory
-
-    def make(self, top: str, other: str | None = None) -> None:
-        """A blob of its own, or in the memory of `other`."""
-        cell: set[str] = self._cells[other] if other is not None else set()
-        cell.add(top)
-        self._cells[top] = cell
-
-    def beside(self, blob: str) -> list[str]:
-        """The other blobs in its memory."""
-        return sorted(self._cells[blob] - {blob})
-
-
 def wire(param: NetParameter, blobs: Mapping[str, Sequence[Shaped]]) -> tuple[tuple[Node, ...], list[str]]:
     """(nodes, notes) of `param`; `blobs` {layer: sequence of things with a shape} settle extents that it leaves open.
 
@@ -73,7 +56,7 @@ def wire(param: NetParameter, blobs: Mapping[str, Sequence[Shaped]]) -> tuple[tu
     unsupported, faults = problems(param), _two_sources(param)
     wiring = Wiring(param, blobs)
     for proto in param.layer:
-        if proto.type not in REGISTRY or proto.name in faults or wiring.broken.intersection(proto.bottom):
+        if kind_of(proto) is None or proto.name in faults or wiring.broken.intersection(proto.bottom):
             wiring.broken.update(proto.top)
             continue
         try:
@@ -98,13 +81,14 @@ class Wiring:
         self.shapes: dict[Blob, list[Shape]] = {}  # one for each of `sizes`
         self.nodes: list[Node] = []
         self.notes: list[str] = []
-        self.memory = _Memory()
+        self.memory = Memory()
         self.broken: set[str] = set()  # the blobs that a layer at fault makes
 
     def place(self, proto: LayerParameter) -> None:
         """Gives `proto` its node. Raises NetError."""
         where = f"layer '{proto.name}' ({proto.type})"
-        kind = REGISTRY[proto.type]
+        kind = kind_of(proto)
+        assert kind is not None  # else it was refused
         _check_count(where, "bottoms", len(proto.bottom), kind.bottom_count)
         _check_count(where, "tops", len(proto.top), kind.top_count)
         bottoms = [self._bottom(where, blob) for blob in proto.bottom]
