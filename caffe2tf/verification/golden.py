@@ -145,7 +145,9 @@ def _json(path: str) -> dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as file:
             data = json.load(file)
-    except (OSError, ValueError) as error:
+        if not isinstance(data, dict):
+            raise ValueError("it holds no dictionary")
+    except (OSError, ValueError, RecursionError) as error:
         raise GoldenError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from None
     if data.get("version", 1) not in VERSIONS:
         raise GoldenError(f"{path}: version {data['version']}; this caffe2tf reads {', '.join(map(str, VERSIONS))}")
