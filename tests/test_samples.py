@@ -6,11 +6,13 @@ import shutil
 
 import numpy as np
 import pytest
+from click.shell_completion import BashComplete
 from PIL import Image
 
 import caffe2tf
 from caffe2tf import bundled, loading
 from caffe2tf.caffe import read
+from caffe2tf.cli.main import main
 from caffe2tf.errors import Caffe2TFError
 from caffe2tf.files import renames
 from caffe2tf.finetuning import data
@@ -310,3 +312,9 @@ def test_a_model_is_on_the_disk_when_it_is_named_and_digits_are_not_waited_for(t
     assert waited == []
     caffe2tf.sample("lenet", tmp_path / "lenet.caffemodel")
     assert len(waited) == 2
+
+
+def test_shells_complete_names_of_samples():
+    shell = BashComplete(main, {}, "caffe2tf", "_CAFFE2TF_COMPLETE")
+    assert [item.value for item in shell.get_completions(["sample"], "")] == list(SAMPLES)
+    assert [item.value for item in shell.get_completions(["sample"], "s")] == ["squeezenet"]
