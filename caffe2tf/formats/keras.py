@@ -3,6 +3,7 @@
 Read it with `keras.models.load_model(path)`.
 """
 
+import os
 import zipfile
 from typing import Any
 
@@ -14,9 +15,12 @@ from caffe2tf.errors import ParseError
 from caffe2tf.formats import Runner, _reload
 from caffe2tf.formats._files import Progress
 from caffe2tf.images import preprocess
+from caffe2tf.keras_model.depth import deep
 from caffe2tf.keras_model.model import to_keras
 from caffe2tf.keras_model.types import KerasModel
 from caffe2tf.net.net import Net
+
+_LAYER = 1000  # bytes that no layer of Keras's falls short of in a file, so that what a file claims gives no limit
 
 
 def save(net: Net, path: str, progress: Progress | None = None) -> float:
@@ -28,7 +32,8 @@ def save(net: Net, path: str, progress: Progress | None = None) -> float:
         archive.writestr(preprocess.FILE, preprocess.to_json(net))
     if progress:
         progress(sum(variable.numpy().nbytes for variable in model.weights))
-    again = keras.models.load_model(path)
+    with deep(len(net.nodes)):
+        again = keras.models.load_model(path)
     inputs = given if len(given) > 1 else given[0]
     return _reload.largest_difference(path, _reload.values(model(inputs)), _reload.values(again(inputs)))
 
@@ -36,7 +41,8 @@ def save(net: Net, path: str, progress: Progress | None = None) -> float:
 def runner(path: str, many: bool = False) -> Runner:
     """A Runner of the file, as `running` says. Raises ParseError for what is no .keras file, or no classifier."""
     try:
-        model = keras.models.load_model(path)
+        with deep(os.path.getsize(path) // _LAYER):
+            model = keras.models.load_model(path)
     except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
         raise ParseError(f"{path}: is not a .keras file that can be read ({str(error).splitlines()[0]})") from None
     return running(model, path, preprocess.noted_in(path), many)
