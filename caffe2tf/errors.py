@@ -1,5 +1,7 @@
 """Every error that bad input can cause; each message is one line: where, what came, what is allowed."""
 
+from collections.abc import Mapping
+
 
 class Caffe2TFError(Exception):
     """Base of all errors that caffe2tf raises on purpose. `str(error)` is fit for a user."""
@@ -11,6 +13,15 @@ class ParseError(Caffe2TFError):
 
 class NetError(Caffe2TFError):
     """The layers do not make a network: wiring, shapes, duplicate names."""
+
+
+class ShapeNeeded(NetError):
+    """The network is whole, but for the shape of an input that nothing tells. `likely` {input: shape in Caffe's axis order}
+    is a shape that fits its layers, empty where none was found."""
+
+    def __init__(self, why: str, likely: Mapping[str, tuple[int, ...]]) -> None:
+        super().__init__(why)
+        self.likely: dict[str | None, tuple[int, ...]] = {name: likely[name] for name in likely}
 
 
 class UnsupportedLayer(Caffe2TFError):

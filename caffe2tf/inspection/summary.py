@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from caffe2tf import loading
 from caffe2tf.caffe import read
-from caffe2tf.errors import Caffe2TFError, UnsupportedLayer
+from caffe2tf.errors import Caffe2TFError, ShapeNeeded, UnsupportedLayer
 from caffe2tf.images import preprocess
 from caffe2tf.layers import NO_EFFECT
 from caffe2tf.layers.base import Layer
@@ -31,7 +31,8 @@ def inspect(
 ) -> dict[str, Any]:
     """What a network is made of, as `summarize` says it: of a Net, or of the files of one, as `loading.load` takes them.
 
-    A network that is not supported is no error here: its dictionary says what is not. Raises ParseError and NetError for
+    A network that is not supported is no error here: its dictionary says what is not. Nor is one whose input lacks a shape that
+    nothing tells: a likely one is taken, and a note says so. Raises ParseError and NetError for
     what cannot be read.
     """
     files = [file for file in network if file is not None and not isinstance(file, Net)]
@@ -47,7 +48,14 @@ def inspect(
     file = model if model is not None else prototxt
     named = None if file is None else os.fspath(file)
     try:
-        net = loading.load(prototxt=prototxt, model=model, input_shape=input_shape, outputs=outputs)
+        try:
+            net = loading.load(prototxt=prototxt, model=model, input_shape=input_shape, outputs=outputs)
+        except ShapeNeeded as error:
+            if not error.likely:
+                raise
+            likely = {**error.likely, **(input_shape or {})}
+            net = loading.load(prototxt=prototxt, model=model, input_shape=likely, outputs=outputs)
+            net = replace(net, notes=(*net.notes, f"shown for a shape that is a guess: {error}"))
         return summarize(net, named)
     except UnsupportedLayer as error:
         lines = str(error).splitlines()

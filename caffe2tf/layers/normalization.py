@@ -95,9 +95,6 @@ class BatchNorm(Layer, type="BatchNorm", param="batch_norm_param", fields="use_g
         super().__init__(proto, bottoms)
         if len(bottoms[0]) < 2:
             self.fail(f"bottom of shape {bottoms[0]}; takes at least 2 axes")
-        for spec in proto.param:
-            if spec.lr_mult:
-                self.fail(f"a param sets lr_mult {spec.lr_mult:g} (1 where it says none); its statistics take 0")
 
     def batch_statistics(self) -> bool:
         """Whether it normalizes by the batch itself, as Caffe does in training."""

@@ -1,11 +1,12 @@
 """What of a network is not computed, said before a weight is read: types that no class computes, parameters that it does not name."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import NoReturn
 
 from google.protobuf.message import Message
 
 from caffe2tf.caffe.caffe_pb2 import LayerParameter, NetParameter
-from caffe2tf.errors import UnsupportedLayer, UnsupportedParameter
+from caffe2tf.errors import NetError, UnsupportedLayer, UnsupportedParameter
 from caffe2tf.layers import NO_EFFECT, Layer, kind_of
 from caffe2tf.layers.users import settings
 
@@ -55,8 +56,10 @@ def set_fields(message: Message, fields: Collection[str] = ()) -> list[str]:
     return names
 
 
-def refuse_unsupported(param: NetParameter) -> None:
-    lines = problems(param)
-    if lines:
-        error = UnsupportedLayer if any(error is UnsupportedLayer for error, _ in lines) else UnsupportedParameter
-        raise error("\n".join(line for _, line in lines))
+def refuse(unsupported: Sequence[tuple[type[UnsupportedLayer], str]], faults: Sequence[str]) -> NoReturn:
+    """Raises what `problems` found and the other `faults` of a network as one error, a line each."""
+    lines = [*(line for _, line in unsupported), *faults]
+    if not unsupported:
+        raise NetError("\n".join(lines))
+    error = UnsupportedLayer if any(error is UnsupportedLayer for error, _ in unsupported) else UnsupportedParameter
+    raise error("\n".join(lines))
