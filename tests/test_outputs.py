@@ -384,3 +384,17 @@ def test_finetune_places_its_head_on_the_part(here):
     run("finetune", "--recipe", "finetuned/recipe.toml", "--out", "again", "-q")
     told = run("finetune", "net.caffemodel", "net.prototxt", "--outputs", "p", "--out", "p", *words, code=1).stderr
     assert told.startswith("caffe2tf: the output 'p' is of layer 'pool'")
+
+
+def test_what_is_at_fault_is_not_offered(tmp_path):
+    text = chain(
+        layer("Power", "", ["data"], ["fine"], "fine"),
+        layer("LRN", "lrn_param { local_size: 4 }", ["data"], ["even"], "lrn"),
+        layer("Power", "", ["even"], ["behind"], "behind"),
+        layer("Power", "", ["nowhere"], ["lacks"], "lacks"),
+        layer("Magic", "", ["fine"], ["top"], "magic"),
+    )
+    with pytest.raises(UnsupportedLayer) as caught:
+        caffe2tf.load(make(tmp_path, text)[0])
+    assert caught.value.outputs == ("fine",)
+    assert str(caught.value).count("\n") == 3

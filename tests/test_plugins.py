@@ -446,3 +446,13 @@ def test_the_reference_judges_what_needs_no_plugin(file, tmp_path):
     net = caffe2tf.load(*make(tmp_path, SMALL + text, {"gain": [BIAS]}))
     assert set(reference.compute(net, {"data": DATA})) == {"data", "a"}
     assert set(reference.float32_cost(net, {"data": DATA})) == {"data", "a"}
+
+
+def test_layers_of_a_text_of_2013(file, tmp_path):
+    caffe2tf.plugin(file)
+    text = 'input: "data" input_dim: 1 input_dim: 2 input_dim: 1 input_dim: 1 '
+    text += 'layers { name: "x" type: GAIN bottom: "data" top: "top" gain_param { factor: 4 } }'
+    (tmp_path / "v1.prototxt").write_text(text)
+    net = caffe2tf.load(tmp_path / "v1.prototxt")
+    assert net.layer("x").p == {"factor": 4.0}
+    assert not net.notes

@@ -12,18 +12,19 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from caffe2tf.caffe import wire
 
 NUMBER = 2**29 - 1  # the last that protobuf has, and no Caffe's
-# {a user's type: (the fields that it takes, (message, name) each; the numbers that it gives to those of LayerParameter)}
-TAKEN: dict[str, tuple[frozenset[tuple[str, str]], frozenset[int]]] = {}
+# {a user's type: (the fields that it takes, (message, name) each; those that it has numbers of, (message, number) each)}
+TAKEN: dict[str, tuple[frozenset[tuple[str, str]], frozenset[tuple[str, int]]]] = {}
 
 
 def takes(message: Message, name: str) -> bool:
     """Whether a user's layer takes the field `name`, which the schema lacks, of such a message."""
-    return any((message.DESCRIPTOR.name, name) in fields for fields, _ in TAKEN.values())
+    kind = message.DESCRIPTOR.name.removeprefix("V1")
+    return any((kind, name) in fields for fields, _ in TAKEN.values())
 
 
-def numbers() -> set[int]:
-    """The numbers of fields of LayerParameter that the schema lacks and that are read all the same."""
-    return {NUMBER}.union(*(known for _, known in TAKEN.values()))
+def reads(message: Message, number: int) -> bool:
+    """Whether the field `number`, which the schema of `message` lacks, is read all the same."""
+    return number == NUMBER or any((message.DESCRIPTOR.name, number) in known for _, known in TAKEN.values())
 
 
 def keep(message: Message, text: str) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from caffe2tf.caffe import extra
 from caffe2tf.caffe.caffe_pb2 import LayerParameter, V1LayerParameter
 from caffe2tf.errors import NetError
 
@@ -78,6 +79,8 @@ def _from_v1(v1: V1LayerParameter) -> LayerParameter:
             getattr(layer, field.name).extend(value)
         elif field.message_type is not None and field.name in same and field.name != "blobs":
             getattr(layer, field.name).CopyFrom(value)
+    for text in extra.texts(v1):
+        extra.keep(layer, text)
     _param_specs(layer, v1.blobs_lr, v1.weight_decay, v1.param)
     return layer
 

@@ -112,6 +112,8 @@ def read_caffemodel(path: str | os.PathLike[str], faults: list[Fault] | None = N
                     blobs.pop(name, None)  # Caffe copies layer by layer: of two of one name the last stays
                     blobs[name] = tuple(found)
                 for message, missed in messages.unknown_values(layer):
+                    if extra.reads(message, missed):
+                        continue
                     field_name = told_wrong(message, missed)
                     if missed in extra.numbers() or layer.type in extra.TAKEN:  # a user's type reads its own
                         continue

@@ -23,7 +23,8 @@ _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"} | {
 
 
 def save(net: Net, path: str, progress: Progress | None = None) -> None:
-    """The library's own writer wants every array in memory at once; here memory holds a few stripes."""
+    """The library's own writer wants every array in memory at once, and a killed run would leave its temporary files for ever;
+    here memory holds a few stripes."""
     header: dict[str, object] = {"__metadata__": {"format": "caffe2tf", "layout": "keras"}}
     arrays, end = list[tuple[Moved, int]](), 0
     for layer in net.arrays:

@@ -41,8 +41,8 @@ def forget(kind: "type[Layer]") -> None:
             extra.TAKEN.pop(name, None)
 
 
-def _beside_schema(kind: "type[Layer]") -> tuple[frozenset[tuple[str, str]], frozenset[int]]:
-    """(the fields that the schema lacks and `kind` takes, (message, name) each; the numbers of those of LayerParameter)."""
+def _beside_schema(kind: "type[Layer]") -> tuple[frozenset[tuple[str, str]], frozenset[tuple[str, int]]]:
+    """(the fields that the schema lacks and `kind` takes, (message, name) each; those with a number, (message, number) each)."""
     schema = LayerParameter.DESCRIPTOR
     lacking = {
         (schema.name, name) for name in [*kind.numbers, kind.param] if name and name not in schema.fields_by_name
@@ -52,5 +52,7 @@ def _beside_schema(kind: "type[Layer]") -> tuple[frozenset[tuple[str, str]], fro
     if message is not None:
         inner = {name.split(".")[0] for name in kind.fields}
         lacking |= {(message.name, name) for name in inner if name not in message.fields_by_name}
-    numbers = {value[0] for value in kind.numbers.values() if not isinstance(value, Mapping)}
+    numbers = {(schema.name, value[0]) for value in kind.numbers.values() if not isinstance(value, Mapping)}
+    if message is not None:
+        numbers |= {(message.name, value[0]) for value in kind.numbers.get(kind.param or "", {}).values()}
     return frozenset(lacking), frozenset(numbers)

@@ -50,7 +50,7 @@ def settings(kind: "type[Layer]", proto: LayerParameter) -> dict[str, Any]:
 def settle(kind: "type[Layer]", proto: LayerParameter) -> None:
     """Notes as text in `proto` what stands there by number, so that a text of the network has it too."""
     found = settings(kind, proto)
-    message, _ = _home(kind, proto)
+    message = _home(kind, proto)[0] if found else proto
     if found and not extra.texts(message):
         extra.keep(message, dictionary.text(found if message is not proto else {str(kind.param): found}))
 

@@ -87,7 +87,8 @@ class Cut:
 
 def hinted(error: UnsupportedLayer, param: NetParameter) -> UnsupportedLayer:
     """`error` of `param` with one line more: the outputs that are still to be had, which are its `outputs` too."""
-    found = outermost(param)
+    lines = str(error).splitlines()
+    found = outermost(param, [line for line in lines if line.startswith("layer '")])
     if not found:
         return error
     made = type(error)(f"{error}\nstill to be had with `outputs` {','.join(found)}")
@@ -95,10 +96,11 @@ def hinted(error: UnsupportedLayer, param: NetParameter) -> UnsupportedLayer:
     return made
 
 
-def outermost(param: NetParameter) -> tuple[str, ...]:
-    """The blobs that need no layer that is not supported, and that no other such layer reads; inputs aside."""
+def outermost(param: NetParameter, faults: Sequence[str] = ()) -> tuple[str, ...]:
+    """The blobs that need no layer that is not supported, nor one that a line of `faults` starts with, and that no other such
+    layer reads; inputs aside."""
     layers = list(param.layer)
-    graph = _Graph(layers)
+    graph = _Graph(layers, faults)
     read = {key for index, keys in enumerate(graph.reads) if index not in graph.beyond for key in keys}
     found = []
     for name, writers in graph.writers.items():
@@ -114,13 +116,15 @@ class _Graph:
     {(the last writer of a bottom, the bottom)}; `sources` of each layer those writers; `beyond` the layers that are not
     supported or lack a bottom, and all that need one."""
 
-    def __init__(self, layers: Sequence[LayerParameter]) -> None:
+    def __init__(self, layers: Sequence[LayerParameter], faults: Sequence[str] = ()) -> None:
         self.writers: dict[str, list[int]] = {}
         self.reads: list[set[tuple[int, str]]] = []
         self.beyond: set[int] = set()
         memory = Memory()
         for index, proto in enumerate(layers):
-            if not all(blob in self.writers for blob in proto.bottom) or problems(NetParameter(layer=[proto])):
+            lacks = not all(blob in self.writers for blob in proto.bottom)
+            told = any(line.startswith(f"layer '{proto.name}' ") for line in faults)
+            if lacks or told or problems(NetParameter(layer=[proto])):
                 self.beyond.add(index)
             self.reads.append({(self.writers[blob][-1], blob) for blob in proto.bottom if blob in self.writers})
             kind = kind_of(proto)
