@@ -86,8 +86,6 @@ CONV = "convolution_param { num_output: 4 kernel_size: 3 }"
         ([layer("Slice", tops=["a", "b"])], "3 values along axis 1 do not part evenly into 2 tops"),
         ([layer("Slice", "slice_param { slice_point: 3 }", tops=["a", "b"])], "slice_point [3] for 2 tops of 3 values"),
         ([layer("Reshape", "reshape_param { shape { dim: 0 dim: 5 dim: -1 } }")], "do not fit shape [0, 5, -1]"),
-        ([layer("DummyData", 'dummy_data_param { shape { dim: 2 } data_filler { type: "gaussian" } }', bottoms=[])],
-         "data_filler 'gaussian' is random"),
     ],
 )  # fmt: skip
 def test_networks_that_do_not_fit_together(parts, why, tmp_path):

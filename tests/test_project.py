@@ -23,7 +23,7 @@ files
 caffe
 layers
 net
-bundled probabilities reference
+bundled probabilities reference plugins
 images
 keras_model
 formats

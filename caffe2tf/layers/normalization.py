@@ -102,9 +102,6 @@ class BatchNorm(Layer, type="BatchNorm", param="batch_norm_param", fields="use_g
             self.fail(f"bottom of shape {bottoms[0]}; takes at least 2 axes")
         self.learned = self.p.scale_bias or self.p.HasField("scale_filler") or self.p.HasField("bias_filler")
         self.eps = max(self.p.eps, 1e-5) if self.learned else self.p.eps
-        for spec in () if self.learned else proto.param:  # NVCaffe sets the rates itself
-            if spec.lr_mult:
-                self.fail(f"a param sets lr_mult {spec.lr_mult:g} (1 where it says none); its statistics take 0")
 
     def batch_statistics(self) -> bool:
         """Whether it normalizes by the batch itself, as Caffe does in training."""

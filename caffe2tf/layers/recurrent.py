@@ -82,9 +82,13 @@ class LSTM(
 
     states = ("h", "c")
 
-    def shares_memory(self) -> dict[int, str]:
+    @classmethod
+    def may_share(cls, proto: LayerParameter) -> dict[int, str]:
         # The output joins the hidden states of all steps, and Concat of one is that one (lstm_layer.cpp).
-        return {1: self.proto.top[0]} if self.steps == 1 and len(self.proto.top) > 1 else {}
+        return {1: proto.top[0]} if len(proto.top) > 1 else {}
+
+    def shares_memory(self) -> dict[int, str]:
+        return self.may_share(self.proto) if self.steps == 1 else {}
 
     def blobs(self) -> list[Weight]:
         size = self.size
