@@ -79,8 +79,6 @@ def test_its_blobs_as_digits_once_wrote_them(tmp_path):
 def test_its_rates_may_be_anything(tmp_path):
     text = inputs(data=(2, 3, 4, 5)) + layer("BatchNorm", "batch_norm_param { scale_bias: true } param { lr_mult: 1 }")
     assert loading.load(make(tmp_path, text)[0]).outputs == ["top"]
-    with pytest.raises(NetError, match="its statistics take 0"):
-        loading.load(make(tmp_path, text.replace("scale_bias: true", ""))[0])
 
 
 def test_it_folds_into_the_convolution_before_it(tmp_path):

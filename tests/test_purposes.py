@@ -22,9 +22,9 @@ def wires(net):
 
 
 def test_no_type_that_is_computed_is_taken_for_one_of_training():
-    for kind in REGISTRY:
+    for kind, row in REGISTRY.items():
         if kind not in purposes.SINKS:
-            full = LayerParameter(type=kind, bottom=["a", "b"], top=["t"])
+            full = LayerParameter(type=kind, bottom=["a", "b"][: row.bottom_count[1]], top=["t"])
             assert not purposes.is_sink(full), kind
             assert not purposes.draws(full), kind
             assert not purposes.is_data(LayerParameter(type=kind, top=["t"])), kind
@@ -63,6 +63,16 @@ def test_what_measures_goes_and_what_is_made_of_it(tmp_path, kind):
     )
     assert net.outputs == ["label", "c"]
     assert [node.layer.name for node in net.nodes] == ["data", "label", "c"]
+
+
+def test_a_decoder_beside_labels_is_an_accuracy(tmp_path):
+    """ctc_decoder_layer.cpp of the OCR forks: with a second bottom its top is no sequence."""
+    scores = inputs(scores=(5, 2, 4))
+    label = layer("MemoryData", bottoms=[], tops=["label"], name="label")
+    measured = layer("CTCGreedyDecoder", bottoms=["scores", "label"], tops=["accuracy"], name="measured")
+    decoded = layer("CTCGreedyDecoder", bottoms=["scores"], tops=["result"], name="decoded")
+    net = load(tmp_path, scores, label, measured, decoded)
+    assert wires(net) == [("scores", "Input", []), ("decoded", "CTCGreedyDecoder", ["scores"])]
 
 
 def test_a_layer_without_tops_goes_whatever_its_type(tmp_path):

@@ -66,7 +66,9 @@ def is_sink(layer: LayerParameter) -> bool:
         return False
     if name in SINKS or not layer.top:
         return True
-    if name == "CTCGreedyDecoder" and len(layer.bottom) > 1:  # beside labels it gives the accuracy (ctc_decoder_layer.cpp)
+    if (
+        name == "CTCGreedyDecoder" and len(layer.bottom) > 1
+    ):  # beside labels it gives the accuracy (ctc_decoder_layer.cpp)
         return True
     trains = layer.type == "Python" and re.search("Target|MSE$", name) is not None and name not in DRAWS
     return trains or re.search(r"Loss(?![a-z])|Accuracy|^Eval|Evaluat", name) is not None
