@@ -117,7 +117,8 @@ MANY = "\n".join(
 def test_all_that_is_wrong_with_a_network_is_said_at_once(tmp_path):
     with pytest.raises(UnsupportedLayer) as caught:
         loading.load(write(tmp_path, MANY))
-    lines = str(caught.value).splitlines()
+    *lines, still = str(caught.value).splitlines()
+    assert still.startswith("still to be had")
     assert [line.split("'")[1] for line in lines] == ["w", "l", "p", "c"]
     with pytest.raises(NetError) as caught:
         loading.load(write(tmp_path, MANY.replace("Warp", "TanH")))
@@ -129,7 +130,7 @@ def test_faults_of_the_text_come_with_those_of_the_network(tmp_path):
     path = write(tmp_path, MANY, pool)
     with pytest.raises(ParseError) as caught:
         loading.load(path)
-    lines = str(caught.value).splitlines()
+    *lines, _ = str(caught.value).splitlines()
     assert [line.startswith(f"{path}:") for line in lines] == [True] * 3 + [False] * 4
     for field, line in zip(["pool", "kernel_size", "stride"], lines, strict=False):
         assert f"'{field}'" in line
@@ -194,5 +195,4 @@ def test_types_that_are_not_supported_are_said_before_a_shape_is_asked_for(tmp_p
     )
     with pytest.raises(UnsupportedLayer) as caught:
         loading.load(path)
-    told = "layer 'w': type 'Warp' is not supported\nstill to be had with `outputs` c"
-    assert str(caught.value) == told
+    assert str(caught.value).splitlines()[0] == "layer 'w': type 'Warp' is not supported"

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from caffe2tf.arrays.layout import Shaped
 from caffe2tf.caffe import purposes
 from caffe2tf.caffe.caffe_pb2 import LayerParameter, NetParameter, TransformationParameter
+from caffe2tf.errors import NetError
 
 _TRANSFORM_FIELDS = ("scale", "mean_file", "crop_size", "mirror")
 
@@ -107,3 +108,32 @@ def _first_weights(
             if known != UNKNOWN and flat is None:
                 return known, None
     return channels, None
+
+
+def inputs_of(net: NetParameter) -> list[str]:
+    """The blobs that Input layers make."""
+    return [top for layer in net.layer if layer.type == "Input" for top in layer.top]
+
+
+def override_inputs(net: NetParameter, given: Mapping[str | None, Sequence[int]]) -> None:
+    """Gives inputs these shapes, None being the only input. Raises NetError for a name that no input has."""
+    tops = inputs_of(net)
+    shapes = dict(given)
+    if None in shapes:
+        if len(tops) != 1:
+            raise NetError(
+                f"`input_shape` without a name, but the inputs are {', '.join(tops) or 'none'}: write NAME=N,C,H,W"
+            )
+        shapes[tops[0]] = shapes.pop(None)
+    for name in shapes:
+        if name not in tops:
+            raise NetError(f"`input_shape` names '{name}'; the inputs are {', '.join(tops) or 'none'}")
+    for layer in net.layer:
+        if layer.type != "Input" or not any(top in shapes for top in layer.top):
+            continue
+        told = [tuple(shape.dim) for shape in layer.input_param.shape] or [()]
+        old = told * len(layer.top) if len(told) == 1 else told
+        dims = [shapes.get(top, shape) for top, shape in zip(layer.top, old, strict=False)]
+        del layer.input_param.shape[:]
+        for shape in dims:
+            layer.input_param.shape.add().dim.extend(shape)

@@ -66,8 +66,8 @@ def is_sink(layer: LayerParameter) -> bool:
         return False
     if name in SINKS or not layer.top:
         return True
-    makes_labels = layer.type == "Python" and "Target" in name and name not in DRAWS
-    return makes_labels or re.search(r"Loss(?![a-z])|Accuracy|^Eval|Evaluat", name) is not None
+    trains = layer.type == "Python" and re.search("Target|MSE$", name) is not None and name not in DRAWS
+    return trains or re.search(r"Loss(?![a-z])|Accuracy|^Eval|Evaluat", name) is not None
 
 
 def draws(layer: LayerParameter) -> bool:

@@ -37,7 +37,7 @@ def upgrade(
     _samples(net, notes)
     _losses(net, notes)
     transforms = datalayers.to_inputs(net, source.blobs, notes)
-    inputs = _inputs_of(net)
+    inputs = datalayers.inputs_of(net)
     if cut is not None:
         notes += cut(net)
     else:
@@ -45,12 +45,19 @@ def upgrade(
             net, transforms.keys(), lambda layer: learned(layer.type) or bool(source.blobs.get(layer.name)), notes
         )
     shapes = dict(input_shapes or {})
-    for name in [name for name in shapes if name in inputs and name not in _inputs_of(net)]:
+    for name in [name for name in shapes if name in inputs and name not in datalayers.inputs_of(net)]:
         notes.append(f"the shape given for '{name}' has no effect: no layer that stays reads it")
         del shapes[name]
-    _override_inputs(net, shapes)
-    of_data = [layer for layer in net.layer if layer.type == "Input" and layer.name in transforms]
-    return net, {layer.top[0]: transforms[layer.name] for layer in of_data}, notes
+    datalayers.override_inputs(net, shapes)
+    return (
+        net,
+        {
+            layer.top[0]: transforms[layer.name]
+            for layer in net.layer
+            if layer.type == "Input" and layer.name in transforms
+        },
+        notes,
+    )
 
 
 def _generations(net: NetParameter, notes: list[str]) -> list[LayerParameter]:
@@ -268,30 +275,3 @@ def _drop_unused(
         for index in sorted(dropped, reverse=True)
     )
     _keep(net, [layer for index, layer in enumerate(net.layer) if index not in dropped])
-
-
-def _inputs_of(net: NetParameter) -> list[str]:
-    return [top for layer in net.layer if layer.type == "Input" for top in layer.top]
-
-
-def _override_inputs(net: NetParameter, given: Mapping[str | None, Sequence[int]]) -> None:
-    tops = _inputs_of(net)
-    shapes = dict(given)
-    if None in shapes:
-        if len(tops) != 1:
-            raise NetError(
-                f"`input_shape` without a name, but the inputs are {', '.join(tops) or 'none'}: write NAME=N,C,H,W"
-            )
-        shapes[tops[0]] = shapes.pop(None)
-    for name in shapes:
-        if name not in tops:
-            raise NetError(f"`input_shape` names '{name}'; the inputs are {', '.join(tops) or 'none'}")
-    for layer in net.layer:
-        if layer.type != "Input" or not any(top in shapes for top in layer.top):
-            continue
-        told = [tuple(shape.dim) for shape in layer.input_param.shape] or [()]
-        old = told * len(layer.top) if len(told) == 1 else told
-        dims = [shapes.get(top, shape) for top, shape in zip(layer.top, old, strict=False)]
-        del layer.input_param.shape[:]
-        for shape in dims:
-            layer.input_param.shape.add().dim.extend(shape)

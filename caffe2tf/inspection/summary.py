@@ -53,8 +53,8 @@ def inspect(
         except ShapeNeeded as error:
             if not error.likely:
                 raise
-            likely = {**error.likely, **(input_shape or {})}
-            net = loading.load(prototxt=prototxt, model=model, input_shape=likely, outputs=outputs)
+            shapes = {**error.likely, **(input_shape or {})}
+            net = loading.load(prototxt=prototxt, model=model, input_shape=shapes, outputs=outputs)
             net = replace(net, notes=(*net.notes, f"shown for a shape that is a guess: {error}"))
         return summarize(net, named)
     except UnsupportedLayer as error:

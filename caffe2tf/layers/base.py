@@ -22,6 +22,7 @@ NO_EFFECT = frozenset(
         *("weight_filler", "bias_filler", "filler", "scale_filler", "slope_filler", "shift_filler"),
         *("engine", "force_nd_im2col", "stable_prod_grad", "moving_average_fraction", "momentum", "scale_train"),
         *("debug_info", "frozen", "save_output_param", "visualize", "visualize_threshold", "save_file"),
+        "clipping_threshold",
     )
 )
 

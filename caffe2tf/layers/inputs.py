@@ -58,6 +58,28 @@ class DummyData(
         return [np.full(shape, value, np.float32) for shape, value in zip(shapes, values, strict=True)]
 
 
+class ContinuationIndicator(
+    Layer,
+    type="ContinuationIndicator",
+    param="continuation_indicator_param",
+    fields="time_step batch_size",
+    bottoms=0,
+):
+    """What LSTM and RNN take beside one sequence for each item: (time_step, batch_size), 0 in the first row and 1 after
+    (continuation_indicator_layer.cpp of the OCR forks)."""
+
+    def tops(self) -> list[Shape]:
+        shape = (self.p.time_step, self.p.batch_size)
+        if min(shape) < 1:
+            self.fail(f"time_step {shape[0]} and batch_size {shape[1]}; both must be at least 1")
+        return [shape]
+
+    def constant(self, arrays: Sequence[Array] = ()) -> list[Array] | None:
+        going = np.ones(self.tops()[0], np.float32)
+        going[0] = 0.0
+        return [going]
+
+
 class Parameter(Layer, type="Parameter", param="parameter_param", fields="shape", bottoms=0):
     """A learned blob as a top. Blob: `value` of the shape that is set."""
 

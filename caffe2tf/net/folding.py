@@ -89,9 +89,12 @@ def _merged(net: Net, node: Node, chain: Sequence[Node]) -> tuple[Floats, Floats
     """Caffe's kernel and bias of the convolution with the chain inside, computed in float64."""
     kernel, *rest = (array.astype(np.float64) for array in net.arrays[node.layer.name])
     bias = rest[0] if rest else np.zeros(len(kernel))
-    norm = net.weights[chain[0].layer.name]
-    share = 1 / np.sqrt(norm["moving_variance"].astype(np.float64) + chain[0].layer.p.eps)
-    shift = -norm["moving_mean"] * share
+    first = chain[0].layer
+    assert isinstance(first, BatchNorm)
+    norm = net.weights[first.name]
+    share = 1 / np.sqrt(norm["moving_variance"].astype(np.float64) + first.eps)
+    share = share * norm.get("gamma", 1.0)
+    shift = norm.get("beta", 0.0) - norm["moving_mean"] * share
     if len(chain) > 1:
         scale = net.weights[chain[1].layer.name]
         share, shift = share * scale["gamma"], shift * scale["gamma"] + scale.get("beta", 0.0)

@@ -39,7 +39,7 @@ def from_files(
     blobs = snapshot.blobs if snapshot else None
     warnings = [*(text.warnings if text else ()), *(snapshot.warnings if snapshot else ())]
     source = Source(first.net, blobs or {}, (snapshot or first).encoding, tuple(warnings), first.path)
-    net = from_source(source, blobs, input_shapes, faults, outputs)
+    net = from_source(source, blobs, input_shapes, outputs, faults)
     if text is None or snapshot is None or net.transforms:
         return net
     # A deploy text says nothing of preprocessing; the snapshot's data layer does.
@@ -54,8 +54,8 @@ def from_source(
     source: Source,
     blobs: Mapping[str, Sequence[Blob]] | None,
     input_shapes: Mapping[str | None, Sequence[int]] | None = None,
-    faults: Sequence[Fault] = (),
     outputs: Sequence[str] = (),
+    faults: Sequence[Fault] = (),
 ) -> Net:
     """A Net from `source` (read.Source) and the Blobs of each layer, None for a network without weights; of `outputs` and what
     they need alone, where some are named.
@@ -68,23 +68,24 @@ def from_source(
         param, transforms, notes = upgrade(source, learned, input_shapes, cut)
     except NetError as error:
         raise (_all_faults(faults, error) if faults else error) from None
+    kept = {layer.name for layer in param.layer}
+    idle = [fault for fault in faults if fault.layer is not None and fault.layer not in kept]
+    faults = [fault for fault in faults if fault not in idle]
     if cut is not None and blobs is not None:
         blobs = cut.lent(blobs)
     for proto in param.layer:
         if kind := kind_of(proto):
             settle(kind, proto)
-    kept = {layer.name for layer in param.layer}
-    idle = [fault for fault in faults if fault.layer is not None and fault.layer not in kept]
-    faults = [fault for fault in faults if fault not in idle]
     names, renamed = _name_layers(param)
     blobs = {names.get(name, name): found for name, found in blobs.items()} if blobs is not None else None
     notes += [*(f"{fault.line}: dropped with its layer" for fault in idle), *renamed]
     try:
         nodes, assumed = wire_open(param, blobs or {})
+    except UnsupportedLayer as error:
+        told = hinted(error, param)
+        raise (_all_faults(faults, told) if faults else told) from None
     except NetError as error:
         raise (_all_faults(faults, error) if faults else error) from None
-    except UnsupportedLayer as error:
-        raise (_all_faults(faults, error) if faults else hinted(error, param)) from None
     if faults:
         raise _all_faults(faults)
     arrays, ignored = take_weights(nodes, blobs) if blobs is not None else ({}, [])

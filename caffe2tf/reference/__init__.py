@@ -21,13 +21,16 @@ from caffe2tf.errors import NetError, WeightMismatch
 from caffe2tf.reference import (  # noqa: F401  each registers its rules
     activation,
     arithmetic,
+    choosing,
     convolution,
     detection,
     normalization,
+    parts,
     pooling,
     product,
     recurrent,
     resizing,
+    sampling,
     shaping,
     sources,
 )

@@ -71,7 +71,8 @@ def read(path: str) -> Text:
     repository = file.partition("__")[0].replace("+", "/", 1)
 
     def said(error: Exception) -> tuple[str, ...]:
-        return tuple(line.replace(f"{os.path.dirname(path)}/", "") for line in str(error).splitlines())
+        lines = [line for line in str(error).splitlines() if not line.startswith("still to be had")]
+        return tuple(line.replace(f"{os.path.dirname(path)}/", "") for line in lines)
 
     try:
         return Text(file, repository, "loads", net=caffe2tf.load(path))
@@ -100,9 +101,9 @@ def share(texts: Sequence[Text]) -> float:
 
 def kind(reason: str) -> str:
     """What `reason` is about, without the names that only its text has."""
-    unknown = re.search(r"type '([^']*)' is not supported", reason)
+    unknown = re.search(r"type '([^']*)'(?: of '([^']*)')? is not supported", reason)
     if unknown:
-        return f"type {unknown[1]}"
+        return f"type {' '.join(filter(None, unknown.groups()))}"
     reason = re.sub(r"^\S+\.prototxt:(\d+: )?", "", reason)
     reason = re.sub(r"^layer '[^']*' \((\w+)\)", r"\1", reason)
     return re.sub(r"\d+", "N", re.sub(r"'[^']*'", "'...'", reason))[:100]

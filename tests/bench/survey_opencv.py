@@ -14,7 +14,7 @@ from caffe2tf.net.net import Net
 from caffe2tf.net.wiring import Node
 
 _CLOSE = 1e-4  # of a blob's largest value
-_LARGEST = 4e9  # multiply-adds, or a network takes minutes
+_LARGEST = 2e10  # multiply-adds of an item, or a network takes minutes
 _FREE = 64  # for a height or width that nothing tells
 
 
@@ -109,6 +109,6 @@ def _off(node: Node, blobs: dict[str, Any], theirs: NDArray[Any]) -> float:
 
 
 def _ordered(rows: NDArray[Any]) -> NDArray[Any]:
-    """Detections without rows of zeros, by item, class and score."""
-    rows = rows[np.any(rows != 0, axis=1)]
+    """Detections by item, class and score, without rows of zeros and without SSD's row for none at all (class -1)."""
+    rows = rows[np.any(rows != 0, axis=1) & (rows[:, 1] >= 0)]
     return rows[np.lexsort((-rows[:, 2], rows[:, 1], rows[:, 0]))]
