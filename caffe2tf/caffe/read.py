@@ -115,8 +115,6 @@ def read_caffemodel(path: str | os.PathLike[str], faults: list[Fault] | None = N
                     if extra.reads(message, missed):
                         continue
                     field_name = told_wrong(message, missed)
-                    if missed in extra.numbers() or layer.type in extra.TAKEN:  # a user's type reads its own
-                        continue
                     if field_name is None:
                         unknown.setdefault((message.DESCRIPTOR.name, missed), []).append(name)
                     elif faults is not None:
