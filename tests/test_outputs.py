@@ -368,6 +368,7 @@ def test_graph_and_classify_of_a_part(files, tmp_path, monkeypatch):
     assert "is a whole model, which cannot be cut; --outputs is for" in told
 
 
+@pytest.mark.slow
 def test_finetune_places_its_head_on_the_part(here):
     """Of a network with a second branch, which is not supported, behind the head that is to be replaced."""
     import keras

@@ -456,3 +456,21 @@ def test_layers_of_a_text_of_2013(file, tmp_path):
     net = caffe2tf.load(tmp_path / "v1.prototxt")
     assert net.layer("x").p == {"factor": 4.0}
     assert not net.notes
+
+
+@pytest.mark.slow
+def test_finetune_trains_through_a_plugin(here, file):
+    text = (here / "net.prototxt").read_text()
+    gain = layer("Gain", "gain_param { factor: 2.5 }", ["h"], ["g"], "gain")
+    head = 'layer { name: "fc8"'
+    assert head in text
+    text = text.replace(head, f"{gain}\n{head}").replace('bottom: "h" top: "s"', 'bottom: "g" top: "s"')
+    (here / "net.prototxt").write_text(text)
+    words = ["--layers", "fc8", "--data", "train", "--epochs", "1", "-q"]
+    run("finetune", "net.caffemodel", "net.prototxt", "--plugin", file, *words)
+    with caffe2tf.plugin(file):
+        net = caffe2tf.load("finetuned/deploy.prototxt", "finetuned/best.npz")
+    assert net.layer("gain").p == {"factor": 2.5}
+    told = run("finetune", "--recipe", "finetuned/recipe.toml", "--out", "again", "-q", code=1).stderr
+    assert "type 'Gain' is not supported" in told
+    run("finetune", "--recipe", "finetuned/recipe.toml", "--out", "again", "-q", "--plugin", file)
