@@ -28,11 +28,13 @@ _numbers = itertools.count()
 @dataclass(frozen=True)
 class Kind:
     """What a result is: one file; `parts`, several files of one stem (a checkpoint: `.index` and `.data-*`); or a folder
-    that holds `files` (patterns of relative paths) and, so that we know it as ours, the file `marker`."""
+    that holds `files` (patterns of relative paths) and, so that we know it as ours, the file `marker`. Without `flushed` it is
+    not waited for the disk: it is quickly made again, and consists of so many files that this would take longest."""
 
     parts: bool = False
     marker: str = ""
     files: tuple[str, ...] = ()
+    flushed: bool = True
 
 
 FILE, PARTS = Kind(), Kind(parts=True)
@@ -158,7 +160,7 @@ def replacing(path: str | os.PathLike[str], force: bool, kind: Kind = FILE) -> I
             leftovers.repair(folder, name)
         check(path, force, kind)  # what had stepped aside may be there again
         yield os.path.join(folder, part)
-        for entry in leftovers.starting(folder, part):
+        for entry in leftovers.starting(folder, part) if kind.flushed else ():
             renames.flush(os.path.join(folder, entry))
         with renames.alone(folder):
             check(path, force, kind)

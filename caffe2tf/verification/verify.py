@@ -17,7 +17,7 @@ from caffe2tf.net.net import Net, rebuild
 from caffe2tf.net.wiring import Node
 from caffe2tf.verification import golden as goldens
 from caffe2tf.verification.compare import LayerCheck, Prediction, Report, compare
-from caffe2tf.verification.golden import Golden, GoldenError, Photograph
+from caffe2tf.verification.golden import Golden, GoldenError
 
 _BATCH = 16
 _Blob = tuple[str, int]  # name and version
@@ -56,7 +56,10 @@ def verify(
             layers = _check_layers(net, golden, inputs, found, tolerance)
             predictions += _generated(golden, found)
         digests = goldens.weight_digests(net)
-        changed = tuple(name for name, known in golden.weights.items() if digests.get(name) != list(known))
+        own = digests if net.chosen else golden.weights  # of a network that was cut, only what is left is judged
+        changed = tuple(
+            name for name, known in golden.weights.items() if name in own and digests.get(name) != list(known)
+        )
         whole = hashlib.sha256("".join(d for layer in digests.values() for d in layer).encode()).hexdigest()
         photographs, missing = _photographs(net, golden, images)
         predictions += photographs
@@ -210,7 +213,7 @@ def _hint(net: Net, golden: Golden, report: Report, wrong: str) -> str | None:
 
 
 def _generated(golden: Golden, found: _Arrays) -> list[Prediction]:
-    if not golden.top5:
+    if not golden.top5 or golden.output not in found:
         return []
     shares = probabilities.probabilities(found[golden.output])
     expected = probabilities.probabilities(golden.blobs[golden.output].values)
@@ -226,9 +229,10 @@ def _photographs(
     net: Net, golden: Golden, folder: str | os.PathLike[str] | None
 ) -> tuple[list[Prediction], tuple[str, ...]]:
     """(predictions, photographs that are not there)."""
-    if not golden.photographs:
+    if not golden.photographs or golden.output in net.dropped:
         return [], ()
-    places = goldens.find_photographs(golden.photographs, folder) if folder else dict[Photograph, str]()
+    photographs = golden.photographs
+    places = goldens.find_photographs(photographs, folder) if folder else goldens.at_hand(photographs)
     missing = tuple(photo.file for photo in golden.photographs if photo not in places)
     if folder and missing:
         few = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
