@@ -1,5 +1,9 @@
 """What may fail while a network is trained: memory, the disk, pictures."""
 
+import os
+import re
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -8,7 +12,11 @@ import pytest
 pytest.importorskip("tensorflow")
 pytest.importorskip("sklearn")
 
+from caffe2tf.errors import OutputError
+from caffe2tf.finetuning import data
 from caffe2tf.finetuning import tensorboard as board
+from caffe2tf.finetuning.checkpoint import Checkpoint
+from tests.helpers import GOLDEN, ROOT, SMALL, run
 
 
 def written(folder, tag):
@@ -51,3 +59,90 @@ def test_a_histogram_takes_little_memory():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < array.nbytes
+
+
+def holds_what_it_says(folder, *args):
+    """That the run in `folder` takes no more memory than it says at its start, and says no more than four times as much."""
+    command = [sys.executable, "-m", "caffe2tf", "finetune", *map(str, args), "--device", "cpu", "--epochs", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    with open(folder / "said", "wb") as said:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stderr=said, stdout=said)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    text = (folder / "said").read_text()
+    assert process.returncode == 0, text
+    (size, unit) = re.search(r"takes ([0-9.]+) (MB|GB) of memory at most", text).groups()
+    most = float(size) * {"MB": 1e6, "GB": 1e9}[unit]
+    peak = usage.ru_maxrss * (1024 if sys.platform == "linux" else 1)
+    assert peak <= most <= 4 * peak, (peak, most)
+
+
+@pytest.mark.slow
+def test_memory_is_said_and_held(here):
+    holds_what_it_says(here, *SMALL, "--layers", "all")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [("fc8",), ("all", "--optimizer", "adam", "--batch-size", "24")])
+def test_memory_of_alexnet_is_said_and_held(more, alexnet, here):
+    layers, *rest = more
+    holds_what_it_says(here, alexnet, GOLDEN / "alexnet" / "deploy.prototxt", "--layers", layers, *rest)
+
+
+def test_a_network_that_is_too_large_for_the_machine_is_noted(here, monkeypatch):
+    from caffe2tf.finetuning import memory
+
+    monkeypatch.setattr(memory, "there", lambda: 1 << 20)
+    said = run("finetune", *SMALL, "--layers", "fc8", "--epochs", "1").stderr
+    assert "of memory at most; this machine has 1.0 MB and may end it\n" in said
+
+
+def test_a_full_disk_late_in_a_run_loses_nothing(here, monkeypatch):
+    """The message says where to go on; there, the run is the same as without the break."""
+    known, count = Checkpoint.save, []
+
+    def save(self, name, *args):
+        count.append(name)
+        if count.count("last") > 3:
+            raise OutputError(f"{name}.npz: cannot be written: the disk is full")
+        known(self, name, *args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoint, "save", save)
+        said = run("finetune", *SMALL, "--layers", "fc8", "--epochs", "6", "--out", "o", "-q", code=1).stderr
+    told = "caffe2tf: last.npz: cannot be written: the disk is full; what was there stays, and --resume goes on when it can be"
+    assert said == f"{told} written\n"
+    assert run("finetune", "--resume", "--out", "o").stdout.startswith("epoch   4")
+    run("finetune", *SMALL, "--layers", "fc8", "--epochs", "6", "--out", "whole", "-q")
+    assert (here / "o" / "history.csv").read_text() == (here / "whole" / "history.csv").read_text()
+
+
+def test_a_log_that_cannot_be_written_ends_alone(tmp_path, monkeypatch):
+    import tensorflow as tf
+
+    said = []
+
+    def fail():
+        raise tf.errors.OutOfRangeError(None, None, "events.out.tfevents.1; No space left on device")
+
+    with board.open(str(tmp_path), 0, said.append) as watch:
+        monkeypatch.setattr(watch.writer, "flush", fail)
+        with watch._writing(1):
+            tf.summary.scalar("loss", 1.0)
+        assert watch.writer is None
+    assert said == ["the log for TensorBoard ends here: the disk is full"]
+
+
+def test_pictures_that_have_no_room_on_the_disk(monkeypatch):
+    """Said when the file is made: a map beyond the disk ends the process at the first write."""
+    monkeypatch.setattr(data, "MEMORY_LIMIT", 10)
+    array = data.storage((3, 5), np.float32)
+    array[:] = 2
+    assert array.sum() == 30
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(data.DataError, match=r"have no room in .*: the disk is full; TMPDIR names another place"):
+        data.storage((3, 5 << 20), np.float32)

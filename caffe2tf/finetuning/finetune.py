@@ -72,7 +72,7 @@ def finetune(
         paths["data"] = inputs.find_data(None if data is None else str(data))
         made = recipes.of({**settings, **paths}, stages)
     if resume:
-        made = running.recall(folder, made)
+        made = inputs.recall(folder, made)
     if made is None:
         say(f"{folder}: the run is finished, there is nothing to go on with")
         return None

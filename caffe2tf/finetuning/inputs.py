@@ -1,10 +1,10 @@
-"""What a Recipe starts from: the network, and the pictures of each set."""
+"""What a Recipe starts from: the network, the pictures of each set, and where an earlier run of it stopped."""
 
 import os
 
 from caffe2tf import loading
 from caffe2tf.caffe.read import is_text
-from caffe2tf.finetuning import data
+from caffe2tf.finetuning import checkpoint, data, placement, recipe
 from caffe2tf.finetuning.settings import Recipe, RecipeError, text_of
 from caffe2tf.images import preprocess
 from caffe2tf.net.fillers import start
@@ -70,3 +70,20 @@ def check_classes(name: str, part: data.Pictures) -> None:
         raise data.DataError(
             f"the {name} set has no picture of class '{min(counts, key=counts.__getitem__)}' that can be read"
         )
+
+
+def recall(out: str, typed: Recipe | None) -> Recipe | None:
+    """The Recipe in the results folder `out`, which `typed`, a Recipe or None, must equal; None where the run is finished.
+    Raises RecipeError."""
+    if typed and placement.worker():
+        return typed  # the chief alone knows where the run stands, and tells
+    unfinished = os.path.join(out, checkpoint.FOLDER, recipe.FILE)
+    path = unfinished if os.path.exists(unfinished) else os.path.join(out, recipe.FILE)
+    if not os.path.exists(path):
+        raise RecipeError(f"{out}: holds no {recipe.FILE}, so there is nothing to resume; leave `resume` out to start")
+    kept = recipe.read(path)
+    if typed and (other := recipe.difference(kept, typed)):
+        raise RecipeError(
+            f"{out}: is of another run, with {other}; name another folder with `out`, or type its settings"
+        )
+    return kept if path == unfinished else None

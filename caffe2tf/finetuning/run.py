@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -13,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from caffe2tf import words
 from caffe2tf.errors import OutputError
 from caffe2tf.files import replacing as files
-from caffe2tf.finetuning import batches, checkpoint, data, inputs, placement, plan, recipe, results, trainer, training
+from caffe2tf.finetuning import batches, data, inputs, memory, plan, recipe, results, trainer, training
 from caffe2tf.finetuning import tensorboard as board
 from caffe2tf.finetuning.batches import Examples
 from caffe2tf.finetuning.checkpoint import Checkpoint
@@ -32,23 +34,6 @@ _SETS = ("training", "validation", "test")
 _Step = Callable[[int], object]
 _Set = tuple[NDArray[np.uint8], NDArray[np.int32]]  # pictures and labels
 _Sets = tuple[Examples, Examples]  # training and validation
-
-
-def recall(out: str, typed: Recipe | None) -> Recipe | None:
-    """The Recipe in the results folder `out`, which `typed`, a Recipe or None, must equal; None where the run is finished.
-    Raises RecipeError."""
-    if typed and placement.worker():
-        return typed  # the chief alone knows where the run stands, and tells
-    unfinished = os.path.join(out, checkpoint.FOLDER, recipe.FILE)
-    path = unfinished if os.path.exists(unfinished) else os.path.join(out, recipe.FILE)
-    if not os.path.exists(path):
-        raise RecipeError(f"{out}: holds no {recipe.FILE}, so there is nothing to resume; leave `resume` out to start")
-    kept = recipe.read(path)
-    if typed and (other := recipe.difference(kept, typed)):
-        raise RecipeError(
-            f"{out}: is of another run, with {other}; name another folder with `out`, or type its settings"
-        )
-    return kept if path == unfinished else None
 
 
 class Run:
@@ -82,6 +67,7 @@ class Run:
         if self.how.crop is None and any("crop" in stage.augment for stage in run.stages):
             raise RecipeError(f"`augment` crop: pictures are not cropped ({self.how}); say a larger `resize`")
         self._tell(sets, fresh, source)
+        self._tell_memory(list(zip(plans, run.stages, strict=True)), [len(part) for part in sets if part])
         self.training, self.validation = self._decode("training", sets[0]), self._decode("validation", sets[1])
         self.test = self._decode("test", sets[2]) if sets[2] else None
         self.cache: tuple[Any, list[list[NDArray[np.float32]]]] | None = None
@@ -99,6 +85,12 @@ class Run:
             listed = ", ".join(f"{c} {n}" for c, n in counts.items())
             self.say(f"{name}: {len(part)} pictures of {len(counts)} classes ({listed})")
             inputs.check_classes(name, part)
+
+    def _tell_memory(self, plans: Sequence[tuple[plan.Plan, Stage]], counts: Sequence[int]) -> None:
+        picture = math.prod(self.how.resize or ()) * self.how.channels
+        needed, there = memory.peak(plans, counts, picture), memory.there()
+        more = f"; this machine has {words.size(there)} and may end it" if there is not None and needed > there else ""
+        self.say(f"takes {words.size(needed)} of memory at most{more}")
 
     def _decode(self, name: str, part: data.Pictures) -> _Set:
         """(uint8 pictures, labels) of one set."""
