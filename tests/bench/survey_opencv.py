@@ -2,7 +2,8 @@
 
 Where they differ, Caffe's source is the judge. OpenCV 4.14 is known to leave out LRN's `k` (lrn_layer.cpp adds it), to keep
 fractions of PriorBox's sizes (prior_box_layer.cpp cuts them), to give a convolution of one channel a group other values on
-maps of 1 x 1 (conv_layer.cpp run on the same net gives ours), and to fill DetectionOutput with rows of zeros.
+maps of 1 x 1 (conv_layer.cpp run on the same net gives ours), to scale Axpy's third bottom in SE-ResNet where SENet's
+axpy_layer.hpp scales the second, and to fill DetectionOutput with rows of zeros.
 """
 
 import os
