@@ -1,0 +1,106 @@
+"""Who judges a network: a golden set where one fits, else OpenCV, else the reference."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from caffe2tf import loading
+from caffe2tf.arrays.layout import Floats
+from caffe2tf.errors import Caffe2TFError
+from caffe2tf.keras_model import model
+from caffe2tf.net.net import Net
+from caffe2tf.verification import exact, feeding, opencv
+from caffe2tf.verification import golden as goldens
+from caffe2tf.verification.golden import Golden, GoldenError, JudgeAbsent, JudgeError, Original, Path
+
+NAMES = "opencv", "reference"
+Heard = tuple[Golden, tuple[str, ...]]  # what a judge says, and notes on why it is this judge
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Judges in the order in which they are asked until one can judge; `named`: the first was asked for."""
+
+    names: tuple[str, ...]
+    named: bool
+
+
+def resolve(net: Net, given: Golden | Path | None) -> Golden | Choice:
+    """What `against` means for `net`: a golden set, or judges. Raises GoldenError."""
+    if isinstance(given, Golden):
+        return given
+    if given in NAMES:
+        return Choice(NAMES[NAMES.index(os.fspath(given)) :], True)
+    if given == "golden":
+        return goldens.choose(net)
+    if given is not None:
+        return goldens.load(given)
+    try:
+        return goldens.choose(net)
+    except GoldenError:
+        return Choice(NAMES, False)
+
+
+class Panel:
+    """The judges of `net` on the same inputs: `images`, a picture or a folder of them, or noise. They read `original`, the
+    .caffemodel and its text where it needs one, in either order; None is `net` itself."""
+
+    def __init__(self, net: Net, images: Path | None, original: Path | Sequence[Path] | None, yes: bool) -> None:
+        self.net, self.yes = net, yes
+        self.inputs, self.fed = feeding.inputs(net, images)
+        self.files, self.original = Original(), net
+        if original is not None:
+            self.files, self.original = _original(net, original, self.inputs)
+        self.found: Mapping[str, Floats] = {}
+        self.sets: dict[str, Golden] = {}  # by name of the judge
+
+    def ask(self, choices: Sequence[Choice]) -> dict[Choice, Heard]:
+        """What each says. The reference is heard first: its values stand in for those that OpenCV lacks. Raises JudgeError."""
+        self.found = model.forward(self.net, self.inputs)
+        return {one: self._first(one) for one in sorted(set(choices), key=lambda one: one.names, reverse=True)}
+
+    def _first(self, choice: Choice) -> Heard:
+        notes: list[str] = []
+        for name in choice.names:
+            try:
+                return self._judged(name), tuple(notes)
+            except JudgeAbsent as error:
+                if choice.named:
+                    raise
+                notes.append(str(error))
+            except JudgeError as error:
+                notes.append(str(error))
+        raise JudgeError("; ".join([*notes, f"with Docker, Caffe itself judges: {goldens.DOCKER}"]))
+
+    def _judged(self, name: str) -> Golden:
+        if name not in self.sets:
+            if name == "reference":
+                self.sets[name] = exact.record(self.original, self.inputs, self.fed, self.yes)
+            else:
+                known = dict(self.found)
+                if "reference" in self.sets:
+                    known |= {blob: one.values.astype("f4") for blob, one in self.sets["reference"].blobs.items()}
+                self.sets[name] = opencv.record(self.net, self.inputs, known, self.files, self.fed)
+        return self.sets[name]
+
+
+def _original(
+    net: Net, files: Path | Sequence[Path], inputs: Mapping[str, Floats]
+) -> tuple[Original, Net]:
+    """(the files, the network in them, for inputs of the shapes of `inputs`). Raises GoldenError for files of another network."""
+    paths = [os.fspath(files)] if isinstance(files, str | os.PathLike) else [os.fspath(one) for one in files]
+    text, weights = loading.told_apart(paths)
+    named = " and ".join(paths)
+    if weights is None or not weights.endswith(".caffemodel"):
+        raise GoldenError(f"{named}: `original` takes a .caffemodel, and its network text where it needs one")
+    shapes = {name: array.shape for name, array in inputs.items()}
+    try:
+        read = loading.load(prototxt=text, model=weights, input_shape=dict(shapes))
+    except Caffe2TFError as error:
+        raise GoldenError(f"`original`: {error}") from None
+    other = sorted(set(read.weight_shapes) ^ set(net.weight_shapes)) or [
+        name for name, shapes in net.weight_shapes.items() if read.weight_shapes[name] != shapes
+    ]
+    if other:
+        raise GoldenError(f"{named}: is the original of another network: layers {', '.join(other[:5])} differ")
+    return Original(text, weights), read

@@ -1,0 +1,290 @@
+"""OpenCV 4 as a judge: `cv2.dnn` reads the same files with code that shares nothing with ours.
+
+It reads the user's own files where it can. A layer that it cannot run, or computes otherwise by design (`otherwise.py`), is
+not judged: it becomes an input, fed with our values of its tops, so that what follows is judged still. Then OpenCV reads a text
+that this writes, each version of a blob under a name of its own, with the user's weights.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from google.protobuf import text_format
+from numpy.typing import NDArray
+
+from caffe2tf.arrays import numbers
+from caffe2tf.arrays.layout import Floats
+from caffe2tf.caffe.caffe_pb2 import LayerParameter, NetParameter
+from caffe2tf.formats import caffemodel
+from caffe2tf.keras_model import model
+from caffe2tf.net.net import Net
+from caffe2tf.net.wiring import Blob, Node
+from caffe2tf.verification import opencv_worker, otherwise
+from caffe2tf.verification.golden import Expected, Golden, Judge, JudgeAbsent, JudgeError, Original
+
+TOLERANCE = 1e-4  # of float32 sums in an order of their own, over the depth of a network
+_INSTALL = "install opencv-python-headless 4.8 to 4.x, as `pip install 'caffe2tf[opencv]'` does"
+_MOST_TRIES = 60
+
+
+def record(net: Net, inputs: Mapping[str, Floats], found: Mapping[str, Floats], original: Original, fed: str) -> Golden:
+    """What OpenCV computes of `net` on `inputs`, as a golden set.
+
+    `found` {blob: value}: what stands in for the tops of layers that OpenCV does not give. Raises JudgeAbsent where there is no OpenCV 4,
+    and JudgeError with OpenCV's reason where it can run no layer.
+    """
+    with tempfile.TemporaryDirectory(prefix="caffe2tf-opencv-") as folder:
+        return _Run(net, inputs, found, original, folder).golden(fed)
+
+
+@dataclass
+class _Tried:
+    """What the worker left: `error` None where it computed."""
+
+    version: str
+    error: str | None
+    layers: list[str]
+    weights: dict[str, list[list[Any]]]
+    tops: dict[str, NDArray[Any]]
+
+
+class _Run:
+    def __init__(
+        self, net: Net, inputs: Mapping[str, Floats], found: Mapping[str, Floats], original: Original, folder: str
+    ) -> None:
+        self.net, self.inputs, self.found, self.original, self.folder = net, inputs, found, original, folder
+        self.tries = 0
+        self.cuts: dict[int, str] = {}  # index of a node -> why it is not judged
+        for index, node in enumerate(net.nodes):
+            if node.layer.type != "Input" and (reason := otherwise.why(node)):
+                self.cuts[index] = reason
+        self.saved: str | None = None
+        self.given: dict[Blob, Floats] = {(name, 0): array for name, array in inputs.items()}
+
+    # -------------------------------------------------------------------------------------------- running
+
+    def golden(self, fed: str) -> Golden:
+        tried, read = self._first()
+        while tried.error is not None:
+            self._cut(tried.error)
+            tried, read = self._ours(len(self.net.nodes))
+        tops = self._tops(tried)
+        blobs = {
+            blob: Expected(self._shaped(node, array))
+            for blob, version in self.net.last_versions.items()
+            for node, array in tops.get((blob, version), ())
+        }
+        if not blobs:
+            reasons = sorted(set(self.cuts.values())) or ["it gives no blob of it"]
+            raise JudgeError(f"OpenCV {tried.version} can judge no layer of '{self.net.name}': {reasons[0]}")
+        judge = Judge("opencv", f"OpenCV {tried.version}", read, fed)
+        unjudged = self._unjudged(blobs)
+        given = {blob: array for blob, array in self.given.items() if blob[0] not in self.inputs or blob[1]}
+        weights = {name: digests for name, digests in self._weights(tried).items()}
+        tolerances = dict.fromkeys(blobs, TOLERANCE)
+        return Golden("opencv", "", dict(self.inputs), blobs, weights=weights, judge=judge, tolerances=tolerances, given=given, unjudged=unjudged)
+
+    def _first(self) -> tuple[_Tried, str]:
+        """With the user's own files, where nothing speaks against it; else, or where OpenCV refuses them, with a text of ours."""
+        plain = not self.cuts and not any(node.echoes for node in self.net.nodes)
+        if plain and self.original.text and self.original.weights:
+            tried = self._try(self.original.text, self.original.weights, self.inputs)
+            if tried.error is None:
+                return tried, f"{os.path.basename(self.original.text)} and {os.path.basename(self.original.weights)}"
+        return self._ours(len(self.net.nodes))
+
+    def _ours(self, count: int) -> tuple[_Tried, str]:
+        """With the first `count` layers, in a text of ours."""
+        inputs, param = self._text(count)
+        text = os.path.join(self.folder, "net.prototxt")
+        with open(text, "w", encoding="utf-8") as file:
+            file.write(text_format.MessageToString(param))
+        weights, read = self.original.weights, "the network as caffe2tf reads it"
+        if weights is None and self.net.arrays:
+            weights = self.saved = self.saved or os.path.join(self.folder, "net.caffemodel")
+            if not os.path.exists(weights):
+                caffemodel.save(self.net, weights)
+        elif weights is not None:
+            read = f"{os.path.basename(weights)}, the text as caffe2tf reads it"
+        return self._try(text, weights, inputs), read
+
+    def _try(self, text: str, weights: str | None, inputs: Mapping[str, Floats]) -> _Tried:
+        self.tries += 1
+        with open(os.path.join(self.folder, "job.json"), "w", encoding="utf-8") as file:
+            json.dump({"text": text, "weights": weights}, file)
+        np.savez(os.path.join(self.folder, "inputs.npz"), **dict(inputs))  # type: ignore[arg-type]
+        result = os.path.join(self.folder, "result.json")
+        if os.path.exists(result):
+            os.remove(result)
+        # It finds what this process finds, and nothing of the working folder.
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        done = subprocess.run([sys.executable, opencv_worker.__file__, self.folder], capture_output=True, env=environment)
+        if done.returncode or not os.path.exists(result):
+            return _Tried("4", f"it ended itself with exit code {done.returncode}", [], {}, {})
+        with open(result, encoding="utf-8") as file:
+            said = json.load(file)
+        if said["version"] is None:
+            raise JudgeAbsent(f"{said['error']}; {_INSTALL}")
+        if said.get("unfit"):
+            raise JudgeAbsent(f"OpenCV {said['version']} {said['error']}; {_INSTALL}")
+        if "error" in said:
+            return _Tried(said["version"], _reason(said["error"]), [], {}, {})
+        tops = dict(numbers.read_npz(os.path.join(self.folder, "blobs.npz")))
+        return _Tried(said["version"], None, said["layers"], said["weights"], tops)
+
+    # -------------------------------------------------------------------------------------------- what it cannot run
+
+    def _cut(self, error: str) -> None:
+        """Takes the layer of which OpenCV complains out, and all of a type that it does not know."""
+        unknown = re.search(r'Can\'t create layer "(.*)" of type "(\w+)"', error)
+        kind = unknown[2] if unknown else None
+        culprits = [
+            index
+            for index, node in enumerate(self.net.nodes)
+            if kind and node.layer.type == kind and index not in self.cuts
+        ]
+        reason = f"OpenCV has no layer {kind}" if culprits else f"OpenCV refuses it: {error}"
+        for index in culprits or [self._culprit()]:
+            self.cuts[index] = reason
+        if self.tries > _MOST_TRIES or all(
+            index in self.cuts for index, node in enumerate(self.net.nodes) if node.layer.type != "Input"
+        ):
+            raise JudgeError(f"OpenCV can judge no layer of '{self.net.name}': {error}")
+
+    def _culprit(self) -> int:
+        """The first layer with which OpenCV cannot run the network."""
+        fine, bad = 0, len(self.net.nodes)
+        while bad - fine > 1:
+            middle = (fine + bad) // 2
+            if self._ours(middle)[0].error is None:
+                fine = middle
+            else:
+                bad = middle
+        index = bad - 1
+        if self.net.nodes[index].layer.type == "Input" or index in self.cuts:
+            raise JudgeError(f"OpenCV takes no input as of '{self.net.name}'")
+        return index
+
+    def _stand_in(self, node: Node, blob: Blob) -> Floats:
+        """What is fed for a blob that OpenCV does not make."""
+        if blob not in self.given:
+            if self.net.last_versions[blob[0]] == blob[1]:
+                self.given[blob] = self.found[blob[0]]
+            else:
+                before = self.net.nodes[: self.net.nodes.index(node) + 1]
+                inner = [one for one in before if one.layer.type != "Input"]
+                self.given[blob] = model.part(self.net, inner, {(n, 0): a for n, a in self.inputs.items()}, blob)
+        return self.given[blob]
+
+    # -------------------------------------------------------------------------------------------- the text
+
+    def _text(self, count: int) -> tuple[dict[str, Floats], NetParameter]:
+        """({input: value}, the first `count` layers) with each version of a blob under its own name, and inputs for what is cut."""
+        param, inputs = NetParameter(name=self.net.name), dict[str, Floats]()
+
+        def add_input(blob: Blob, array: Floats) -> None:
+            name = _name(blob)
+            layer = param.layer.add(name=name, type="Input", top=[name])
+            layer.input_param.shape.add().dim.extend(array.shape)
+            inputs[name] = array
+
+        for index, node in enumerate(self.net.nodes[:count]):
+            if node.layer.type == "Input":
+                for blob in node.tops:
+                    add_input(blob, self.inputs[blob[0]])
+                continue
+            if index in self.cuts:
+                for blob, _ in node.made():
+                    add_input(blob, self._stand_in(node, blob))
+                continue
+            layer = LayerParameter.FromString(node.layer.proto.SerializeToString())
+            del layer.bottom[:], layer.top[:]
+            layer.bottom.extend(_name(blob) for blob in node.bottoms)
+            layer.top.extend(_name(blob) for blob in node.tops)
+            param.layer.append(layer)
+            for top, blob, shape in node.echoes:  # in the same memory, so the same values
+                copy = param.layer.add(name=f"{_name(blob)} too", type="Reshape", top=[_name(blob)])
+                copy.bottom.append(_name(node.tops[top]))
+                copy.reshape_param.shape.dim.extend(int(n or 0) for n in shape)
+        return inputs, param
+
+    # -------------------------------------------------------------------------------------------- what it gave
+
+    def _layer(self, node: Node, tried: _Tried) -> list[tuple[str, int]]:
+        """(OpenCV's name of the layer, top) for each top: OpenCV names layers that share weights after their tops."""
+        name = node.layer.name
+        if name in tried.layers:
+            return [(name, 0 if node.layer.type == "Split" else top) for top in range(len(node.tops))]
+        return [(one, 0) for one in (_name(top) if _name(top) in tried.layers else top[0] for top in node.tops)]
+
+    def _tops(self, tried: _Tried) -> dict[Blob, list[tuple[Node, NDArray[Any]]]]:
+        """{blob: [(the node that makes it, OpenCV's value)]}, one or none."""
+        place = {name: index for index, name in enumerate(tried.layers)}
+        tops: dict[Blob, list[tuple[Node, NDArray[Any]]]] = {}
+        for index, node in enumerate(self.net.nodes):
+            if node.layer.type == "Input" or index in self.cuts:
+                continue
+            for blob, (name, top) in zip(node.tops, self._layer(node, tried), strict=True):
+                array = tried.tops.get(f"{place.get(name, -1)}.{top}")
+                if array is not None:
+                    tops[blob] = [(node, array)]
+            for top, blob, _ in node.echoes:
+                tops[blob] = tops.get(node.tops[top], [])
+        return tops
+
+    def _shaped(self, node: Node, array: NDArray[Any]) -> NDArray[Any]:
+        """`array` with Caffe's shape. OpenCV pads detections with rows of zeros; detection_output_layer.cpp gives those
+        that there are, or a row of -1 behind the number of each item."""
+        if node.layer.type == "DetectionOutput":
+            rows = array.reshape(-1, 7)
+            rows = rows[rows.any(axis=1)]
+            if not len(rows):
+                rows = np.full((node.layer.bottoms[0][0], 7), -1, np.float32)
+                rows[:, 0] = np.arange(len(rows))
+            return rows[None, None]
+        blob = next((self.found[name] for name, _ in node.tops if self.found[name].size == array.size), array)
+        return array.reshape(blob.shape)
+
+    def _weights(self, tried: _Tried) -> dict[str, list[str]]:
+        """{layer: SHA-256 of each blob} of the layers whose blobs OpenCV keeps as they are in the file."""
+        found = {}
+        for index, node in enumerate(self.net.nodes):
+            arrays = self.net.arrays.get(node.layer.name, ())
+            said = tried.weights.get(node.layer.name, [])
+            if index not in self.cuts and [size for size, _ in said] == [array.size for array in arrays] and arrays:
+                found[node.layer.name] = [digest for _, digest in said]
+        return found
+
+    def _unjudged(self, blobs: Mapping[str, Expected]) -> dict[str, str]:
+        """{layer: why it is not judged} in net order."""
+        last = {blob: self.net.producers[blob, version] for blob, version in self.net.last_versions.items()}
+        found = {}
+        for index, node in enumerate(self.net.nodes):
+            if node.layer.type == "Input" or not node.tops:
+                continue
+            lacking = [name for name, _ in node.tops if name not in blobs]
+            if index in self.cuts:
+                found[node.layer.name] = self.cuts[index]
+            elif lacking:
+                later = last[lacking[0]].layer.name
+                changed = f"its blob is changed by '{later}', which is not judged"
+                found[node.layer.name] = changed if later != node.layer.name else f"OpenCV does not give its blob '{lacking[0]}'"
+        return found
+
+
+def _name(blob: Blob) -> str:
+    return blob[0] if not blob[1] else f"{blob[0]}#{blob[1]}"
+
+
+def _reason(error: str) -> str:
+    """OpenCV's words in one line, without where in its sources."""
+    text = " ".join(line.strip("> ") for line in error.splitlines() if line.strip("> "))
+    text = re.sub(r"^OpenCV\([^)]*\) \S+ error: \(-?\d+:([^)]*)\) ", r"\1: ", text)
+    return re.sub(r"^Unspecified error: ", "", text.replace(" in function", ", in"))[:300]
