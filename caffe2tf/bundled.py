@@ -1,4 +1,4 @@
-"""The data that comes with the package: golden sets, AlexNet's network text, the names of ImageNet's classes."""
+"""The data that comes with the package: golden sets, the script that records them, AlexNet's network text, the names of ImageNet's classes."""
 
 import os
 
@@ -23,3 +23,9 @@ def classes(column: int = 2) -> list[str]:
     """The names of ImageNet's 1000 classes, in Caffe's order; of column 1 their WordNet ids."""
     with open(os.path.join(home(), "imagenet_classes.tsv"), encoding="utf-8") as file:
         return [line.rstrip("\n").split("\t")[column] for line in file][1:]
+
+
+def record_script() -> str:
+    """The script that records a golden set where Caffe is, as text."""
+    with open(os.path.join(home(), "record.py"), encoding="utf-8") as file:
+        return file.read()

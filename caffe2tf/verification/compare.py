@@ -91,6 +91,11 @@ class Report:
     notes: tuple[str, ...] = ()
 
     @property
+    def judged(self) -> int:
+        """How many of `total` layers were."""
+        return self.total - len(self.unjudged)
+
+    @property
     def passed(self) -> bool:
         passed = [check.passed for check in self.layers] + [one.passed for one in self.predictions]
         return bool(passed) and not self.changed_weights and all(passed)

@@ -41,8 +41,8 @@ def inputs(net: Net, images: str | os.PathLike[str] | None = None, seed: int = 0
         shapes = {blob: (len(array), *shape[1:]) if blob == name else shape for blob, shape in shapes.items()}
     for name, shape in shapes.items():
         if name not in given:
-            array, how = _noise(net, name, shape, random)
-            given[name] = array.astype(np.float32)
+            noise, how = _noise(net, name, shape, random)
+            given[name] = noise.astype(np.float32)
             said.append(f"'{name}' {words.shape(shape)}: {how}")
     return {name: given[name] for name in net.inputs}, f"{'; '.join(said)} (seed {seed})" if said[-1:] else "nothing"
 
@@ -69,7 +69,9 @@ def _pictures(net: Net, path: str) -> tuple[str, Floats, str]:
         names = sorted(name for name in os.listdir(path) if name.lower().endswith(imaging.SUFFIXES))
         files = [os.path.join(path, name) for name in names[:PICTURES]]
     if not files or not os.path.exists(path):
-        raise GoldenError(f"{path}: {'holds no pictures' if files == [] else 'no such file'}; `images` takes a picture or a folder")
+        raise GoldenError(
+            f"{path}: {'holds no pictures' if files == [] else 'no such file'}; `images` takes a picture or a folder"
+        )
     blob = next((name for name, shape in net.inputs.items() if len(shape) == 4), None)
     try:
         how, source = preprocess.of(net)

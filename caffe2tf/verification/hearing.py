@@ -15,10 +15,10 @@ US = "caffe2tf"
 
 @dataclass(frozen=True)
 class Dispute:
-    """One blob, made last by `layer`: relative L2 differences {(one, other): value} of all pairs of caffe2tf and the judges,
+    """One blob, made by `layers`: relative L2 differences {(one, other): value} of all pairs of caffe2tf and the judges,
     and who stands `alone`: who differs from all others while these agree; None where nobody or more than one does."""
 
-    layer: str
+    layers: tuple[str, ...]
     blob: str
     apart: Mapping[tuple[str, str], float]
     tolerances: Mapping[tuple[str, str], float]
@@ -46,10 +46,11 @@ def disputes(net: Net, found: Mapping[str, NDArray[np.float32]], sets: Mapping[s
     if len(sets) < 2:
         return ()
     common = set.intersection(*(set(one.blobs) for one in sets.values()))
-    last, answers = net.last_versions, list[Dispute]()
+    answers = list[Dispute]()
     for blob in net.blobs:
-        node = net.producers[blob, last[blob]]
-        if blob not in common or node.layer.type == "Input":
+        nodes = [node.layer for node in net.nodes if any(made == blob for (made, _), _ in node.made())]
+        layers = tuple(layer.name for layer in nodes if layer.type != "Input")
+        if blob not in common or not layers:
             continue
         values = {US: found[blob], **{name: one.blobs[blob].values for name, one in sets.items()}}
         allowed = {US: 0.0, **{name: one.tolerances[blob] for name, one in sets.items()}}
@@ -57,7 +58,7 @@ def disputes(net: Net, found: Mapping[str, NDArray[np.float32]], sets: Mapping[s
         pairs = [(one, other) for index, one in enumerate(names) for other in names[index + 1 :]]
         apart = {(one, other): compare(values[one], Expected(values[other])).l2 for one, other in pairs}
         tolerances = {(one, other): max(allowed[one], allowed[other]) for one, other in pairs}
-        answers.append(Dispute(node.layer.name, blob, apart, tolerances, _alone(names, apart, tolerances)))
+        answers.append(Dispute(layers, blob, apart, tolerances, _alone(names, apart, tolerances)))
     return tuple(answers)
 
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from caffe2tf import loading
+from caffe2tf import formats, loading
 from caffe2tf.arrays.layout import Floats
 from caffe2tf.errors import Caffe2TFError
 from caffe2tf.keras_model import model
@@ -41,6 +41,18 @@ def resolve(net: Net, given: Golden | Path | None) -> Golden | Choice:
         return Choice(NAMES, False)
 
 
+def files(text: Path | None, model: Path | None) -> list[Path] | None:
+    """What a judge reads of the files that a network was loaded from: None where the weights are no .caffemodel."""
+    if model is None or not _is_caffemodel(os.fspath(model)):
+        return None
+    return [model] if text is None else [text, model]
+
+
+def _is_caffemodel(path: str) -> bool:
+    suffix = os.path.splitext(path)[1].lstrip(".").lower()
+    return suffix == "caffemodel" or suffix not in formats.names()
+
+
 class Panel:
     """The judges of `net` on the same inputs: `images`, a picture or a folder of them, or noise. They read `original`, the
     .caffemodel and its text where it needs one, in either order; None is `net` itself."""
@@ -52,25 +64,31 @@ class Panel:
         if original is not None:
             self.files, self.original = _original(net, original, self.inputs)
         self.found: Mapping[str, Floats] = {}
-        self.sets: dict[str, Golden] = {}  # by name of the judge
+        self.sets: dict[str, Golden] = {}  # by name of the judge, in the order of NAMES once all are heard
 
     def ask(self, choices: Sequence[Choice]) -> dict[Choice, Heard]:
         """What each says. The reference is heard first: its values stand in for those that OpenCV lacks. Raises JudgeError."""
         self.found = model.forward(self.net, self.inputs)
-        return {one: self._first(one) for one in sorted(set(choices), key=lambda one: one.names, reverse=True)}
+        heard = {one: self._first(one) for one in sorted(set(choices), key=lambda one: one.names, reverse=True)}
+        self.sets = {name: self.sets[name] for name in NAMES if name in self.sets}
+        return heard
 
     def _first(self, choice: Choice) -> Heard:
         notes: list[str] = []
         for name in choice.names:
-            try:
-                return self._judged(name), tuple(notes)
-            except JudgeAbsent as error:
-                if choice.named:
-                    raise
-                notes.append(str(error))
-            except JudgeError as error:
-                notes.append(str(error))
+            found = self._tried(name)
+            if isinstance(found, Golden):
+                return found, tuple(notes)
+            if choice.named and (isinstance(found, JudgeAbsent) or name == choice.names[-1]):
+                raise found
+            notes.append(str(found))
         raise JudgeError("; ".join([*notes, f"with Docker, Caffe itself judges: {goldens.DOCKER}"]))
+
+    def _tried(self, name: str) -> Golden | JudgeError:
+        try:
+            return self._judged(name)
+        except JudgeError as error:
+            return error
 
     def _judged(self, name: str) -> Golden:
         if name not in self.sets:
@@ -84,18 +102,16 @@ class Panel:
         return self.sets[name]
 
 
-def _original(
-    net: Net, files: Path | Sequence[Path], inputs: Mapping[str, Floats]
-) -> tuple[Original, Net]:
+def _original(net: Net, files: Path | Sequence[Path], inputs: Mapping[str, Floats]) -> tuple[Original, Net]:
     """(the files, the network in them, for inputs of the shapes of `inputs`). Raises GoldenError for files of another network."""
     paths = [os.fspath(files)] if isinstance(files, str | os.PathLike) else [os.fspath(one) for one in files]
     text, weights = loading.told_apart(paths)
     named = " and ".join(paths)
-    if weights is None or not weights.endswith(".caffemodel"):
+    if weights is None or not _is_caffemodel(weights):
         raise GoldenError(f"{named}: `original` takes a .caffemodel, and its network text where it needs one")
-    shapes = {name: array.shape for name, array in inputs.items()}
+    shapes: dict[str | None, Sequence[int]] = {name: array.shape for name, array in inputs.items()}
     try:
-        read = loading.load(prototxt=text, model=weights, input_shape=dict(shapes))
+        read = loading.load(prototxt=text, model=weights, input_shape=shapes)
     except Caffe2TFError as error:
         raise GoldenError(f"`original`: {error}") from None
     other = sorted(set(read.weight_shapes) ^ set(net.weight_shapes)) or [

@@ -5,32 +5,27 @@ not judged: it becomes an input, fed with our values of its tops, so that what f
 that this writes, each version of a blob under a name of its own, with the user's weights.
 """
 
-import json
 import os
 import re
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from google.protobuf import text_format
 from numpy.typing import NDArray
 
-from caffe2tf.arrays import numbers
 from caffe2tf.arrays.layout import Floats
 from caffe2tf.caffe.caffe_pb2 import LayerParameter, NetParameter
 from caffe2tf.formats import caffemodel
 from caffe2tf.keras_model import model
 from caffe2tf.net.net import Net
 from caffe2tf.net.wiring import Blob, Node
-from caffe2tf.verification import opencv_worker, otherwise
-from caffe2tf.verification.golden import Expected, Golden, Judge, JudgeAbsent, JudgeError, Original
+from caffe2tf.verification import opencv_process, otherwise
+from caffe2tf.verification.golden import Expected, Golden, Judge, JudgeError, Original
+from caffe2tf.verification.opencv_process import Tried
 
 TOLERANCE = 1e-4  # of float32 sums in an order of their own, over the depth of a network
-_INSTALL = "install opencv-python-headless 4.8 to 4.x, as `pip install 'caffe2tf[opencv]'` does"
 _MOST_TRIES = 60
 
 
@@ -42,17 +37,6 @@ def record(net: Net, inputs: Mapping[str, Floats], found: Mapping[str, Floats], 
     """
     with tempfile.TemporaryDirectory(prefix="caffe2tf-opencv-") as folder:
         return _Run(net, inputs, found, original, folder).golden(fed)
-
-
-@dataclass
-class _Tried:
-    """What the worker left: `error` None where it computed."""
-
-    version: str
-    error: str | None
-    layers: list[str]
-    weights: dict[str, list[list[Any]]]
-    tops: dict[str, NDArray[Any]]
 
 
 class _Run:
@@ -71,9 +55,11 @@ class _Run:
     # -------------------------------------------------------------------------------------------- running
 
     def golden(self, fed: str) -> Golden:
+        self._left()
         tried, read = self._first()
         while tried.error is not None:
             self._cut(tried.error)
+            self._left()
             tried, read = self._ours(len(self.net.nodes))
         tops = self._tops(tried)
         blobs = {
@@ -82,25 +68,37 @@ class _Run:
             for node, array in tops.get((blob, version), ())
         }
         if not blobs:
-            reasons = sorted(set(self.cuts.values())) or ["it gives no blob of it"]
-            raise JudgeError(f"OpenCV {tried.version} can judge no layer of '{self.net.name}': {reasons[0]}")
+            raise self._no_judge("it gives no blob of it")
         judge = Judge("opencv", f"OpenCV {tried.version}", read, fed)
-        unjudged = self._unjudged(blobs)
         given = {blob: array for blob, array in self.given.items() if blob[0] not in self.inputs or blob[1]}
-        weights = {name: digests for name, digests in self._weights(tried).items()}
-        tolerances = dict.fromkeys(blobs, TOLERANCE)
-        return Golden("opencv", "", dict(self.inputs), blobs, weights=weights, judge=judge, tolerances=tolerances, given=given, unjudged=unjudged)
+        return Golden(
+            "opencv",
+            "",
+            dict(self.inputs.items()),
+            blobs,
+            weights=self._weights(tried),
+            judge=judge,
+            tolerances=dict.fromkeys(blobs, TOLERANCE),
+            given=given,
+            unjudged=self._unjudged(blobs),
+        )
 
-    def _first(self) -> tuple[_Tried, str]:
+    def _first(self) -> tuple[Tried, str]:
         """With the user's own files, where nothing speaks against it; else, or where OpenCV refuses them, with a text of ours."""
-        plain = not self.cuts and not any(node.echoes for node in self.net.nodes)
+        # Blobs in one memory are apart in OpenCV, and an input that nobody reads is one too many for it.
+        plain = not self.cuts and not any(node.echoes for node in self.net.nodes) and self._read() >= set(self.inputs)
         if plain and self.original.text and self.original.weights:
-            tried = self._try(self.original.text, self.original.weights, self.inputs)
+            tried = self._run(self.original.text, self.original.weights, self.inputs)
             if tried.error is None:
                 return tried, f"{os.path.basename(self.original.text)} and {os.path.basename(self.original.weights)}"
         return self._ours(len(self.net.nodes))
 
-    def _ours(self, count: int) -> tuple[_Tried, str]:
+    def _read(self, count: int | None = None) -> set[str]:
+        """The inputs that the first `count` layers read, of those that are not cut."""
+        nodes = [node for index, node in enumerate(self.net.nodes[:count]) if index not in self.cuts]
+        return {_name(bottom) for node in nodes for bottom in node.bottoms}
+
+    def _ours(self, count: int) -> tuple[Tried, str]:
         """With the first `count` layers, in a text of ours."""
         inputs, param = self._text(count)
         text = os.path.join(self.folder, "net.prototxt")
@@ -113,64 +111,46 @@ class _Run:
                 caffemodel.save(self.net, weights)
         elif weights is not None:
             read = f"{os.path.basename(weights)}, the text as caffe2tf reads it"
-        return self._try(text, weights, inputs), read
+        return self._run(text, weights, inputs), read
 
-    def _try(self, text: str, weights: str | None, inputs: Mapping[str, Floats]) -> _Tried:
+    def _run(self, text: str, weights: str | None, inputs: Mapping[str, Floats]) -> Tried:
         self.tries += 1
-        with open(os.path.join(self.folder, "job.json"), "w", encoding="utf-8") as file:
-            json.dump({"text": text, "weights": weights}, file)
-        np.savez(os.path.join(self.folder, "inputs.npz"), **dict(inputs))  # type: ignore[arg-type]
-        result = os.path.join(self.folder, "result.json")
-        if os.path.exists(result):
-            os.remove(result)
-        # It finds what this process finds, and nothing of the working folder.
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        done = subprocess.run([sys.executable, opencv_worker.__file__, self.folder], capture_output=True, env=environment)
-        if done.returncode or not os.path.exists(result):
-            return _Tried("4", f"it ended itself with exit code {done.returncode}", [], {}, {})
-        with open(result, encoding="utf-8") as file:
-            said = json.load(file)
-        if said["version"] is None:
-            raise JudgeAbsent(f"{said['error']}; {_INSTALL}")
-        if said.get("unfit"):
-            raise JudgeAbsent(f"OpenCV {said['version']} {said['error']}; {_INSTALL}")
-        if "error" in said:
-            return _Tried(said["version"], _reason(said["error"]), [], {}, {})
-        tops = dict(numbers.read_npz(os.path.join(self.folder, "blobs.npz")))
-        return _Tried(said["version"], None, said["layers"], said["weights"], tops)
+        return opencv_process.run(self.folder, text, weights, inputs)
 
     # -------------------------------------------------------------------------------------------- what it cannot run
 
     def _cut(self, error: str) -> None:
         """Takes the layer of which OpenCV complains out, and all of a type that it does not know."""
-        unknown = re.search(r'Can\'t create layer "(.*)" of type "(\w+)"', error)
-        kind = unknown[2] if unknown else None
-        culprits = [
-            index
-            for index, node in enumerate(self.net.nodes)
-            if kind and node.layer.type == kind and index not in self.cuts
-        ]
+        left = self._left()
+        unknown = re.search(r'Can\'t create layer ".*" of type "(\w+)"', error)
+        kind = unknown[1] if unknown else ""
+        culprits = [index for index in left if self.net.nodes[index].layer.type == kind]
         reason = f"OpenCV has no layer {kind}" if culprits else f"OpenCV refuses it: {error}"
-        for index in culprits or [self._culprit()]:
-            self.cuts[index] = reason
-        if self.tries > _MOST_TRIES or all(
-            index in self.cuts for index, node in enumerate(self.net.nodes) if node.layer.type != "Input"
-        ):
-            raise JudgeError(f"OpenCV can judge no layer of '{self.net.name}': {error}")
+        self.cuts |= dict.fromkeys(culprits or [self._culprit(left)], reason)
+        if self.tries > _MOST_TRIES:
+            raise self._no_judge(error)
 
-    def _culprit(self) -> int:
+    def _left(self) -> list[int]:
+        """The layers that OpenCV is to run. Raises JudgeError where there is none."""
+        nodes = enumerate(self.net.nodes)
+        left = [index for index, node in nodes if node.layer.type != "Input" and node.tops and index not in self.cuts]
+        if not left:
+            raise self._no_judge(next(iter(self.cuts.values()), "it has no layers"))
+        return left
+
+    def _no_judge(self, reason: str) -> JudgeError:
+        return JudgeError(f"no layer of '{self.net.name}' can be judged by OpenCV: {reason}")
+
+    def _culprit(self, left: list[int]) -> int:
         """The first layer with which OpenCV cannot run the network."""
-        fine, bad = 0, len(self.net.nodes)
+        fine, bad = -1, len(left) - 1  # places in `left`
         while bad - fine > 1:
             middle = (fine + bad) // 2
-            if self._ours(middle)[0].error is None:
+            if self._ours(left[middle] + 1)[0].error is None:
                 fine = middle
             else:
                 bad = middle
-        index = bad - 1
-        if self.net.nodes[index].layer.type == "Input" or index in self.cuts:
-            raise JudgeError(f"OpenCV takes no input as of '{self.net.name}'")
-        return index
+        return left[bad]
 
     def _stand_in(self, node: Node, blob: Blob) -> Floats:
         """What is fed for a blob that OpenCV does not make."""
@@ -187,10 +167,12 @@ class _Run:
 
     def _text(self, count: int) -> tuple[dict[str, Floats], NetParameter]:
         """({input: value}, the first `count` layers) with each version of a blob under its own name, and inputs for what is cut."""
-        param, inputs = NetParameter(name=self.net.name), dict[str, Floats]()
+        param, inputs, read = NetParameter(name=self.net.name), dict[str, Floats](), self._read(count)
 
         def add_input(blob: Blob, array: Floats) -> None:
             name = _name(blob)
+            if name not in read:
+                return
             layer = param.layer.add(name=name, type="Input", top=[name])
             layer.input_param.shape.add().dim.extend(array.shape)
             inputs[name] = array
@@ -217,14 +199,14 @@ class _Run:
 
     # -------------------------------------------------------------------------------------------- what it gave
 
-    def _layer(self, node: Node, tried: _Tried) -> list[tuple[str, int]]:
+    def _layer(self, node: Node, tried: Tried) -> list[tuple[str, int]]:
         """(OpenCV's name of the layer, top) for each top: OpenCV names layers that share weights after their tops."""
         name = node.layer.name
         if name in tried.layers:
             return [(name, 0 if node.layer.type == "Split" else top) for top in range(len(node.tops))]
         return [(one, 0) for one in (_name(top) if _name(top) in tried.layers else top[0] for top in node.tops)]
 
-    def _tops(self, tried: _Tried) -> dict[Blob, list[tuple[Node, NDArray[Any]]]]:
+    def _tops(self, tried: Tried) -> dict[Blob, list[tuple[Node, NDArray[Any]]]]:
         """{blob: [(the node that makes it, OpenCV's value)]}, one or none."""
         place = {name: index for index, name in enumerate(tried.layers)}
         tops: dict[Blob, list[tuple[Node, NDArray[Any]]]] = {}
@@ -252,7 +234,7 @@ class _Run:
         blob = next((self.found[name] for name, _ in node.tops if self.found[name].size == array.size), array)
         return array.reshape(blob.shape)
 
-    def _weights(self, tried: _Tried) -> dict[str, list[str]]:
+    def _weights(self, tried: Tried) -> dict[str, list[str]]:
         """{layer: SHA-256 of each blob} of the layers whose blobs OpenCV keeps as they are in the file."""
         found = {}
         for index, node in enumerate(self.net.nodes):
@@ -275,16 +257,11 @@ class _Run:
             elif lacking:
                 later = last[lacking[0]].layer.name
                 changed = f"its blob is changed by '{later}', which is not judged"
-                found[node.layer.name] = changed if later != node.layer.name else f"OpenCV does not give its blob '{lacking[0]}'"
+                found[node.layer.name] = (
+                    changed if later != node.layer.name else f"OpenCV does not give its blob '{lacking[0]}'"
+                )
         return found
 
 
 def _name(blob: Blob) -> str:
     return blob[0] if not blob[1] else f"{blob[0]}#{blob[1]}"
-
-
-def _reason(error: str) -> str:
-    """OpenCV's words in one line, without where in its sources."""
-    text = " ".join(line.strip("> ") for line in error.splitlines() if line.strip("> "))
-    text = re.sub(r"^OpenCV\([^)]*\) \S+ error: \(-?\d+:([^)]*)\) ", r"\1: ", text)
-    return re.sub(r"^Unspecified error: ", "", text.replace(" in function", ", in"))[:300]

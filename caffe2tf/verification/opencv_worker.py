@@ -1,7 +1,7 @@
 """Runs a network in OpenCV, in a process of its own: what ends OpenCV with a signal ends this process alone.
 
-Called by `opencv.py` as a script with one folder, which holds `job.json` {"text", "weights" (a path or null)} and
-`inputs.npz` {input: array}. Leaves there `result.json`, {"version", "layers": names, "weights": {layer: [[size, SHA-256 of
+Called by `opencv.py` as a script with one folder, which holds `job.json` {"text", "weights" (a path or null), "inputs":
+names} and `inputs.npz`, their arrays in this order. Leaves there `result.json`, {"version", "layers": names, "weights": {layer: [[size, SHA-256 of
 little-endian float32] of each blob]}} or {"version", "error"}, and `blobs.npz`: {"I.T": top T of the layer with index I}.
 """
 
@@ -40,8 +40,8 @@ def _computed(cv2: Any, folder: str) -> dict[str, Any]:
     if hasattr(net, "enableWinograd"):
         net.enableWinograd(False)  # its sums are exact to some 1e-5 only
     with np.load(os.path.join(folder, "inputs.npz"), allow_pickle=False) as arrays:
-        for name in arrays.files:
-            net.setInput(arrays[name], name)
+        for key, name in zip(arrays.files, job["inputs"], strict=True):
+            net.setInput(arrays[key], name)
     layers = list(net.getLayerNames())
     weights = {name: [_digest(np.asarray(blob, "<f4")) for blob in net.getLayer(name).blobs] for name in layers}
     tops = net.forwardAndRetrieve(layers)

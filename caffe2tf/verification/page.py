@@ -10,14 +10,15 @@ from typing import Any
 from caffe2tf import pages
 from caffe2tf.images import decode as imaging
 from caffe2tf.verification.compare import Prediction, Report
-from caffe2tf.verification.report import as_data, conclusion
+from caffe2tf.verification.hearing import Dispute
+from caffe2tf.verification.report import against, as_data, conclusion, settled
 
 _LOWEST, _HIGHEST = -9, 0  # of the log scale of relative errors
 
 
-def as_html(reports: Sequence[Report]) -> str:
+def as_html(reports: Sequence[Report], disputes: Sequence[Dispute] = ()) -> str:
     """The page of `verify`, with nothing outside itself: no script, no font, no picture from elsewhere."""
-    data = as_data(reports)
+    data = as_data(reports, disputes)
     facts = [data["device"], data["precision"], *(f"{name} {version}" for name, version in data["versions"].items())]
     body = [
         f"<h1>caffe2tf verify: <span class='{_word(data['pass'])}'>{_word(data['pass'])}</span></h1>",
@@ -25,17 +26,38 @@ def as_html(reports: Sequence[Report]) -> str:
     ]
     for report, net in zip(reports, data["nets"], strict=True):
         verdict, _, why = conclusion(report).partition("  ")
-        body.append(
-            f"<h2>{html.escape(net['name'] or 'network')} against golden set “{html.escape(net['golden'])}”</h2>"
-        )
+        body.append(f"<h2>{html.escape(net['name'] or 'network')} against {html.escape(against(report))}</h2>")
         body.append(f"<p><span class='verdict {verdict}'>{verdict}</span> {html.escape(why)}</p>")
         body.append(f"<p class='soft digest'>weights SHA-256 {net['weights_sha256']}</p>")
+        if net["judge"]:
+            body.append(
+                f"<p class=soft>read: {html.escape(net['judge']['read'])}<br>fed: {html.escape(net['judge']['fed'])}</p>"
+            )
+        body += [f"<p class=soft>note: {html.escape(note)}</p>" for note in net["notes"]]
         if net["layers"]:
             body.append(_layers(net))
+        if net["unjudged"]:
+            rows = (f"<tr><td>{html.escape(one['layer'])}<td>{html.escape(one['reason'])}" for one in net["unjudged"])
+            body.append(f"<table><tr><th>not judged<th>why{''.join(rows)}</table>")
         if net["predictions"]:
             cards = (_card(p, shown) for p, shown in zip(report.predictions, net["predictions"], strict=True))
             body.append("<h2>Predictions</h2><div class=photos>" + "".join(cards) + "</div>")
+    if disputes:
+        body.append(f"<h2>Who differs from whom</h2><p>{html.escape(settled(disputes))}</p>{_disputes(disputes)}")
     return pages.page(f"caffe2tf verify: {_word(data['pass'])}", "".join(body))
+
+
+def _disputes(disputes: Sequence[Dispute]) -> str:
+    pairs = list(disputes[0].apart)
+    heads = "".join(f"<th class=n>{html.escape(one)} - {html.escape(other)}" for one, other in pairs)
+    rows = [f"<tr><th>layer<th>blob{heads}<th>alone"]
+    for one in disputes:
+        numbers = "".join(f"<td class=n>{one.apart[pair]:.2g}" for pair in pairs)
+        alone = one.alone or ("-" if one.agreed else "?")
+        rows.append(
+            f"<tr><td>{html.escape(' + '.join(one.layers))}<td>{html.escape(one.blob)}{numbers}<td>{html.escape(alone)}"
+        )
+    return f"<table>{''.join(rows)}</table>"
 
 
 def _word(passed: bool) -> str:
