@@ -36,12 +36,7 @@ def record(net: Net, inputs: Mapping[str, Floats], fed: str, yes: bool = False) 
 
     Raises JudgeError where that takes longer than LONGEST, unless `yes`.
     """
-    expected = seconds(net, inputs)
-    if expected > LONGEST and not yes:
-        raise JudgeError(
-            f"the reference would take about {_time(expected)} for inputs of {_shapes(inputs)}; "
-            "give it a smaller `input_shape`, or `yes` to wait"
-        )
+    refuse_long(net, inputs, yes)
     exact = reference.compute(net, inputs)
     cost = reference.float32_cost(net, inputs, exact=exact)
     tolerances, unjudged = dict[str, float](), dict[str, str]()
@@ -92,6 +87,16 @@ def _told(net: Net, blob: str, array: NDArray[np.float64]) -> NDArray[np.float64
         rows = array[0, 0]
         array = rows[np.lexsort((-rows[:, 2], rows[:, 0]))][None, None]
     return array
+
+
+def refuse_long(net: Net, inputs: Mapping[str, Floats], yes: bool) -> None:
+    """Raises JudgeError where the reference takes longer than LONGEST, unless `yes`."""
+    expected = seconds(net, inputs)
+    if expected > LONGEST and not yes:
+        raise JudgeError(
+            f"the reference would take about {_time(expected)} for inputs of {_shapes(inputs)}; "
+            "give a smaller `input_shape`, or `yes` to wait"
+        )
 
 
 def seconds(net: Net, inputs: Mapping[str, Floats]) -> float:

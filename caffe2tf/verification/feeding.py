@@ -43,8 +43,8 @@ def inputs(net: Net, images: str | os.PathLike[str] | None = None, seed: int = 0
         if name not in given:
             noise, how = _noise(net, name, shape, random)
             given[name] = noise.astype(np.float32)
-            said.append(f"'{name}' {words.shape(shape)}: {how}")
-    return {name: given[name] for name in net.inputs}, f"{'; '.join(said)} (seed {seed})" if said[-1:] else "nothing"
+            said.append(f"'{name}' {words.shape(shape)}: {how} (seed {seed})")
+    return {name: given[name] for name in net.inputs}, "; ".join(said) or "nothing"
 
 
 def _shapes(net: Net) -> dict[str, Shape]:

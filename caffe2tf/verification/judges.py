@@ -68,6 +68,8 @@ class Panel:
 
     def ask(self, choices: Sequence[Choice]) -> dict[Choice, Heard]:
         """What each says. The reference is heard first: its values stand in for those that OpenCV lacks. Raises JudgeError."""
+        if any(one.names[0] == "reference" for one in choices):
+            exact.refuse_long(self.original, self.inputs, self.yes)
         self.found = model.forward(self.net, self.inputs)
         heard = {one: self._first(one) for one in sorted(set(choices), key=lambda one: one.names, reverse=True)}
         self.sets = {name: self.sets[name] for name in NAMES if name in self.sets}
