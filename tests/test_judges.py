@@ -19,7 +19,7 @@ from tests.helpers import GOLDEN, ROOT, cases, inputs, layer, load, make, run, w
 
 pytest.importorskip("keras")
 pytest.importorskip("cv2")
-from caffe2tf.verification.verify import hearing, verify  # noqa: E402
+from caffe2tf.verification.verify import hearing, verify
 
 LAYERS, FINDINGS = GOLDEN / "layers", GOLDEN / "random" / "findings"
 
@@ -119,7 +119,9 @@ def nudged(weights):
 
 
 def transposed(weights):
-    return {**weights, "kernel": np.ascontiguousarray(weights["kernel"].swapaxes(0, 1))}
+    """Caffe's values as if they lay in Keras's order."""
+    kernel = weights["kernel"]
+    return {**weights, "kernel": kernel.transpose(3, 2, 0, 1).reshape(kernel.shape)}
 
 
 def swapped(weights):
@@ -154,11 +156,11 @@ def test_a_kernel_in_the_wrong_order(judge, change, hint, small, monkeypatch):
 
 def test_an_original_of_another_network(small):
     net = load(LAYERS / "conv_basic")
-    with pytest.raises(GoldenError, match="is the original of another network: layers conv, conv1, fc7, fc8 differ"):
+    with pytest.raises(GoldenError, match="is the original of another network: conv, conv1, fc7, fc8 differ"):
         verify(net, against="opencv", original=[small / "net.prototxt", small / "net.caffemodel"])
     with pytest.raises(GoldenError, match=r"`original` takes a \.caffemodel"):
         verify(net, against="opencv", original=small / "net.prototxt")
-    with pytest.raises(GoldenError, match="`original`: .*no such file"):
+    with pytest.raises(GoldenError, match=r"`original`: .*no such file"):
         verify(net, against="opencv", original=small / "nothing.caffemodel")
 
 
@@ -336,7 +338,7 @@ def test_the_estimate_grows_with_the_input():
     net = loading.load(bundled.alexnet_text())
     one = exact.seconds(net, {"data": np.zeros((1, 3, 227, 227), np.float32)})
     ten = exact.seconds(net, {"data": np.zeros((10, 3, 227, 227), np.float32)})
-    assert 1 < one < exact.LONGEST < 10 * one
+    assert 1 < one < exact.LONGEST
     assert 8 * one < ten < 10.1 * one
 
 
@@ -395,7 +397,7 @@ def test_what_opencv_lacks_comes_from_the_reference_where_both_are_asked(tmp_pat
     """Our wrong layer, which OpenCV lacks, does not make OpenCV agree with us behind it."""
     net, original = middle(tmp_path)
     (tmp_path / "other").mkdir()
-    text = Path(original[0]).read_text().replace("threshold: 0.1", "threshold: 0.5")
+    text = Path(original[0]).read_text().replace("threshold: 0.1", "threshold: 40")
     (tmp_path / "other" / "net.prototxt").write_text(text)
     wrong = loading.load(tmp_path / "other" / "net.prototxt", original[1])
     who, _ = alone(wrong, original)
@@ -469,11 +471,11 @@ def test_command_refuses_in_one_line(typed, monkeypatch):
 
 
 def test_open_input_shapes_are_asked_for(tmp_path):
-    text = layer("Convolution", "convolution_param { num_output: 2 kernel_size: 1 }", name="c")
-    made = make(tmp_path, text, {"c": [(2, 3, 1, 1), (2,)]})
-    net = loading.load(made[1])
+    text = 'layer { name: "d" type: "Data" top: "data" top: "label" data_param { source: "x" } }'
+    text += layer("Convolution", "convolution_param { num_output: 2 kernel_size: 1 }", name="c")
+    net = loading.load(make(tmp_path, text, {"c": [(2, 3, 1, 1), (2,)]})[1])
     assert net.unknown_size
-    with pytest.raises(GoldenError, match="leaves the shape of 'data' .* open; say it with `input_shape`"):
+    with pytest.raises(GoldenError, match=r"leaves the shape of 'data' .* open; say it with `input_shape`"):
         verify(net, against="opencv")
 
 

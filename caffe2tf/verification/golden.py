@@ -92,7 +92,7 @@ class Photograph:
     source: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Golden:
     """One set. `inputs` and `blobs` are empty where it holds published predictions alone; `weights` are SHA-256 digests
     {layer: (digest of each of Caffe's blobs)}; `top5` the classes for each input picture, best first.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from caffe2tf import formats, loading
 from caffe2tf.arrays.layout import Floats
-from caffe2tf.errors import Caffe2TFError
+from caffe2tf.errors import Caffe2TFError, NetError
 from caffe2tf.keras_model import model
 from caffe2tf.net.net import Net
 from caffe2tf.verification import exact, feeding, opencv
@@ -111,14 +111,18 @@ def _original(net: Net, files: Path | Sequence[Path], inputs: Mapping[str, Float
     named = " and ".join(paths)
     if weights is None or not _is_caffemodel(weights):
         raise GoldenError(f"{named}: `original` takes a .caffemodel, and its network text where it needs one")
-    shapes: dict[str | None, Sequence[int]] = {name: array.shape for name, array in inputs.items()}
     try:
-        read = loading.load(prototxt=text, model=weights, input_shape=shapes)
+        read = loading.load(prototxt=text, model=weights)
     except Caffe2TFError as error:
         raise GoldenError(f"`original`: {error}") from None
-    other = sorted(set(read.weight_shapes) ^ set(net.weight_shapes)) or [
+    other = sorted({*read.weight_shapes, *read.inputs} ^ {*net.weight_shapes, *net.inputs}) or [
         name for name, shapes in net.weight_shapes.items() if read.weight_shapes[name] != shapes
     ]
     if other:
-        raise GoldenError(f"{named}: is the original of another network: layers {', '.join(other[:5])} differ")
-    return Original(text, weights), read
+        raise GoldenError(
+            f"{named}: is the original of another network: {', '.join(other[:5])} {'differs' if len(other) == 1 else 'differ'}"
+        )
+    try:
+        return Original(text, weights), read.reshape({name: array.shape for name, array in inputs.items()})
+    except NetError as error:
+        raise GoldenError(f"{named}: is the original of another network: {error}") from None

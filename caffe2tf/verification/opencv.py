@@ -27,6 +27,7 @@ from caffe2tf.verification.opencv_process import Tried
 
 TOLERANCE = 1e-4  # of float32 sums in an order of their own, over the depth of a network
 _MOST_TRIES = 60
+_MOST_STARTS = 3  # then it is not the layer that OpenCV does not take
 
 
 def record(net: Net, inputs: Mapping[str, Floats], found: Mapping[str, Floats], original: Original, fed: str) -> Golden:
@@ -45,6 +46,7 @@ class _Run:
     ) -> None:
         self.net, self.inputs, self.found, self.original, self.folder = net, inputs, found, original, folder
         self.tries = 0
+        self.starts = 0  # how often in turn the first layer that was left was refused
         self.cuts: dict[int, str] = {}  # index of a node -> why it is not judged
         for index, node in enumerate(net.nodes):
             if node.layer.type != "Input" and (reason := otherwise.why(node)):
@@ -102,7 +104,7 @@ class _Run:
         """With the first `count` layers, in a text of ours."""
         inputs, param = self._text(count)
         text = os.path.join(self.folder, "net.prototxt")
-        with open(text, "w", encoding="utf-8") as file:
+        with open(text, "w", encoding="utf-8", newline="\n") as file:
             file.write(text_format.MessageToString(param))
         weights, read = self.original.weights, "the network as caffe2tf reads it"
         if weights is None and self.net.arrays:
@@ -126,8 +128,11 @@ class _Run:
         kind = unknown[1] if unknown else ""
         culprits = [index for index in left if self.net.nodes[index].layer.type == kind]
         reason = f"OpenCV has no layer {kind}" if culprits else f"OpenCV refuses it: {error}"
-        self.cuts |= dict.fromkeys(culprits or [self._culprit(left)], reason)
-        if self.tries > _MOST_TRIES:
+        if not culprits:
+            culprits = [self._culprit(left)]
+            self.starts = self.starts + 1 if culprits[0] == left[0] else 0
+        self.cuts |= dict.fromkeys(culprits, reason)
+        if self.tries > _MOST_TRIES or self.starts == _MOST_STARTS:
             raise self._no_judge(error)
 
     def _left(self) -> list[int]:
@@ -200,7 +205,7 @@ class _Run:
     # -------------------------------------------------------------------------------------------- what it gave
 
     def _layer(self, node: Node, tried: Tried) -> list[tuple[str, int]]:
-        """(OpenCV's name of the layer, top) for each top: OpenCV names layers that share weights after their tops."""
+        """(OpenCV's name of the layer, top) for each top: OpenCV names some layers after their tops."""
         name = node.layer.name
         if name in tried.layers:
             return [(name, 0 if node.layer.type == "Split" else top) for top in range(len(node.tops))]
@@ -239,7 +244,7 @@ class _Run:
         found = {}
         for index, node in enumerate(self.net.nodes):
             arrays = self.net.arrays.get(node.layer.name, ())
-            said = tried.weights.get(node.layer.name, [])
+            said = next((tried.weights.get(name, []) for name, _ in self._layer(node, tried)), [])
             if index not in self.cuts and [size for size, _ in said] == [array.size for array in arrays] and arrays:
                 found[node.layer.name] = [digest for _, digest in said]
         return found

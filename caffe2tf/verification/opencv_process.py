@@ -37,7 +37,7 @@ def run(folder: str, text: str, weights: str | None, inputs: Mapping[str, Floats
 
     Raises JudgeAbsent where there is no OpenCV that reads Caffe's files.
     """
-    with open(os.path.join(folder, "job.json"), "w", encoding="utf-8") as file:
+    with open(os.path.join(folder, "job.json"), "w", encoding="utf-8", newline="\n") as file:
         paths = {"text": os.path.abspath(text), "weights": weights and os.path.abspath(weights)}
         json.dump({**paths, "inputs": list(inputs)}, file)
     np.savez(os.path.join(folder, "inputs.npz"), *inputs.values())

@@ -56,5 +56,5 @@ def _digest(array: Any) -> tuple[int, str]:
 
 if __name__ == "__main__":
     result = run(sys.argv[1])
-    with open(os.path.join(sys.argv[1], "result.json"), "w", encoding="utf-8") as out:
+    with open(os.path.join(sys.argv[1], "result.json"), "w", encoding="utf-8", newline="\n") as out:
         json.dump(result, out)

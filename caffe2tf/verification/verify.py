@@ -75,7 +75,7 @@ def hearing(
     with devices.running(device, precision) as running:
         heard = panel.ask(asked) if panel else {}
         reports = []
-        for one in (one for index, one in enumerate(chosen) if one not in chosen[:index]):
+        for one in dict.fromkeys(chosen):
             golden, notes = (one, ()) if isinstance(one, Golden) else heard[one]
             known = panel.found if panel and golden.judge else None
             reports.append(replace(_report(net, golden, images, precision, running, known), notes=notes))
