@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 PLACE = 4
 
 
-@click.command(short_help="Compare a model with Caffe's results or a judge's, layer by layer.")
+@click.command(short_help="Compare with Caffe's results or a judge's, layer by layer.")
 @click.argument("model", type=options.NETWORK, required=False)
 @click.argument("text", type=options.NETWORK, required=False, metavar="[PROTOTXT]")
 @options.prototxt
