@@ -139,7 +139,7 @@ def show(report: "Report", verbose: bool) -> None:
         rows.append([" + ".join(check.layers), check.kind, words.shape(check.shape), *numbers, verdict])
     if rows:
         columns = ["layer", "type", "shape", ">alone", ">chained", ">largest", ">relative", "at", "verdict"]
-        against = f"{report.name} against {reports.against(report)} ({running})"
+        against = f"{report.name or 'network'} against {reports.against(report)} ({running})"
         terminal.table(columns, rows, f"{against}, relative L2 errors, tolerance {report.tolerance:.2g}")
     if report.judge:
         terminal.echo(f"\nread: {report.judge.read}\nfed:  {report.judge.fed}")

@@ -31,7 +31,7 @@ _LOOPS = {
 }
 
 
-def record(net: Net, inputs: Mapping[str, Floats], fed: str, yes: bool = False) -> Golden:
+def record(net: Net, inputs: Mapping[str, Floats], read: str, fed: str, yes: bool = False) -> Golden:
     """What the reference computes of `net` on `inputs`, as a golden set.
 
     Raises JudgeError where that takes longer than LONGEST, unless `yes`.
@@ -50,9 +50,7 @@ def record(net: Net, inputs: Mapping[str, Floats], fed: str, yes: bool = False) 
     wild = _wild(net, exact)
     for name in wild:
         unjudged[net.producers[name, net.last_versions[name]].layer.name] = "its bottoms leave the range of float32"
-    judge = Judge(
-        "reference", f"the reference of caffe2tf {__version__}, in float64", "the network as caffe2tf reads it", fed
-    )
+    judge = Judge("reference", f"the reference of caffe2tf {__version__}, in float64", read, fed)
     return Golden(
         "reference",
         "",

@@ -77,6 +77,10 @@ class Panel:
 
     def _first(self, choice: Choice) -> Heard:
         notes: list[str] = []
+        if self.original is self.net and self.net.arrays:
+            notes.append(
+                "the judge has this network's own weights; `original` names the .caffemodel that they came from"
+            )
         for name in choice.names:
             found = self._tried(name)
             if isinstance(found, Golden):
@@ -95,12 +99,14 @@ class Panel:
     def _judged(self, name: str) -> Golden:
         if name not in self.sets:
             if name == "reference":
-                self.sets[name] = exact.record(self.original, self.inputs, self.fed, self.yes)
+                read = " and ".join(os.path.basename(path) for path in (self.files.text, self.files.weights) if path)
+                read = f"{read}, as caffe2tf reads them" if read else "the network itself"
+                self.sets[name] = exact.record(self.original, self.inputs, read, self.fed, self.yes)
             else:
                 known = dict(self.found)
                 if "reference" in self.sets:
                     known |= {blob: one.values.astype("f4") for blob, one in self.sets["reference"].blobs.items()}
-                self.sets[name] = opencv.record(self.net, self.inputs, known, self.files, self.fed)
+                self.sets[name] = opencv.record(self.original, self.inputs, known, self.files, self.fed)
         return self.sets[name]
 
 
@@ -118,6 +124,7 @@ def _original(net: Net, files: Path | Sequence[Path], inputs: Mapping[str, Float
     other = sorted({*read.weight_shapes, *read.inputs} ^ {*net.weight_shapes, *net.inputs}) or [
         name for name, shapes in net.weight_shapes.items() if read.weight_shapes[name] != shapes
     ]
+    other = other or sorted(set(read.blobs) ^ set(net.blobs))
     if other:
         raise GoldenError(
             f"{named}: is the original of another network: {', '.join(other[:5])} {'differs' if len(other) == 1 else 'differ'}"

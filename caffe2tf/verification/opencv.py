@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from caffe2tf.arrays.layout import Floats
 from caffe2tf.caffe.caffe_pb2 import LayerParameter, NetParameter
+from caffe2tf.caffe.read import read_caffemodel
 from caffe2tf.formats import caffemodel
 from caffe2tf.keras_model import model
 from caffe2tf.net.net import Net
@@ -51,7 +52,7 @@ class _Run:
         for index, node in enumerate(net.nodes):
             if node.layer.type != "Input" and (reason := otherwise.why(node)):
                 self.cuts[index] = reason
-        self.saved: str | None = None
+        self.weights = original.weights if original.weights and not _odd(net, original.weights) else None
         self.given: dict[Blob, Floats] = {(name, 0): array for name, array in inputs.items()}
 
     # -------------------------------------------------------------------------------------------- running
@@ -88,11 +89,16 @@ class _Run:
     def _first(self) -> tuple[Tried, str]:
         """With the user's own files, where nothing speaks against it; else, or where OpenCV refuses them, with a text of ours."""
         # Blobs in one memory are apart in OpenCV, and an input that nobody reads is one too many for it.
-        plain = not self.cuts and not any(node.echoes for node in self.net.nodes) and self._read() >= set(self.inputs)
-        if plain and self.original.text and self.original.weights:
-            tried = self._run(self.original.text, self.original.weights, self.inputs)
+        plain = (
+            self.weights
+            and not self.cuts
+            and not any(node.echoes for node in self.net.nodes)
+            and self._read() >= set(self.inputs)
+        )
+        if plain and self.original.text:
+            tried = self._run(self.original.text, self.weights, self.inputs)
             if tried.error is None:
-                return tried, f"{os.path.basename(self.original.text)} and {os.path.basename(self.original.weights)}"
+                return tried, f"{os.path.basename(self.original.text)} and {os.path.basename(self.weights or '')}"
         return self._ours(len(self.net.nodes))
 
     def _read(self, count: int | None = None) -> set[str]:
@@ -106,13 +112,15 @@ class _Run:
         text = os.path.join(self.folder, "net.prototxt")
         with open(text, "w", encoding="utf-8", newline="\n") as file:
             file.write(text_format.MessageToString(param))
-        weights, read = self.original.weights, "the network as caffe2tf reads it"
+        if self.weights:
+            read = f"{os.path.basename(self.weights)}, the text as caffe2tf reads it"
+        else:
+            read = "the network as caffe2tf reads it" if self.original.weights else "the network itself"
+        weights = self.weights
         if weights is None and self.net.arrays:
-            weights = self.saved = self.saved or os.path.join(self.folder, "net.caffemodel")
+            weights = os.path.join(self.folder, "net.caffemodel")
             if not os.path.exists(weights):
                 caffemodel.save(self.net, weights)
-        elif weights is not None:
-            read = f"{os.path.basename(weights)}, the text as caffe2tf reads it"
         return self._run(text, weights, inputs), read
 
     def _run(self, text: str, weights: str | None, inputs: Mapping[str, Floats]) -> Tried:
@@ -266,6 +274,16 @@ class _Run:
                     changed if later != node.layer.name else f"OpenCV does not give its blob '{lacking[0]}'"
                 )
         return found
+
+
+def _odd(net: Net, path: str) -> bool:
+    """Whether OpenCV may take other weights from the file than Caffe, which copies the last layer of a name and, where layers
+    share a blob by name, what the last of them has (net.cpp)."""
+    source = read_caffemodel(path).net
+    every = [*(layer.name for layer in source.layer), *(layer.name for layer in source.layers)]
+    names = [name for name in every if name in net.arrays]
+    shared = [spec.name for node in net.nodes for spec in node.layer.proto.param if spec.name]
+    return len(set(names)) < len(names) or len(set(shared)) < len(shared)
 
 
 def _name(blob: Blob) -> str:

@@ -38,7 +38,7 @@ def as_html(reports: Sequence[Report], disputes: Sequence[Dispute] = ()) -> str:
             body.append(_layers(net))
         if net["unjudged"]:
             rows = (f"<tr><td>{html.escape(one['layer'])}<td>{html.escape(one['reason'])}" for one in net["unjudged"])
-            body.append(f"<table><tr><th>not judged<th>why{''.join(rows)}</table>")
+            body.append(f"<h3>Not judged</h3><table><tr><th>layer<th>why{''.join(rows)}</table>")
         if net["predictions"]:
             cards = (_card(p, shown) for p, shown in zip(report.predictions, net["predictions"], strict=True))
             body.append("<h2>Predictions</h2><div class=photos>" + "".join(cards) + "</div>")
