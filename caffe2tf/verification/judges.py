@@ -57,21 +57,28 @@ class Panel:
     """The judges of `net` on the same inputs: `images`, a picture or a folder of them, or noise. They read `original`, the
     .caffemodel and its text where it needs one, in either order; None is `net` itself."""
 
-    def __init__(self, net: Net, images: Path | None, original: Path | Sequence[Path] | None, yes: bool) -> None:
-        self.net, self.yes = net, yes
+    def __init__(
+        self,
+        net: Net,
+        choices: Sequence[Choice],
+        images: Path | None,
+        original: Path | Sequence[Path] | None,
+        yes: bool,
+    ) -> None:
+        self.net, self.choices, self.yes = net, choices, yes
         self.inputs, self.fed = feeding.inputs(net, images)
         self.files, self.original = Original(), net
         if original is not None:
             self.files, self.original = _original(net, original, self.inputs)
+        if any(one.names[0] == "reference" for one in choices):
+            exact.refuse_long(self.original, self.inputs, yes)
         self.found: Mapping[str, Floats] = {}
         self.sets: dict[str, Golden] = {}  # by name of the judge, in the order of NAMES once all are heard
 
-    def ask(self, choices: Sequence[Choice]) -> dict[Choice, Heard]:
+    def ask(self) -> dict[Choice, Heard]:
         """What each says. The reference is heard first: its values stand in for those that OpenCV lacks. Raises JudgeError."""
-        if any(one.names[0] == "reference" for one in choices):
-            exact.refuse_long(self.original, self.inputs, self.yes)
         self.found = model.forward(self.net, self.inputs)
-        heard = {one: self._first(one) for one in sorted(set(choices), key=lambda one: one.names, reverse=True)}
+        heard = {one: self._first(one) for one in sorted(set(self.choices), key=lambda one: one.names, reverse=True)}
         self.sets = {name: self.sets[name] for name in NAMES if name in self.sets}
         return heard
 

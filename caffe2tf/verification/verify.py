@@ -71,9 +71,9 @@ def hearing(
     if images is not None and not asked and not os.path.isdir(images):
         raise GoldenError(f"{images}: is no folder; `images` takes the folder with the photographs")
     _refuse_not_finite(net)
-    panel = judges.Panel(net, images, original, yes) if asked else None
+    panel = judges.Panel(net, asked, images, original, yes) if asked else None
     with devices.running(device, precision) as running:
-        heard = panel.ask(asked) if panel else {}
+        heard = panel.ask() if panel else {}
         reports = []
         for one in dict.fromkeys(chosen):
             golden, notes = (one, ()) if isinstance(one, Golden) else heard[one]
