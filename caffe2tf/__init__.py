@@ -21,6 +21,7 @@ _HOMES = {
     "from_keras": "keras_model.model",
     "forward": "keras_model.model",
     "fold": "net.folding",
+    "plugin": "plugins",
     "inspect": "inspection.summary",
     "diff": "inspection.difference",
     "verify": "verification.verify",
@@ -28,6 +29,7 @@ _HOMES = {
     "finetune": "finetuning.finetune",
     "visualize": "drawing.visualize",
     "download": "samples.download",
+    "sample": "samples.sample",
     "Net": "net.net",
     "Caffe2TFError": "errors",
 }

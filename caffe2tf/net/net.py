@@ -3,19 +3,21 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
 import numpy.typing as npt
-from google.protobuf import text_format
 
 from caffe2tf.arrays.layout import Floats, Moved, OpenShape, Shape
 from caffe2tf.arrays.numbers import float32
 from caffe2tf.caffe.caffe_pb2 import NetParameter, TransformationParameter
 from caffe2tf.caffe.datalayers import UNKNOWN
+from caffe2tf.caffe.extra import printed
 from caffe2tf.errors import NetError, WeightMismatch
 from caffe2tf.layers import Layer
 from caffe2tf.net import table
+from caffe2tf.net.outputs import Cut, checked
 from caffe2tf.net.wiring import Blob, Node, wire
 
 
@@ -24,8 +26,8 @@ class Net:
     """A network for inference. Frozen: `with_weights`, `reshape` and `subnet` return another, and no array can be written to.
     Equal to itself alone.
 
-    `nodes` in the order of the file; `inputs` {blob: shape} in Caffe's axis order; `outputs` the blobs that no layer
-    reads; `arrays` {layer: Caffe's arrays, as views of the file where it allows}, empty where no weights were given;
+    `nodes` in the order of the file; `inputs` {blob: shape} in Caffe's axis order; `outputs` the blobs that were `chosen`, else
+    those that no layer reads; `arrays` {layer: Caffe's arrays, as views of the file where it allows}, empty where no weights were given;
     `transforms` {input: TransformationParameter} of data layers; `notes` what was dropped or assumed; `encoding` "V0",
     "V1" or "V2"; `preprocessing` how pictures become its input, where the user said so; `dropped` the blobs of layers that
     have no part in inference.
@@ -40,6 +42,7 @@ class Net:
     encoding: str = "V2"
     preprocessing: Any = None  # an images.preprocess.Preprocessing: imports point up
     dropped: frozenset[str] = frozenset()
+    chosen: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         known: dict[int, Floats] = {}  # an array that layers share stays one object
@@ -68,6 +71,8 @@ class Net:
 
     @property
     def outputs(self) -> list[str]:
+        if self.chosen:
+            return list(self.chosen)
         read = {bottom for node in self.nodes for bottom in node.bottoms}
         return [top[0] for node in self.nodes for top in node.tops if top not in read]
 
@@ -93,11 +98,14 @@ class Net:
 
     def layer(self, name: str) -> Layer:
         """The layers.Layer `name`. Raises NetError with the nearest names."""
-        for node in self.nodes:
-            if node.layer.name == name:
-                return node.layer
-        near = get_close_matches(name, [node.layer.name for node in self.nodes], 3)
+        if name in self._layers:
+            return self._layers[name]
+        near = get_close_matches(name, self._layers, 3)
         raise NetError(f"no layer '{name}'" + (f"; nearest: {', '.join(near)}" if near else ""))
+
+    @cached_property
+    def _layers(self) -> dict[str, Layer]:
+        return {node.layer.name: node.layer for node in reversed(self.nodes)}
 
     def with_weights(self, weights: Mapping[str, Mapping[str, npt.ArrayLike]]) -> "Net":
         """This network with other weights, {layer: {name: array in Keras's layout}}; every layer's, and no other.
@@ -156,6 +164,18 @@ class Net:
             raise NetError(f"blob '{early[0]}' is needed before its last change; start from what it is made of")
         return self.part([node for node in self.nodes if needed.intersection(blob for blob, _ in node.made())], starts)
 
+    def cut(self, outputs: str | Sequence[str]) -> "Net":
+        """This network with what the blobs `outputs` need alone, which become its outputs: layers, inputs and weights. Raises
+        NetError for a blob that it does not have."""
+        param = NetParameter.FromString(self.param.SerializeToString())
+        kept = Cut(checked(outputs))
+        kept(param)
+        names = {layer.name for layer in param.layer}
+        made = rebuild(self, param, {name: arrays for name, arrays in self.arrays.items() if name in names})
+        transforms = {blob: param for blob, param in self.transforms.items() if blob in made.inputs}
+        dropped = self.dropped | (set(self.blobs) - set(made.blobs))
+        return replace(made, transforms=transforms, chosen=kept.outputs, dropped=dropped)
+
     def part(self, nodes: Iterable[Node], inputs: Iterable[str] = ()) -> "Net":
         """This network of `nodes` alone, in their order; the blobs `inputs` come from outside."""
         param, nodes, outside = NetParameter(name=self.name), list(nodes), list(inputs)
@@ -164,13 +184,14 @@ class Net:
             layer.input_param.shape.add().dim.extend(UNKNOWN if n is None else n for n in self.blobs[name])
         param.layer.extend(node.layer.proto for node in nodes)
         names = {node.layer.name for node in nodes}
-        made = rebuild(self, param, {name: arrays for name, arrays in self.arrays.items() if name in names})
+        whole = replace(self, chosen=())
+        made = rebuild(whole, param, {name: arrays for name, arrays in self.arrays.items() if name in names})
         pictures = set(made.inputs) <= set(self.inputs)
         transforms = {blob: param for blob, param in self.transforms.items() if blob in made.inputs}
         return replace(made, transforms=transforms, preprocessing=self.preprocessing if pictures else None)
 
-    @property
-    def varying(self) -> set[Blob]:
+    @cached_property
+    def varying(self) -> frozenset[Blob]:
         """{(blob, version)} of all that depends on an input, be it for how many items there are."""
         varying: set[Blob] = set()
         counted: set[Blob] = set()
@@ -182,7 +203,7 @@ class Net:
                 read = list(node.bottoms)
             if layer.type == "Input" or (layer.constant() is None and varying.intersection(read)):
                 varying.update(blob for blob, _ in node.made())
-        return varying
+        return frozenset(varying)
 
     @property
     def producers(self) -> dict[Blob, Node]:
@@ -202,14 +223,14 @@ class Net:
         """Whether `blob`, as it was last written, depends on no input."""
         return (blob, self.last_versions[blob]) not in self.varying
 
-    @property
-    def last_versions(self) -> dict[str, int]:
+    @cached_property
+    def last_versions(self) -> Mapping[str, int]:
         """{blob: its last version}."""
-        return {name: version for node in self.nodes for (name, version), _ in node.made()}
+        return MappingProxyType({name: version for node in self.nodes for (name, version), _ in node.made()})
 
     def text(self) -> str:
         """The network as a prototxt, today's layers."""
-        return text_format.MessageToString(self.param)
+        return printed(self.param)
 
     def moved(self, layer: str) -> dict[str, Moved]:
         """{name: layout.Moved} of one layer: what `weights` gives, before a value is read."""

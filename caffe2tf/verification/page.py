@@ -24,27 +24,34 @@ def as_html(reports: Sequence[Report], disputes: Sequence[Dispute] = ()) -> str:
         f"<h1>caffe2tf verify: <span class='{_word(data['pass'])}'>{_word(data['pass'])}</span></h1>",
         f"<p class=soft>{html.escape(' · '.join(facts))}</p>",
     ]
-    for report, net in zip(reports, data["nets"], strict=True):
-        verdict, _, why = conclusion(report).partition("  ")
-        body.append(f"<h2>{html.escape(net['name'] or 'network')} against {html.escape(against(report))}</h2>")
-        body.append(f"<p><span class='verdict {verdict}'>{verdict}</span> {html.escape(why)}</p>")
-        body.append(f"<p class='soft digest'>weights SHA-256 {net['weights_sha256']}</p>")
-        if net["judge"]:
-            body.append(
-                f"<p class=soft>read: {html.escape(net['judge']['read'])}<br>fed: {html.escape(net['judge']['fed'])}</p>"
-            )
-        body += [f"<p class=soft>note: {html.escape(note)}</p>" for note in net["notes"]]
-        if net["layers"]:
-            body.append(_layers(net))
-        if net["unjudged"]:
-            rows = (f"<tr><td>{html.escape(one['layer'])}<td>{html.escape(one['reason'])}" for one in net["unjudged"])
-            body.append(f"<h3>Not judged</h3><table><tr><th>layer<th>why{''.join(rows)}</table>")
-        if net["predictions"]:
-            cards = (_card(p, shown) for p, shown in zip(report.predictions, net["predictions"], strict=True))
-            body.append("<h2>Predictions</h2><div class=photos>" + "".join(cards) + "</div>")
+    body += map(section, reports)
     if disputes:
         body.append(f"<h2>Who differs from whom</h2><p>{html.escape(settled(disputes))}</p>{_disputes(disputes)}")
     return pages.page(f"caffe2tf verify: {_word(data['pass'])}", "".join(body))
+
+
+def section(report: Report) -> str:
+    """What one Report has on the page: its verdict, its layers, its predictions."""
+    (net,) = as_data([report])["nets"]
+    verdict, _, why = conclusion(report).partition("  ")
+    body = [
+        f"<h2>{html.escape(net['name'] or 'network')} against {html.escape(against(report))}</h2>",
+        f"<p><span class='verdict {verdict}'>{verdict}</span> {html.escape(why)}</p>",
+        f"<p class='soft digest'>weights SHA-256 {net['weights_sha256']}</p>",
+    ]
+    if net["judge"]:
+        read, fed = (html.escape(net["judge"][key]) for key in ("read", "fed"))
+        body.append(f"<p class=soft>read: {read}<br>fed: {fed}</p>")
+    body += [f"<p class=soft>note: {html.escape(note)}</p>" for note in net["notes"]]
+    if net["layers"]:
+        body.append(_layers(net))
+    if net["unjudged"]:
+        rows = (f"<tr><td>{html.escape(one['layer'])}<td>{html.escape(one['reason'])}" for one in net["unjudged"])
+        body.append(f"<h3>Not judged</h3><table><tr><th>layer<th>why{''.join(rows)}</table>")
+    if net["predictions"]:
+        cards = (_card(p, shown) for p, shown in zip(report.predictions, net["predictions"], strict=True))
+        body.append("<h2>Predictions</h2><div class=photos>" + "".join(cards) + "</div>")
+    return "".join(body)
 
 
 def _disputes(disputes: Sequence[Dispute]) -> str:

@@ -11,13 +11,13 @@ from caffe2tf.keras_model import model
 from caffe2tf.net.net import Net
 from caffe2tf.verification import golden as goldens
 from caffe2tf.verification.compare import Prediction
-from caffe2tf.verification.golden import Golden, GoldenError, Photograph
+from caffe2tf.verification.golden import Golden, GoldenError
 
 _BATCH = 16
 
 
 def generated(golden: Golden, found: Mapping[str, NDArray[np.float32]]) -> list[Prediction]:
-    if not golden.top5:
+    if not golden.top5 or golden.output not in found:
         return []
     shares = probabilities.probabilities(found[golden.output])
     expected = probabilities.probabilities(golden.blobs[golden.output].values)
@@ -33,9 +33,9 @@ def photographs(
     net: Net, golden: Golden, folder: str | os.PathLike[str] | None
 ) -> tuple[list[Prediction], tuple[str, ...]]:
     """(predictions, photographs that are not there)."""
-    if not golden.photographs:
+    if not golden.photographs or golden.output in net.dropped:
         return [], ()
-    places = goldens.find_photographs(golden.photographs, folder) if folder else dict[Photograph, str]()
+    places = goldens.find_photographs(golden.photographs, folder) if folder else goldens.at_hand(golden.photographs)
     missing = tuple(photo.file for photo in golden.photographs if photo not in places)
     if folder and missing:
         few = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")

@@ -101,7 +101,8 @@ def _report(
         layers = _check_layers(net, golden, inputs, found, tolerance)
         predictions += generated(golden, found)
     digests = goldens.weight_digests(net)
-    changed = tuple(name for name, known in golden.weights.items() if digests.get(name) != list(known))
+    own = digests if net.chosen else golden.weights  # of a network that was cut, only what is left is judged
+    changed = tuple(name for name, known in golden.weights.items() if name in own and digests.get(name) != list(known))
     whole = hashlib.sha256("".join(d for layer in digests.values() for d in layer).encode()).hexdigest()
     seen, missing = ([], ()) if golden.judge else photographs(net, golden, images)
     report = Report(
