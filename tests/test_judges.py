@@ -371,6 +371,15 @@ def test_values_beyond_float32_are_not_judged_behind_them(tmp_path):
     assert found.unjudged == {"n": "its bottoms leave the range of float32"}
 
 
+def test_a_type_that_the_reference_lacks_is_not_judged(small, monkeypatch):
+    monkeypatch.delitem(TABLE, "Softmax")
+    net = loading.load(small / "net.prototxt", small / "net.caffemodel")
+    found = verify(net, against="reference")
+    assert found.passed
+    assert found.unjudged == {"prob": "the reference has no rule for it, or for what it reads"}
+    assert (found.judged, found.total) == (7, 8)
+
+
 # ------------------------------------------------------------ the judges disagree
 
 

@@ -47,6 +47,9 @@ def record(net: Net, inputs: Mapping[str, Floats], read: str, fed: str, yes: boo
             unjudged[net.producers[name, net.last_versions[name]].layer.name] = (
                 "it decides between values that float32 does not tell apart"
             )
+    for node in net.nodes:
+        if any(name not in exact for name, _ in node.tops):
+            unjudged[node.layer.name] = "the reference has no rule for it, or for what it reads"
     wild = _wild(net, exact)
     for name in wild:
         unjudged[net.producers[name, net.last_versions[name]].layer.name] = "its bottoms leave the range of float32"
