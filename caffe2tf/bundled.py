@@ -1,5 +1,5 @@
-"""The data that comes with the package, or with one that it needs: golden sets, network texts, the names of ImageNet's
-classes, photographs."""
+"""The data that comes with the package, or with one that it needs: golden sets, the script that records them, network texts,
+the names of ImageNet's classes, photographs."""
 
 import importlib.util
 import os
@@ -50,3 +50,9 @@ def classes(column: int = 2) -> list[str]:
     """The names of ImageNet's 1000 classes, in Caffe's order; of column 1 their WordNet ids."""
     with open(os.path.join(home(), "imagenet_classes.tsv"), encoding="utf-8") as file:
         return [line.rstrip("\n").split("\t")[column] for line in file][1:]
+
+
+def record_script() -> str:
+    """The script that records a golden set where Caffe is, as text."""
+    with open(os.path.join(home(), "record.py"), encoding="utf-8") as file:
+        return file.read()

@@ -4,6 +4,12 @@ Run it where Caffe is; it needs pycaffe and NumPy alone, Python 2.7 or 3, and no
 
     python record.py deploy.prototxt net.caffemodel FOLDER [IMAGE.npy]
 
+Where Docker is, the image that BVLC published has what it needs:
+
+    docker run --rm -v "$PWD":/net -w /net bvlc/caffe:cpu python record.py deploy.prototxt net.caffemodel FOLDER
+
+Then, where caffe2tf is: caffe2tf verify deploy.prototxt net.caffemodel --golden FOLDER
+
 IMAGE.npy holds uint8 images (N, H, W, 3) in BGR order of the network's input size; without it the input is random (seed
 0). FOLDER then holds net.prototxt, net.caffemodel and blobs.npz: every blob in Caffe's axis order, the last value written
 to it; `in:NAME` is an input that a layer overwrites in place, before that.
@@ -29,7 +35,9 @@ def inputs_of(net, images):
         shape = net.blobs[name].data.shape
         if images is not None and len(shape) == 4 and shape[1] == 3:
             if images.dtype != np.uint8 or images.shape[1:] != (shape[2], shape[3], 3):
-                sys.exit("images of %s %s; takes uint8 (N, %d, %d, 3)" % (images.dtype, images.shape, shape[2], shape[3]))
+                sys.exit(
+                    "images of %s %s; takes uint8 (N, %d, %d, 3)" % (images.dtype, images.shape, shape[2], shape[3])
+                )
             given[name] = (images.astype(np.float32) - np.float32(MEAN)).transpose(0, 3, 1, 2)
         else:
             given[name] = random.randn(*shape).astype(np.float32)
@@ -61,7 +69,7 @@ def main(prototxt, caffemodel, folder, images=None):
         sys.exit("%s exists already; name a new folder" % folder)
     caffe.set_mode_cpu()
     net = caffe.Net(prototxt, caffemodel, caffe.TEST)
-    arrays = record(net, inputs_of(net, None if images is None else np.load(images, allow_pickle=False)))
+    arrays = record(net, inputs_of(net, None if images is None else np.lib.format.open_memmap(images, "r")))
     os.makedirs(folder)
     shutil.copy(prototxt, os.path.join(folder, "net.prototxt"))
     shutil.copy(caffemodel, os.path.join(folder, "net.caffemodel"))

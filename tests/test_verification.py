@@ -206,7 +206,7 @@ def test_sets_that_are_broken_or_of_another_network(seeded, tmp_path):
     with pytest.raises(GoldenError, match="golden set 'ip_nchw' is of another network: x are not in both"):
         verify(net, GOLDEN / "layers" / "ip_nchw")
     with pytest.raises(GoldenError, match="no golden set of the network 'conv_basic' comes with caffe2tf"):
-        verify(net)
+        verify(net, against="golden")
     (tmp_path / "blobs.npz").write_bytes(b"PK\x03\x04 broken")
     with pytest.raises(GoldenError, match=r"blobs\.npz: cannot be read"):
         verify(net, tmp_path)
@@ -315,7 +315,7 @@ def test_command_prints_numbers(alexnet, tmp_path, monkeypatch):
     assert "conv1 + relu1" in result.stdout
     data = json.loads(run("verify", "--json", "--report", "r.html").stdout)
     assert data["pass"] is True
-    assert set(data) == {"pass", "device", "precision", "backend", "versions", "nets"}
+    assert set(data) == {"pass", "device", "precision", "backend", "versions", "nets", "disputes"}
     assert set(data["nets"][0]["layers"][0]) == {
         "layer",
         "layers",

@@ -28,10 +28,11 @@ def _place(module: pkgutil.ModuleInfo) -> int | None:
 
 
 class _Found(MutableMapping[str, click.Command]):
-    """{name: command} of the files here that state a PLACE, in that order; a file is imported when its command is asked for."""
+    """{name: command} of the files here that state a PLACE, in that order; a file is imported when its command is asked for.
+    `_` in a file's name is `-` in the command's."""
 
     def __iter__(self) -> Iterator[str]:
-        found = [(_place(module), module.name) for module in pkgutil.iter_modules(cli.__path__)]
+        found = [(_place(module), module.name.replace("_", "-")) for module in pkgutil.iter_modules(cli.__path__)]
         return iter([name for _, name in sorted((place, name) for place, name in found if place is not None)])
 
     def __len__(self) -> int:
@@ -40,7 +41,7 @@ class _Found(MutableMapping[str, click.Command]):
     def __getitem__(self, name: str) -> click.Command:
         if name not in list(iter(self)):
             raise KeyError(name)
-        command: click.Command = importlib.import_module(f"{cli.__name__}.{name}").command
+        command: click.Command = importlib.import_module(f"{cli.__name__}.{name.replace('-', '_')}").command
         command.name = name
         return command
 

@@ -1,7 +1,8 @@
-"""`caffe2tf verify`: a model against Caffe's own results, layer by layer."""
+"""`caffe2tf verify`: a model against Caffe's own results, or a judge's, layer by layer."""
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -10,16 +11,36 @@ from caffe2tf.cli import options, terminal
 
 if TYPE_CHECKING:
     from caffe2tf.verification.compare import Report
+    from caffe2tf.verification.hearing import Dispute
 
 PLACE = 4
 
 
-@click.command(short_help="Compare a model with Caffe's own results, layer by layer.")
+@click.command(short_help="Compare with Caffe's results or a judge's, layer by layer.")
 @click.argument("model", type=options.NETWORK, required=False)
 @click.argument("text", type=options.NETWORK, required=False, metavar="[PROTOTXT]")
 @options.prototxt
 @click.option("--golden", "sets", multiple=True, metavar="DIR", help="A golden set of the network. Repeatable.")
-@click.option("--images", type=options.FILE, metavar="DIR", help="Folder of the photographs of published predictions.")
+@click.option(
+    "--against",
+    multiple=True,
+    metavar="opencv|reference|golden|DIR",
+    help="OpenCV, every layer in float64, a golden set that comes along, or one of yours. Repeatable.",
+)
+@click.option(
+    "--original",
+    multiple=True,
+    type=options.NETWORK,
+    metavar="FILE",
+    help="The .caffemodel that MODEL was converted from, for a judge to read; once more for its text.",
+)
+@click.option(
+    "--images",
+    type=options.FILE,
+    metavar="DIR",
+    help="Folder of the photographs of published predictions; for a judge any pictures, instead of noise.",
+)
+@click.option("-y", "--yes", is_flag=True, help="Wait for the reference, however long it takes.")
 @options.device
 @click.option(
     "--precision",
@@ -36,7 +57,10 @@ def command(
     text: str | None,
     prototxt: str | None,
     sets: tuple[str, ...],
+    against: tuple[str, ...],
+    original: tuple[str, ...],
     images: str | None,
+    yes: bool,
     device: str,
     precision: str,
     page: str | None,
@@ -47,16 +71,19 @@ def command(
     quiet: bool,
     verbose: bool,
 ) -> None:
-    """Run MODEL on inputs for which Caffe's own results are known, and compare layer by layer.
+    """Run MODEL on inputs for which Caffe's own results are known, or a judge's, and compare layer by layer.
 
-    Names the first layer that is wrong. Exit code 0 only if everything holds. Without --golden the set is chosen by the
-    weights: the seeded AlexNet's, or the published predictions of bvlc_alexnet (with --images). PROTOTXT is the network
-    text, where MODEL needs one; the two may come in either order.
+    Names the first layer that is wrong. Exit code 0 only if everything holds. Without --against a golden set is chosen by
+    the weights: the seeded AlexNet's, or the published predictions of bvlc_alexnet (with --images). For any other network
+    OpenCV 4 reads the same files and is the judge, or where it cannot the reference, which computes every layer in float64.
+    PROTOTXT is the network text, where MODEL needs one; the two may come in either order.
 
     \b
     Examples:
       caffe2tf verify bvlc_alexnet.caffemodel
-      caffe2tf verify deploy.prototxt net.npz --golden my_golden/ --report report.html
+      caffe2tf verify deploy.prototxt net.caffemodel --against opencv --against reference
+      caffe2tf verify deploy.prototxt net.npz --original net.caffemodel --report report.html
+      caffe2tf verify deploy.prototxt net.caffemodel --against my_golden/
     """
     from caffe2tf import formats, loading
     from caffe2tf.files import replacing as files
@@ -68,20 +95,27 @@ def command(
     with terminal.notes(verbose and not quiet):
         net = loading.load(prototxt=prototxt, model=model, input_shape=input_shape, outputs=outputs)
     with terminal.hushed(verbose):
+        from caffe2tf.verification import judges
         from caffe2tf.verification import report as reports
-        from caffe2tf.verification.verify import verify
+        from caffe2tf.verification.verify import hearing
 
-        found = [verify(net, folder, images, device, precision) for folder in sets or (None,)]
+        read = original or judges.files(prototxt, model)
+        heard = hearing(net, [*sets, *against] or [None], images, device, precision, read, yes)
+        found = heard.reports
     if page:
         from caffe2tf.verification import page as page_of
 
-        files.write_text(page, page_of.as_html(found), force)
+        files.write_text(page, page_of.as_html(found, heard.disputes), force)
     if as_json:
-        terminal.echo(json.dumps(reports.as_data(found), indent=1))
+        terminal.echo(json.dumps(reports.as_data(found, heard.disputes), indent=1))
     elif not quiet:
         for one in found:
             show(one, verbose)
-    if not all(one.passed for one in found):
+            if len(found) > 1:
+                terminal.echo()
+        if heard.disputes:
+            show_disputes(heard.disputes)
+    if not heard.passed:
         sys.exit(options.NO)
 
 
@@ -106,8 +140,15 @@ def show(report: "Report", verbose: bool) -> None:
         rows.append([" + ".join(check.layers), check.kind, words.shape(check.shape), *numbers, verdict])
     if rows:
         columns = ["layer", "type", "shape", ">alone", ">chained", ">largest", ">relative", "at", "verdict"]
-        against = f"{report.name} against golden set '{report.golden}' ({running})"
-        terminal.table(columns, rows, f"{against}, relative L2 errors, tolerance {report.tolerance:g}")
+        against = f"{report.name or 'network'} against {reports.against(report)} ({running})"
+        terminal.table(columns, rows, f"{against}, relative L2 errors, tolerance {report.tolerance:.2g}")
+    if report.judge:
+        terminal.echo(f"\nread: {report.judge.read}\nfed:  {report.judge.fed}")
+    for note in report.notes:
+        terminal.echo(f"note: {terminal.with_flags(note, command)}")
+    if report.unjudged:
+        terminal.echo()
+        terminal.table(["not judged", "why"], [[layer, why] for layer, why in report.unjudged.items()])
     names, rows = bundled.classes(), []
     for prediction in report.predictions if verbose or len(report.predictions) <= 10 else ():
         (wanted, known), (guess, sure) = prediction.expected[0], prediction.found[0]
@@ -119,3 +160,22 @@ def show(report: "Report", verbose: bool) -> None:
         terminal.table(["image", "expected", "found", "top-5 set", "verdict"], rows)
     said = terminal.with_flags(reports.conclusion(report), command)
     terminal.echo(("\n" if rows or report.layers else "") + said)
+
+
+def show_disputes(disputes: "Sequence[Dispute]") -> None:
+    """Prints who differs from whom, blob by blob."""
+    from caffe2tf.verification import report as reports
+
+    pairs = list(disputes[0].apart)
+    rows = [
+        [
+            " + ".join(one.layers),
+            one.blob,
+            *(f"{one.apart[pair]:.2g}" for pair in pairs),
+            one.alone or ("-" if one.agreed else "?"),
+        ]
+        for one in disputes
+    ]
+    columns = ["layer", "blob", *(f">{one} - {other}" for one, other in pairs), "alone"]
+    terminal.table(columns, rows, "who differs from whom, relative L2 differences")
+    terminal.echo(f"\n{reports.settled(disputes)}")

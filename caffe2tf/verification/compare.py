@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe2tf.verification.golden import Classes, Expected
+from caffe2tf.verification.golden import Classes, Expected, Judge
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,10 @@ class Prediction:
 class Report:
     """All that was found for one network and one golden set. `missing`: photographs that were not there; `digest`: SHA-256
     over the digests of all blobs of the weights, in net order; `left_out`: recorded blobs of layers that have no part in
-    inference (losses)."""
+    inference (losses).
+
+    Where a `judge` computed the set: `unjudged` {layer: why} and `total`, how many layers there are; `notes` on why it is this
+    judge."""
 
     name: str
     golden: str
@@ -82,6 +85,15 @@ class Report:
     hint: str | None = None
     running: Mapping[str, str] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    judge: Judge | None = None
+    unjudged: Mapping[str, str] = field(default_factory=dict)
+    total: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def judged(self) -> int:
+        """How many of `total` layers were."""
+        return self.total - len(self.unjudged)
 
     @property
     def passed(self) -> bool:

@@ -22,12 +22,44 @@ from caffe2tf.images import decode as imaging
 from caffe2tf.images import preprocess
 from caffe2tf.net.net import Net
 
+# Real Caffe where Docker is: what it leaves in my_golden is a golden set.
+DOCKER = (
+    'caffe2tf record-script > record.py && docker run --rm -v "$PWD":/net -w /net bvlc/caffe:cpu '
+    "python record.py deploy.prototxt net.caffemodel my_golden"
+)
+Path = str | os.PathLike[str]
 VERSIONS = (1,)
 Classes = tuple[tuple[int, float], ...]  # (class, probability), best first
 
 
 class GoldenError(Caffe2TFError):
     """A golden set that is missing, broken, of an unknown version, or of another network."""
+
+
+class JudgeError(GoldenError):
+    """A judge refuses the network, or could judge nothing of it."""
+
+
+class JudgeAbsent(JudgeError):
+    """The judge is not installed, or is of a version that is no judge."""
+
+
+@dataclass(frozen=True)
+class Original:
+    """The files that a judge reads: a network text and a .caffemodel, None for what is not there."""
+
+    text: str | None = None
+    weights: str | None = None
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Who computed a set here and now: `name` for people who type it, `who` with its version, what it `read` and what it was `fed`."""
+
+    name: str
+    who: str
+    read: str
+    fed: str
 
 
 @dataclass(frozen=True)
@@ -60,10 +92,13 @@ class Photograph:
     source: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Golden:
     """One set. `inputs` and `blobs` are empty where it holds published predictions alone; `weights` are SHA-256 digests
-    {layer: (digest of each of Caffe's blobs)}; `top5` the classes for each input picture, best first."""
+    {layer: (digest of each of Caffe's blobs)}; `top5` the classes for each input picture, best first.
+
+    A `judge` makes a set where Caffe made none: then `tolerances` {blob: relative L2 error that it allows}, `given` {(blob,
+    version): value that the judge was fed for it, since it does not make it}, and `unjudged` {layer: why}."""
 
     name: str
     path: str
@@ -74,6 +109,10 @@ class Golden:
     top5: tuple[tuple[int, ...], ...] = ()
     photographs: tuple[Photograph, ...] = ()
     output: str = "prob"
+    judge: Judge | None = None
+    tolerances: Mapping[str, float] = field(default_factory=dict)
+    given: Mapping[tuple[str, int], NDArray[Any]] = field(default_factory=dict)
+    unjudged: Mapping[str, str] = field(default_factory=dict)
 
 
 def weight_digests(net: Net) -> dict[str, list[str]]:
@@ -101,8 +140,8 @@ def choose(net: Net) -> Golden:
         if name == "alexnet":
             return load(os.path.join(bundled.home(), "bvlc_alexnet"))
     raise GoldenError(
-        f"no golden set of the network '{net.name}' comes with caffe2tf; record one with golden/record.py on a machine "
-        "with Caffe, and give its folder with `golden`"
+        f"no golden set of the network '{net.name}' comes with caffe2tf; opencv and reference judge it here (`against`), and "
+        f"with Docker Caffe itself does: {DOCKER}"
     )
 
 

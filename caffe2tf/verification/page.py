@@ -10,20 +10,23 @@ from typing import Any
 from caffe2tf import pages
 from caffe2tf.images import decode as imaging
 from caffe2tf.verification.compare import Prediction, Report
-from caffe2tf.verification.report import as_data, conclusion
+from caffe2tf.verification.hearing import Dispute
+from caffe2tf.verification.report import against, as_data, conclusion, settled
 
 _LOWEST, _HIGHEST = -9, 0  # of the log scale of relative errors
 
 
-def as_html(reports: Sequence[Report]) -> str:
+def as_html(reports: Sequence[Report], disputes: Sequence[Dispute] = ()) -> str:
     """The page of `verify`, with nothing outside itself: no script, no font, no picture from elsewhere."""
-    data = as_data(reports)
+    data = as_data(reports, disputes)
     facts = [data["device"], data["precision"], *(f"{name} {version}" for name, version in data["versions"].items())]
     body = [
         f"<h1>caffe2tf verify: <span class='{_word(data['pass'])}'>{_word(data['pass'])}</span></h1>",
         f"<p class=soft>{html.escape(' · '.join(facts))}</p>",
     ]
     body += map(section, reports)
+    if disputes:
+        body.append(f"<h2>Who differs from whom</h2><p>{html.escape(settled(disputes))}</p>{_disputes(disputes)}")
     return pages.page(f"caffe2tf verify: {_word(data['pass'])}", "".join(body))
 
 
@@ -32,16 +35,36 @@ def section(report: Report) -> str:
     (net,) = as_data([report])["nets"]
     verdict, _, why = conclusion(report).partition("  ")
     body = [
-        f"<h2>{html.escape(net['name'] or 'network')} against golden set “{html.escape(net['golden'])}”</h2>",
+        f"<h2>{html.escape(net['name'] or 'network')} against {html.escape(against(report))}</h2>",
         f"<p><span class='verdict {verdict}'>{verdict}</span> {html.escape(why)}</p>",
         f"<p class='soft digest'>weights SHA-256 {net['weights_sha256']}</p>",
     ]
+    if net["judge"]:
+        read, fed = (html.escape(net["judge"][key]) for key in ("read", "fed"))
+        body.append(f"<p class=soft>read: {read}<br>fed: {fed}</p>")
+    body += [f"<p class=soft>note: {html.escape(note)}</p>" for note in net["notes"]]
     if net["layers"]:
         body.append(_layers(net))
+    if net["unjudged"]:
+        rows = (f"<tr><td>{html.escape(one['layer'])}<td>{html.escape(one['reason'])}" for one in net["unjudged"])
+        body.append(f"<h3>Not judged</h3><table><tr><th>layer<th>why{''.join(rows)}</table>")
     if net["predictions"]:
         cards = (_card(p, shown) for p, shown in zip(report.predictions, net["predictions"], strict=True))
         body.append("<h2>Predictions</h2><div class=photos>" + "".join(cards) + "</div>")
     return "".join(body)
+
+
+def _disputes(disputes: Sequence[Dispute]) -> str:
+    pairs = list(disputes[0].apart)
+    heads = "".join(f"<th class=n>{html.escape(one)} - {html.escape(other)}" for one, other in pairs)
+    rows = [f"<tr><th>layer<th>blob{heads}<th>alone"]
+    for one in disputes:
+        numbers = "".join(f"<td class=n>{one.apart[pair]:.2g}" for pair in pairs)
+        alone = one.alone or ("-" if one.agreed else "?")
+        rows.append(
+            f"<tr><td>{html.escape(' + '.join(one.layers))}<td>{html.escape(one.blob)}{numbers}<td>{html.escape(alone)}"
+        )
+    return f"<table>{''.join(rows)}</table>"
 
 
 def _word(passed: bool) -> str:

@@ -3,16 +3,20 @@
 import math
 import platform
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from caffe2tf import __version__, bundled
 from caffe2tf.verification.compare import Difference, Report
+from caffe2tf.verification.hearing import Dispute
 
 
-def as_data(reports: Sequence[Report]) -> dict[str, Any]:
+def as_data(reports: Sequence[Report], disputes: Sequence[Dispute] = ()) -> dict[str, Any]:
     """{"pass", "device", "precision", "backend", "versions", "nets": [{"name", "golden", "pass", "tolerance", "first_wrong",
     "hint", "weights_sha256", "changed_weights", "missing_photographs", "left_out", "layers": [{"layer", "layers", "type", "blob", "shape", "alone",
-    "chained", "tolerance", "pass"}], "predictions": [{"image", "pass", "tolerance", "same_set", "expected", "found"}]}]}.
+    "chained", "tolerance", "pass"}], "predictions": [{"image", "pass", "tolerance", "same_set", "expected", "found"}],
+    "judge": {"name", "who", "read", "fed"} or null for a golden set, "judged", "of": numbers of layers, "unjudged": [{"layer",
+    "reason"}], "notes"}], "disputes": [{"layers", "blob", "agreed", "alone", "apart": [{"one", "other", "l2", "tolerance"}]}]}.
 
     A difference is {"largest", "relative", "place", "l2"}; a prediction's classes are {"class", "name", "probability"},
     best first. Infinite differences are null.
@@ -24,7 +28,17 @@ def as_data(reports: Sequence[Report]) -> dict[str, Any]:
         **{key: first.get(key) for key in ("device", "precision", "backend")},
         "versions": versions(first.get("backend")),
         "nets": [_net(report, names) for report in reports],
+        "disputes": [_dispute(one) for one in disputes],
     }
+
+
+def _dispute(dispute: Dispute) -> dict[str, Any]:
+    apart = [
+        {"one": one, "other": other, "l2": finite(value), "tolerance": dispute.tolerances[one, other]}
+        for (one, other), value in dispute.apart.items()
+    ]
+    said = {"layers": list(dispute.layers), "blob": dispute.blob, "agreed": dispute.agreed, "alone": dispute.alone}
+    return {**said, "apart": apart}
 
 
 def versions(backend: str | None) -> dict[str, str]:
@@ -75,15 +89,24 @@ def _net(report: Report, names: Sequence[str]) -> dict[str, Any]:
             }
             for prediction in report.predictions
         ],
+        "judge": None if report.judge is None else asdict(report.judge),
+        "judged": report.judged,
+        "of": report.total,
+        "unjudged": [{"layer": layer, "reason": reason} for layer, reason in report.unjudged.items()],
+        "notes": list(report.notes),
     }
+
+
+def finite(value: float) -> float | None:
+    """`value`, or None for what JSON has no number for."""
+    return value if math.isfinite(value) else None
 
 
 def _difference(difference: Difference | None) -> dict[str, Any] | None:
     if difference is None:
         return None
     numbers = {"largest": difference.largest, "relative": difference.relative, "l2": difference.l2}
-    finite = {key: value if math.isfinite(value) else None for key, value in numbers.items()}
-    return {**finite, "place": list(difference.place)}
+    return {**{key: finite(value) for key, value in numbers.items()}, "place": list(difference.place)}
 
 
 def top(best: Iterable[tuple[int, float]], names: Sequence[str]) -> list[dict[str, Any]]:
@@ -97,7 +120,12 @@ def conclusion(report: Report) -> str:
     if report.layers:
         good = sum(check.passed for check in report.layers)
         worst = max(check.chained.l2 for check in report.layers)
-        parts.append(f"{good} of {len(report.layers)} blobs within {report.tolerance:g} (largest {worst:.2g})")
+        limit = f"{report.tolerance:.2g}"
+        if len({check.tolerance for check in report.layers}) > 1:
+            limit = f"what float32 costs, at most {limit}"
+        parts.append(f"{good} of {len(report.layers)} blobs within {limit} (largest {worst:.2g})")
+    if report.judge:
+        parts.append(f"{report.judged} of {report.total} layers judged")
     if report.predictions:
         good = sum(prediction.passed for prediction in report.predictions)
         parts.append(f"{good} of {len(report.predictions)} predictions equal")
@@ -112,4 +140,21 @@ def conclusion(report: Report) -> str:
         parts.append(f"{', '.join(report.left_out)} left out (no part in inference)")
     if report.first_wrong:
         parts.append(f"first wrong layer: {report.first_wrong}" + (f" ({report.hint})" if report.hint else ""))
-    return ("PASS" if report.passed else "FAIL") + "  " + ", ".join(parts or ["nothing was compared"])
+    if not report.layers and not report.predictions:
+        parts.append("nothing was compared")
+    return ("PASS" if report.passed else "FAIL") + "  " + ", ".join(parts)
+
+
+def against(report: Report) -> str:
+    """What a Report is beside."""
+    return f"golden set '{report.golden}'" if report.judge is None else report.judge.who
+
+
+def settled(disputes: Sequence[Dispute]) -> str:
+    """One line: who stands alone first, of blobs that several judges gave."""
+    open_ones = [one for one in disputes if not one.agreed]
+    if not open_ones:
+        return f"all agree on {len(disputes)} of {len(disputes)} blobs"
+    first = open_ones[0]
+    who = f"{first.alone} stands alone" if first.alone else "no two agree, or only some do"
+    return f"they differ on {len(open_ones)} of {len(disputes)} blobs, first at {' + '.join(first.layers)}, where {who}"

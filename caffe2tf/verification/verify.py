@@ -2,13 +2,12 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe2tf import probabilities
 from caffe2tf.caffe.caffe_pb2 import NetParameter
 from caffe2tf.errors import Caffe2TFError, NetError
 from caffe2tf.keras_model import device as devices
@@ -16,70 +15,116 @@ from caffe2tf.keras_model import model
 from caffe2tf.net.net import Net, rebuild
 from caffe2tf.net.wiring import Node
 from caffe2tf.verification import golden as goldens
+from caffe2tf.verification import judges
 from caffe2tf.verification.compare import LayerCheck, Prediction, Report, compare
-from caffe2tf.verification.golden import Golden, GoldenError
+from caffe2tf.verification.golden import Golden, GoldenError, Path
+from caffe2tf.verification.hearing import Hearing, disputes
+from caffe2tf.verification.predictions import generated, photographs
 
-_BATCH = 16
 _Blob = tuple[str, int]  # name and version
 _Arrays = Mapping[str, NDArray[np.float32]]
 
 
 def verify(
     net: Net,
-    golden: Golden | str | os.PathLike[str] | None = None,
-    images: str | os.PathLike[str] | None = None,
+    golden: Golden | Path | None = None,
+    images: Path | None = None,
     device: str = "auto",
     precision: str = "float32",
+    *,
+    against: Golden | Path | None = None,
+    original: Path | Sequence[Path] | None = None,
+    yes: bool = False,
 ) -> Report:
-    """Runs `net` on the inputs of a golden set and compares everything that the set holds; returns a Report.
+    """Runs `net` on inputs for which others' results are known, and compares everything that they hold; returns a Report.
 
-    `golden`: a folder or a golden.Golden; None chooses by the weights. `images`: the folder with the photographs of
-    published predictions. `device`: auto, cpu, gpu, gpu:N; `precision`: float32, tf32 or mixed_float16, each with the
-    tolerance it deserves (device.TOLERANCES). Raises GoldenError for a set that is broken or of another network,
+    `against`: "golden", a golden set that comes with caffe2tf, chosen by the weights; a golden set's folder or a
+    golden.Golden (as `golden`, its older name); "opencv" or "reference", which compute it here and now; None: a golden set
+    where one fits, else OpenCV, else the reference. `images`: the folder with the photographs of published predictions, or
+    for a judge a picture or a folder of them; without, it is fed noise. `original`: the .caffemodel that the net was
+    converted from, with its text where it needs one, in either order, for a judge to read; without it a judge reads the
+    net itself. `yes` lets the reference take its time. `device`: auto, cpu, gpu, gpu:N; `precision`: float32, tf32 or
+    mixed_float16, each with the tolerance it deserves (device.TOLERANCES).
+
+    Raises GoldenError for a set that is broken or of another network, JudgeError for a judge that cannot judge,
     DeviceError, NetError; a difference is no error but a Report that did not pass.
     """
-    if golden is None:
-        golden = goldens.choose(net)
-    elif not isinstance(golden, Golden):
-        golden = goldens.load(golden)
+    if golden is not None and against is not None:
+        raise GoldenError("`golden` and `against` are both given; takes one")
+    return hearing(net, [against if golden is None else golden], images, device, precision, original, yes).reports[0]
+
+
+def hearing(
+    net: Net,
+    against: Sequence[Golden | Path | None],
+    images: Path | None = None,
+    device: str = "auto",
+    precision: str = "float32",
+    original: Path | Sequence[Path] | None = None,
+    yes: bool = False,
+) -> Hearing:
+    """As `verify`, against several in turn; judges get the same inputs, and where two of them answer, who differs from whom."""
+    chosen = [judges.resolve(net, one) for one in against]
     if not net.arrays and any(node.layer.blobs() for node in net.nodes):
         raise GoldenError(f"the network '{net.name}' has no weights to verify; give its .caffemodel")
-    if images is not None and not os.path.isdir(images):
+    asked = [one for one in chosen if not isinstance(one, Golden)]
+    if images is not None and not asked and not os.path.isdir(images):
         raise GoldenError(f"{images}: is no folder; `images` takes the folder with the photographs")
     _refuse_not_finite(net)
-    tolerance = devices.TOLERANCES.get(precision, 0)
+    panel = judges.Panel(net, asked, images, original, yes) if asked else None
     with devices.running(device, precision) as running:
-        layers, predictions = list[LayerCheck](), list[Prediction]()
-        if golden.blobs:
-            inputs = _inputs(net, golden)
-            found = model.forward(net, inputs)
-            layers = _check_layers(net, golden, inputs, found, tolerance)
-            predictions += _generated(golden, found)
-        digests = goldens.weight_digests(net)
-        own = digests if net.chosen else golden.weights  # of a network that was cut, only what is left is judged
-        changed = tuple(
-            name for name, known in golden.weights.items() if name in own and digests.get(name) != list(known)
-        )
-        whole = hashlib.sha256("".join(d for layer in digests.values() for d in layer).encode()).hexdigest()
-        photographs, missing = _photographs(net, golden, images)
-        predictions += photographs
-        report = Report(
-            net.name,
-            golden.name,
-            tuple(layers),
-            tuple(predictions),
-            changed,
-            missing,
-            tolerance,
-            whole,
-            running=running,
-            left_out=tuple(sorted(set(golden.blobs) - set(net.blobs))),
-        )
-        wrong = _first_wrong(net, report)
-        if wrong is None:
-            return report
-        hint = _hint(net, golden, report, wrong) if layers else None
-        return replace(report, first_wrong=wrong, hint=hint)
+        heard = panel.ask() if panel else {}
+        reports = []
+        for one in dict.fromkeys(chosen):
+            golden, notes = (one, ()) if isinstance(one, Golden) else heard[one]
+            known = panel.found if panel and golden.judge else None
+            reports.append(replace(_report(net, golden, images, precision, running, known), notes=notes))
+        return Hearing(tuple(reports), disputes(net, panel.found, panel.sets) if panel else ())
+
+
+def _report(
+    net: Net,
+    golden: Golden,
+    images: Path | None,
+    precision: str,
+    running: Mapping[str, str],
+    found: _Arrays | None = None,
+) -> Report:
+    """Of one set, on the device that is chosen; `found`: our blobs for its inputs, where they are known."""
+    tolerance = devices.TOLERANCES.get(precision, 0)
+    if golden.tolerances and precision == "float32":
+        tolerance = 0  # the judge's own counts
+    layers, predictions = list[LayerCheck](), list[Prediction]()
+    if golden.blobs:
+        inputs = _inputs(net, golden)
+        found = model.forward(net, inputs) if found is None else found
+        layers = _check_layers(net, golden, inputs, found, tolerance)
+        predictions += generated(golden, found)
+    digests = goldens.weight_digests(net)
+    own = digests if net.chosen else golden.weights  # of a network that was cut, only what is left is judged
+    changed = tuple(name for name, known in golden.weights.items() if name in own and digests.get(name) != list(known))
+    whole = hashlib.sha256("".join(d for layer in digests.values() for d in layer).encode()).hexdigest()
+    seen, missing = ([], ()) if golden.judge else photographs(net, golden, images)
+    report = Report(
+        net.name,
+        golden.name,
+        tuple(layers),
+        (*predictions, *seen),
+        changed,
+        missing,
+        max([tolerance, *(check.tolerance for check in layers)]),
+        whole,
+        running=running,
+        left_out=tuple(sorted(set(golden.blobs) - set(net.blobs))),
+        judge=golden.judge,
+        unjudged=golden.unjudged,
+        total=sum(node.layer.type != "Input" and bool(node.tops) for node in net.nodes),
+    )
+    wrong = _first_wrong(net, report)
+    if wrong is None:
+        return report
+    hint = _hint(net, golden, report, wrong) if layers else None
+    return replace(report, first_wrong=wrong, hint=hint)
 
 
 def _refuse_not_finite(net: Net) -> None:
@@ -126,6 +171,7 @@ def _check_layers(net: Net, golden: Golden, inputs: _Arrays, found: _Arrays, tol
         for blob, expected in golden.blobs.items()
         if blob in last and expected.index is None and expected.values.size == found[blob].size
     } | {(blob, 0): array for blob, array in inputs.items()}
+    whole.update((blob, array) for blob, array in golden.given.items() if blob not in whole)
     checks = []
     for blob, nodes in _units(net).items():
         if blob not in golden.blobs or nodes[-1].layer.type == "Input":
@@ -140,7 +186,7 @@ def _check_layers(net: Net, golden: Golden, inputs: _Arrays, found: _Arrays, tol
                 found[blob].shape,
                 None if alone is None else compare(alone, golden.blobs[blob]),
                 compare(found[blob], golden.blobs[blob]),
-                tolerance,
+                max(tolerance, golden.tolerances.get(blob, 0)),
             )
         )
     return checks
@@ -207,50 +253,3 @@ def _hint(net: Net, golden: Golden, report: Report, wrong: str) -> str | None:
         if compare(found, golden.blobs[check.blob]).within(10 * check.tolerance):
             return words
     return None
-
-
-# ------------------------------------------------------------------------------------------------ predictions
-
-
-def _generated(golden: Golden, found: _Arrays) -> list[Prediction]:
-    if not golden.top5 or golden.output not in found:
-        return []
-    shares = probabilities.probabilities(found[golden.output])
-    expected = probabilities.probabilities(golden.blobs[golden.output].values)
-    return [
-        Prediction(
-            f"image {index + 1}", tuple((label, float(known[label])) for label in labels), probabilities.best(one)
-        )
-        for index, (labels, one, known) in enumerate(zip(golden.top5, shares, expected, strict=True))
-    ]
-
-
-def _photographs(
-    net: Net, golden: Golden, folder: str | os.PathLike[str] | None
-) -> tuple[list[Prediction], tuple[str, ...]]:
-    """(predictions, photographs that are not there)."""
-    if not golden.photographs or golden.output in net.dropped:
-        return [], ()
-    photographs = golden.photographs
-    places = goldens.find_photographs(photographs, folder) if folder else goldens.at_hand(photographs)
-    missing = tuple(photo.file for photo in golden.photographs if photo not in places)
-    if folder and missing:
-        few = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
-        raise GoldenError(f"{folder}: {len(missing)} of {len(golden.photographs)} photographs are not there: {few}")
-    run, predictions = predictor(net, golden.output), list[Prediction]()
-    photos = [photo for photo in golden.photographs if photo in places]
-    for start in range(0, len(photos), _BATCH):
-        batch = photos[start : start + _BATCH]
-        found = run(np.stack([photo.preprocessing.load(places[photo]) for photo in batch]))
-        for photo, shares in zip(batch, found, strict=True):
-            best = probabilities.best(shares, max(5, len(photo.top)))
-            predictions.append(Prediction(photo.file, photo.top, best, photo.tolerance, places[photo]))
-    return predictions, missing
-
-
-def predictor(net: Net, output: str | None = None) -> Callable[[NDArray[np.float32]], NDArray[np.float64]]:
-    """A function from pictures (N, C, H, W) as Caffe takes them to probabilities (N, classes)."""
-    scores = output if output in net.blobs else net.outputs[-1]
-    blob = next(iter(net.inputs))
-    run = model.compiled(net, [scores])
-    return lambda images: probabilities.probabilities(run({blob: images})[scores])
