@@ -245,6 +245,7 @@ def test_another_text_than_the_original_is_seen(tmp_path):
 KNOWN = {
     "lrn_size3_k2": "takes k for 1",
     "log_base10": "leaves base",
+    "concat_of_items": "takes concat_dim for 1",
     "mvn_eps": "adds eps",
     "ip_transpose": "leaves transpose out",
     "deconv_dilation_nchw": "leaves dilation out",
@@ -264,6 +265,9 @@ def known_case(name, folder):
     """(network, its files) that shows a row of otherwise.TABLE."""
     if name == "lrn_default_alpha":
         original = make(folder, inputs(data=(1, 4, 3, 2)) + layer("LRN", "lrn_param { beta: 2 }"))
+    elif name == "concat_of_items":
+        text = layer("Concat", "concat_param { concat_dim: 0 }", bottoms=["data", "more"])
+        original = make(folder, inputs(data=(2, 3, 4), more=(2, 3, 4)) + text)
     elif name == "pool_by_chance":
         text = layer("Pooling", "pooling_param { pool: STOCHASTIC kernel_size: 2 stride: 2 }")
         original = make(folder, inputs(data=(1, 2, 4, 4)) + text)

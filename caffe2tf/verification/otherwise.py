@@ -94,6 +94,7 @@ TABLE = (
     Otherwise("LRN", _sets("lrn_param", k=1.0), "takes k for 1", "lrn_layer.cpp"),
     Otherwise("LRN", _no_alpha, "has another alpha where none is set", "caffe.proto"),
     Otherwise("Log", _sets("log_param", **_LOG), "leaves base, scale and shift out", "log_layer.cpp"),
+    Otherwise("Concat", _sets("concat_param", concat_dim=1), "takes concat_dim for 1", "concat_layer.cpp"),
     Otherwise("MVN", _sets("mvn_param", eps=1e-9), "adds eps to the variance", "mvn_layer.cpp"),
     Otherwise(
         "InnerProduct",
