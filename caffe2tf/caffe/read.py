@@ -43,7 +43,8 @@ class Blob:
 
     def array(self) -> Floats:
         """float32 of `shape`: a view of the file where it holds the values in one packed run, else a copy."""
-        parts = [float32(part, f"a blob of shape {self.shape}") for part in self.parts]
+        empty = np.zeros(0, np.float32)  # of a shape without values, which may have no part at all
+        parts = [float32(part, f"a blob of shape {self.shape}") for part in self.parts or (empty,)]
         return (parts[0] if len(parts) == 1 else np.concatenate(parts)).reshape(self.shape)
 
 

@@ -1,6 +1,5 @@
 """Pictures in, classes with names and probabilities out, for any model that caffe2tf reads or writes."""
 
-import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caffe2tf import bundled, formats, loading
+from caffe2tf.arrays.numbers import reason
 from caffe2tf.classification import labels as labelling
 from caffe2tf.classification.score import Score
 from caffe2tf.classification.seen import Seen
 from caffe2tf.errors import Caffe2TFError, ParseError
+from caffe2tf.files import records
 from caffe2tf.files import replacing as files
 from caffe2tf.images import decode as imaging
 from caffe2tf.images import preprocess
@@ -104,7 +105,7 @@ def load(
     pictures are to come. `device` is only checked: the caller runs it there. `trust`: whether a SavedModel is run that caffe2tf
     did not write. Raises Caffe2TFError.
     """
-    names = _labels(labels) if labels else None
+    names = label_names(labels) if labels else None
     if isinstance(model, Net):
         if prototxt or input_shape:
             raise Caffe2TFError(
@@ -116,7 +117,7 @@ def load(
     kind = formats.FOLDER if os.path.isdir(model) else os.path.splitext(model)[1].lstrip(".").lower()
     how, source = None, ""
     if os.path.exists(settings):  # the results of finetune
-        names = names or _labels(os.path.join(model, "labels.txt"))
+        names = names or label_names(os.path.join(model, "labels.txt"))
         how, source = _trained(settings), "the settings it was trained with"
         model, kind = os.path.join(model, "best.keras"), "keras"
         if input_shape:
@@ -193,18 +194,21 @@ def _habit(
 
 def _trained(path: str) -> preprocess.Preprocessing:
     try:
-        with open(path, encoding="utf-8") as file:
-            return preprocess.made_of(json.load(file)["preprocessing"], path)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        with open(path, "rb") as file:
+            return preprocess.made_of(records.parsed(file.read(), {"preprocessing": dict})["preprocessing"], path)
+    except OSError as error:
+        raise ParseError(f"{path}: cannot be read: {reason(error)}") from None
+    except ParseError as error:
         raise ParseError(f"{path}: is not what finetune writes: {error}") from None
 
 
-def _labels(path: _Path) -> list[str]:
+def label_names(path: _Path) -> list[str]:
+    """The class names in the file at `path`, one in a line. Raises ParseError."""
     try:
         with open(path, encoding="utf-8") as file:
             return [line.rstrip("\n") for line in file if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise ParseError(f"{path}: cannot be read as labels: {getattr(error, 'strerror', None) or error}") from None
+        raise ParseError(f"{path}: cannot be read as labels: {reason(error)}") from None
 
 
 def classify(

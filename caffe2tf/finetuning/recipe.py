@@ -7,6 +7,7 @@ from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any
 
+from caffe2tf.arrays.numbers import reason
 from caffe2tf.finetuning.settings import OPTIONS, STAGE_KEYS, Recipe, RecipeError, Stage, convert, text_of
 
 FILE = "recipe.toml"
@@ -66,16 +67,18 @@ def _checked(pairs: Mapping[str, Any], known: Collection[str], where: str) -> di
 def read(path: str | os.PathLike[str]) -> Recipe:
     """The Recipe in the TOML file `path`, whose paths are relative to its folder. Raises RecipeError."""
     import tomlkit
-    from tomlkit.exceptions import ParseError
+    from tomlkit.exceptions import TOMLKitError
 
     path = str(path)
     try:
         with open(path, encoding="utf-8-sig") as file:
-            values = tomlkit.load(file).unwrap()
+            text = file.read()
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    except ParseError as error:
-        raise RecipeError(f"{path}: is no TOML: {error}") from None
+        raise RecipeError(f"{path}: cannot be read: {reason(error)}") from None
+    try:
+        values = tomlkit.parse(text).unwrap()
+    except (TOMLKitError, ValueError, RecursionError) as error:  # dates that are none are ValueErrors
+        raise RecipeError(f"{path}: is no TOML: {reason(error)}") from None
     stages = values.pop("stage", [])
     if not isinstance(stages, list) or not all(isinstance(stage, dict) for stage in stages):
         raise RecipeError(f"{path}: stage; takes tables [[stage]]")

@@ -160,7 +160,7 @@ class Run:
         keep = Checkpoint(out if placed.chief else None)
         if not resume:
             keep.begin(self.recipe)
-        kept = keep.load("last") if resume else None
+        kept = keep.load("last", checkpoint.LAST) if resume else None
         note = json.loads(placed.spread_text(json.dumps(kept[1] if kept else None)))
         place = training.Place(**note["place"]) if note else None
         history: list[results.Row] = note["history"] if note else []

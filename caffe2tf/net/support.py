@@ -50,4 +50,4 @@ def refuse_unsupported(param: NetParameter) -> None:
     lines = problems(param)
     if lines:
         error = UnsupportedLayer if any(error is UnsupportedLayer for error, _ in lines) else UnsupportedParameter
-        raise error("\n".join(line for _, line in lines))
+        raise error(*(line for _, line in lines))

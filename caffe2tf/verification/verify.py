@@ -53,6 +53,9 @@ def verify(
         if golden.blobs:
             inputs = _inputs(net, golden)
             found = model.forward(net, inputs)
+            for blob in set(golden.blobs) & set(found):
+                if not golden.blobs[blob].fits(found[blob]):
+                    raise GoldenError(f"golden set '{golden.name}' is of another network: its values are none of '{blob}'")
             layers = _check_layers(net, golden, inputs, found, tolerance)
             predictions += _generated(golden, found)
         digests = goldens.weight_digests(net)
@@ -212,8 +215,14 @@ def _hint(net: Net, golden: Golden, report: Report, wrong: str) -> str | None:
 def _generated(golden: Golden, found: _Arrays) -> list[Prediction]:
     if not golden.top5:
         return []
+    if golden.output not in golden.blobs or golden.output not in found:
+        raise GoldenError(f"golden set '{golden.name}': its output '{golden.output}' is no blob that it holds")
     shares = probabilities.probabilities(found[golden.output])
-    expected = probabilities.probabilities(golden.blobs[golden.output].values)
+    known = golden.blobs[golden.output].values
+    expected = probabilities.probabilities(known) if known.shape == found[golden.output].shape else known
+    labels = [label for best in golden.top5 for label in best]
+    if not len(golden.top5) == len(shares) == len(expected) or not all(0 <= n < expected[0].size for n in labels):
+        raise GoldenError(f"golden set '{golden.name}': its predictions are not those of its output '{golden.output}'")
     return [
         Prediction(
             f"image {index + 1}", tuple((label, float(known[label])) for label in labels), probabilities.best(one)
