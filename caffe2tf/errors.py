@@ -98,7 +98,7 @@ def guarded(*files: object) -> Iterator[None]:
     """The edge of the library: an error in the block that no reader of `files` (None is none) foresaw becomes Unforeseen, one
     that wants memory NotEnoughMemory. What a caller gave in a wrong type is to be seen before the block."""
     where = " and ".join(str(file) for file in files if file is not None)
-    where = f"{where}: " if where else ""
+    where = f"{where}: " if where else "an input: "
     try:
         yield
     except Caffe2TFError:

@@ -98,7 +98,9 @@ def read_npy(file: IO[bytes], size: int) -> Array:
 
 
 def filled(file: IO[bytes], shape: Shape, dtype: np.dtype[Any], order: Literal["C", "F"] = "C") -> Array:
-    """An array read from `file`, piece by piece. Raises ParseError where it ends before."""
+    """An array read from `file`, piece by piece. Raises ParseError where it ends before, and for a shape that is none."""
+    if math.prod(max(1, extent) for extent in shape) * dtype.itemsize >= 1 << 63:
+        raise ParseError(f"has the shape {shape}, which no array can have")
     flat = np.empty(math.prod(shape), dtype)
     target, at = flat.view(np.uint8).data, 0
     while at < flat.nbytes:

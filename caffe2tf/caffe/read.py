@@ -261,12 +261,12 @@ def _blob(buffer: memoryview, start: int, end: int) -> Blob:
         raise Damaged(f"damaged: the blob at byte {start} has {len(shape)} axes; Caffe takes {MAX_AXES} at most")
     parts = tuple(doubles or floats)
     count = sum(part.size for part in parts)
-    wanted = 1
+    wanted, most = 1, 1  # `most`: as if no extent were 0, which NumPy has a limit for
     for extent in shape:
         if not 0 <= extent <= _MAX_EXTENT:
             raise Damaged(f"damaged: the blob at byte {start} has the extent {extent} in its shape {shape}")
-        wanted *= extent
-    if wanted > _MAX_EXTENT:
+        wanted, most = wanted * extent, most * max(1, extent)
+    if most > _MAX_EXTENT:
         raise Damaged(
             f"damaged: the blob at byte {start} has shape {shape}, more values than Caffe takes ({_MAX_EXTENT})"
         )

@@ -16,7 +16,7 @@ from caffe2tf.arrays.numbers import reason
 from caffe2tf.classification import labels as labelling
 from caffe2tf.classification.score import Score
 from caffe2tf.classification.seen import Seen
-from caffe2tf.errors import Caffe2TFError, ParseError
+from caffe2tf.errors import Caffe2TFError, ParseError, guarded
 from caffe2tf.files import records
 from caffe2tf.files import replacing as files
 from caffe2tf.images import decode as imaging
@@ -127,7 +127,8 @@ def load(
     if kind in formats.names() and formats.runnable(kind):
         if prototxt:
             raise Caffe2TFError(f"{model}: holds the whole network; `prototxt` has no part in it")
-        runner = formats.module(kind).runner(model, many, **({"trust": trust} if kind == formats.FOLDER else {}))
+        with guarded(model):
+            runner = formats.module(kind).runner(model, many, **({"trust": trust} if kind == formats.FOLDER else {}))
         if how is None:
             how, source = _habit(runner, input_shape)
     else:

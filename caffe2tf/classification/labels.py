@@ -4,7 +4,7 @@ import difflib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 
-from caffe2tf.errors import Caffe2TFError
+from caffe2tf.errors import Caffe2TFError, guarded
 from caffe2tf.images import decode as imaging
 
 
@@ -24,7 +24,8 @@ def find(
     wanted = imaging.find_images(images)
     if labels is None:
         return wanted, [os.path.basename(path).split(".")[0] for path in wanted] if from_names else None
-    entries = folders(labels) if os.path.isdir(labels) else listed(labels, wanted)
+    with guarded(labels):
+        entries = folders(labels) if os.path.isdir(labels) else listed(labels, wanted)
     if not entries:
         raise LabelError(f"{labels}: holds no labels")
     if not wanted:

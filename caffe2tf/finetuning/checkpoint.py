@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caffe2tf.arrays import numbers
-from caffe2tf.errors import ParseError
+from caffe2tf.errors import ParseError, guarded
 from caffe2tf.files import records
 from caffe2tf.files.replacing import replacing, write_bytes, write_text
 from caffe2tf.finetuning.recipe import FILE, text
@@ -78,7 +78,8 @@ class Checkpoint:
                 return None
             self.need([name])
         try:
-            found = dict(numbers.read_npz(path))
+            with guarded(path):
+                found = dict(numbers.read_npz(path))
             if _NOTE not in found or set(found) - {_NOTE} != {str(index) for index in range(len(found) - 1)}:
                 raise ParseError("it lacks its note or an array")
             note = records.parsed(bytes(found.pop(_NOTE)), form)

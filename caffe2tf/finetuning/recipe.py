@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from caffe2tf.arrays.numbers import reason
+from caffe2tf.errors import guarded
 from caffe2tf.finetuning.settings import OPTIONS, STAGE_KEYS, Recipe, RecipeError, Stage, convert, text_of
 
 FILE = "recipe.toml"
@@ -66,10 +67,15 @@ def _checked(pairs: Mapping[str, Any], known: Collection[str], where: str) -> di
 
 def read(path: str | os.PathLike[str]) -> Recipe:
     """The Recipe in the TOML file `path`, whose paths are relative to its folder. Raises RecipeError."""
+    path = os.fspath(path)
+    with guarded(path):
+        return _read(path)
+
+
+def _read(path: str) -> Recipe:
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 
-    path = str(path)
     try:
         with open(path, encoding="utf-8-sig") as file:
             text = file.read()

@@ -41,7 +41,10 @@ def load(path: str) -> Weights:
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= min(size - 8, _MAX_HEADER):
                 raise ParseError(f"its header claims {length} bytes")
-            header = records.parsed(file.read(length))
+            text = file.read(length)
+            if not text.startswith(b"{"):  # nor in another encoding, which JSON itself would allow
+                raise ParseError("its header is no JSON object in UTF-8")
+            header = records.parsed(text)
             header.pop("__metadata__", None)
             records.check(header, {str: _TENSOR})
             end = 0

@@ -14,7 +14,7 @@ import numpy as np
 from caffe2tf.arrays.layout import Floats, OpenShape
 from caffe2tf.arrays.numbers import ZIP_ERRORS, check_claim, float32, read_npy, reason
 from caffe2tf.caffe.read import read_mean
-from caffe2tf.errors import ParseError
+from caffe2tf.errors import ParseError, guarded
 from caffe2tf.files import records
 from caffe2tf.images import decode as imaging
 from caffe2tf.images.decode import Pixels
@@ -186,7 +186,8 @@ def _mean(mean: Sequence[float] | str, channels: int) -> Mean:
     if isinstance(mean, str):
         if mean == "none":
             return (0.0,)
-        array = _array(mean)
+        with guarded(mean):
+            array = _array(mean)
         if array.ndim not in (1, 3) or array.shape[0] != channels or not np.isfinite(array).all():
             raise ParseError(f"{mean}: holds an array of {array.shape}; takes ({channels}) or ({channels}, H, W)")
         return tuple(array.tolist())

@@ -10,7 +10,7 @@ from typing import Any
 
 from caffe2tf import loading
 from caffe2tf.caffe import read
-from caffe2tf.errors import Caffe2TFError, UnsupportedLayer
+from caffe2tf.errors import Caffe2TFError, UnsupportedLayer, guarded
 from caffe2tf.images import preprocess
 from caffe2tf.layers import NO_EFFECT
 from caffe2tf.layers.base import Layer
@@ -44,7 +44,8 @@ def inspect(
     try:
         return summarize(loading.load(prototxt=prototxt, model=model, input_shape=input_shape), named)
     except UnsupportedLayer as error:
-        return summarize_unsupported(_source(prototxt, model), str(error).splitlines())
+        with guarded(prototxt, model):
+            return summarize_unsupported(_source(prototxt, model), list(error.args))
 
 
 def _source(prototxt: loading.Path | None, model: loading.Path | None) -> read.Source:

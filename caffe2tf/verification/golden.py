@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from caffe2tf import bundled
 from caffe2tf.arrays import numbers
-from caffe2tf.errors import Caffe2TFError, ParseError
+from caffe2tf.errors import Caffe2TFError, ParseError, guarded
 from caffe2tf.files import records
 from caffe2tf.images import decode as imaging
 from caffe2tf.images import preprocess
@@ -126,9 +126,14 @@ def choose(net: Net) -> Golden:
 
 def load(folder: str | os.PathLike[str]) -> Golden:
     """The Golden set in `folder`. Raises GoldenError."""
-    path = str(folder)
+    path = os.fspath(folder)
     if not os.path.isdir(path):
         raise GoldenError(f"{path}: no such golden folder")
+    with guarded(path):
+        return _set(path)
+
+
+def _set(path: str) -> Golden:
     name = os.path.basename(os.path.normpath(path))
     files = set(os.listdir(path))
     if not files & {"expected.json", "blobs.npz"}:

@@ -55,7 +55,9 @@ def verify(
             found = model.forward(net, inputs)
             for blob in set(golden.blobs) & set(found):
                 if not golden.blobs[blob].fits(found[blob]):
-                    raise GoldenError(f"golden set '{golden.name}' is of another network: its values are none of '{blob}'")
+                    raise GoldenError(
+                        f"golden set '{golden.name}' is of another network: its values are none of '{blob}'"
+                    )
             layers = _check_layers(net, golden, inputs, found, tolerance)
             predictions += _generated(golden, found)
         digests = goldens.weight_digests(net)

@@ -14,7 +14,7 @@ from caffe2tf import formats, loading
 from caffe2tf.caffe import wire
 from caffe2tf.caffe.caffe_pb2 import BlobProto, LayerParameter
 from caffe2tf.cli import terminal
-from caffe2tf.errors import ParseError
+from caffe2tf.errors import ParseError, escaped
 from caffe2tf.images import decode as imaging
 from tests.helpers import GOLDEN, inputs, layer, make, run
 
@@ -117,7 +117,7 @@ def test_names_cannot_act_on_the_terminal(terminal_there, tmp_path, monkeypatch,
     printed = capsys.readouterr().out
     assert not acting & set(printed)
     assert "two\\nlines" in printed
-    assert terminal.plain("umlaut ü, 卷积, \n", "\n") == "umlaut ü, 卷积, \n"
+    assert escaped("umlaut ü, 卷积, \n", "\n") == "umlaut ü, 卷积, \n"
 
 
 # ------------------------------------------------------------------------------------------------ pictures

@@ -413,7 +413,7 @@ def safetensors(draw: Any) -> Files:
         key = draw(st.sampled_from(sorted(head)))
         head[key]["dtype"] = draw(st.sampled_from(["F64", "F16", "BF16", "I64", "BOOL", "F8_E4M3", "U8"]))
     text = _dumped(draw, head)
-    length = draw(st.sampled_from([len(text)] * 8 + [0, 1, 2**63, 2**64 - 1, len(text) - 1, len(text) + 1]))
+    length = draw(st.sampled_from([len(text)] * 8 + [0, 1, 2**63, 2**64 - 1, max(0, len(text) - 1), len(text) + 1]))
     return {"x.safetensors": struct.pack("<Q", length) + text + data, **_beside()}
 
 
