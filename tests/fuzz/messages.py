@@ -14,6 +14,7 @@ from tests.fuzz.judging import Files
 
 _WHOLE = [0, 1, 2, 3, 4, 5, 7, 16, 31, 32, 33, 255, 65536, 10**6, 2**31 - 1, 2**32 - 1, 2**63 - 1, 2**64 - 1]
 _WHOLE += [-1, -2, -4, -33, -(2**31), -(2**63)]
+_SHAPES = [[], [0], [1], [4], [1, 2], [2, 0], [2, 3, 4], [1, 3, 1, 1], [1, 3, 4, 5, 6], [2**31 - 1] * 4, [-1, 3, -1, -1], [1] * 32]
 _REAL = [0.0, 1.0, -1.0, 0.5, 2.0, 1e-30, 1e30, 3.4e38, -3.4e38, float("inf"), float("-inf"), float("nan")]
 _NAMES = [
     "",
@@ -144,6 +145,10 @@ def _set(message: Message, entry: Any, values: list[Any], draw: Any) -> None:
 
 def _edited(draw: Any, message: NetParameter) -> NetParameter:
     made, names = NetParameter.FromString(message.SerializeToString()), _names(message)
+    shapes = [part for part in _parts(made) if part.DESCRIPTOR.name == "BlobShape"]
+    if shapes and draw(st.integers(0, 3)) == 0:
+        del draw(st.sampled_from(shapes)).dim[:]  # type: ignore[attr-defined]
+        draw(st.sampled_from(shapes)).dim.extend(draw(st.sampled_from(_SHAPES)))  # type: ignore[attr-defined]
     for _ in range(draw(st.integers(1, 4))):
         _edit(draw, made, names)
     return made
