@@ -1,9 +1,7 @@
 """Mutants of every kind of file; every small file that ever escaped; the last guard, and the words of errors."""
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
