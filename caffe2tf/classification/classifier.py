@@ -190,6 +190,8 @@ def _habit(
     elif runner.noted.get("preprocessing"):
         how = preprocess.made_of(runner.noted["preprocessing"], preprocess.FILE)
         return how, runner.noted.get("source", "the file")
+    if shape[1] is None:
+        raise Caffe2TFError("the model does not tell the channels of its input; takes 1 or 3")
     return preprocess.habit(shape), "Caffe's ImageNet habit" if shape[1] == 3 else "the input's size alone"
 
 

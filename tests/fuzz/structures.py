@@ -487,6 +487,25 @@ def note(draw: Any) -> Files:
     return {preprocess.FILE: _dumped(draw, start), "x.keras": file.getvalue()}
 
 
+@st.composite
+def keras(draw: Any) -> Files:
+    file, (start,) = io.BytesIO(), kinds.KINDS["keras"].starts()
+    with zipfile.ZipFile(io.BytesIO(start["x.keras"])) as whole, zipfile.ZipFile(file, "w") as archive:
+        changed = draw(
+            st.sampled_from(["config.json", "config.json", "config.json", "metadata.json", "model.weights.h5"])
+        )
+        for name in whole.namelist():
+            data = whole.read(name)
+            if name == changed and name.endswith(".json"):
+                data = _dumped(draw, _edited(draw, json.loads(data)))
+            elif name == changed:
+                at = draw(st.integers(0, len(data) - 1))
+                data = data[:at] + draw(st.binary(min_size=1, max_size=4)) + data[at + draw(st.integers(0, 4)) :]
+            if name != changed or draw(st.integers(0, 19)):
+                archive.writestr(zipfile.ZipInfo(name), data)
+    return {"x.keras": file.getvalue()}
+
+
 def _toml(draw: Any, value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
@@ -565,4 +584,4 @@ STRATEGIES: dict[str, Callable[[], st.SearchStrategy[Files]]] = {
     function.__name__: function
     for function in (npz, npy, h5, safetensors, mean, checkpoint, golden, note, recipe, labels)
 } | {"caffemodel": messages.caffemodel, "prototxt": messages.prototxt, "pair": messages.pair}
-STRATEGIES |= {"built": messages.built, "verified": verified}
+STRATEGIES |= {"built": messages.built, "verified": verified, "keras": keras}
