@@ -195,7 +195,7 @@ def _convert(field: "Field", word: str) -> int | float | bool | None:
     if field.enum_type is not None:
         if word in field.enum_type.values_by_name:
             return field.enum_type.values_by_name[word].number
-        return int(word) if word.isdigit() and int(word) in field.enum_type.values_by_number else None
+        return int(word) if re.fullmatch("[0-9]{1,9}", word) and int(word) in field.enum_type.values_by_number else None
     if field.cpp_type == field.CPPTYPE_BOOL:
         return {
             "true": True,

@@ -14,7 +14,7 @@ from caffe2tf import formats, loading
 from caffe2tf.caffe import wire
 from caffe2tf.caffe.caffe_pb2 import BlobProto, LayerParameter
 from caffe2tf.cli import terminal
-from caffe2tf.errors import ParseError, escaped
+from caffe2tf.errors import NetError, ParseError, escaped
 from caffe2tf.images import decode as imaging
 from tests.helpers import GOLDEN, inputs, layer, make, run
 
@@ -44,6 +44,17 @@ def test_a_blob_of_more_values_than_caffe_takes(tmp_path):
     (tmp_path / "net.caffemodel").write_bytes(b"".join(wire.field(100, [data])))
     with pytest.raises(ParseError, match="more values than Caffe takes"):
         loading.load(None, str(tmp_path / "net.caffemodel"))
+
+
+@pytest.mark.parametrize("count", [2, 3000])
+def test_what_reads_a_data_layer_may_be_a_chain_or_a_circle(count, tmp_path):
+    text = 'layer { name: "d" type: "Data" top: "t0" top: "label" }' + "".join(
+        layer("Dropout", bottoms=[f"t{i}"], tops=[f"t{i + 1 if i + 1 < count or count > 2 else 0}"], name=f"l{i}")
+        for i in range(count)
+    )
+    (tmp_path / "net.prototxt").write_text(text)
+    with pytest.raises(NetError, match="does not tell its channels|is already made by another layer"):
+        loading.load(str(tmp_path / "net.prototxt"))
 
 
 CONV = "convolution_param { num_output: 2 kernel_size: 1 }"

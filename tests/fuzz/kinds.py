@@ -19,6 +19,7 @@ import numpy as np
 from caffe2tf import formats, loading
 from caffe2tf.caffe import read
 from caffe2tf.caffe.caffe_pb2 import BlobProto, NetParameter
+from caffe2tf.errors import UnsupportedLayer
 from caffe2tf.net.net import Net
 from tests.fuzz.judging import Files
 from tests.helpers import GOLDEN
@@ -58,14 +59,26 @@ def _kind(
 
 @functools.cache
 def folders() -> list[Path]:
-    """Small networks of all layers, forks and generations."""
+    """Small networks of all layers and forks, and those of every generation and encoding, which are few, ten times."""
     found = [path.parent for path in sorted(GOLDEN.glob("*/*/net.caffemodel")) if path.stat().st_size < _SMALL]
+    found += 10 * [path for path in sorted(GOLDEN.glob("formats/*")) if (path / "net.caffemodel").exists()]
     assert len(found) > 100
     return found
 
 
 def _nets(*names: str) -> list[Files]:
     return [{name: (folder / name).read_bytes() for name in names} for folder in folders()]
+
+
+def _load(**files: Path) -> Net:
+    """A Net; of what is not supported people see at least what it is."""
+    from caffe2tf.inspection.summary import inspect
+
+    try:
+        return loading.load(**files)
+    except UnsupportedLayer:
+        json.dumps(inspect(**files))
+        raise
 
 
 def _use(net: Net, folder: Path) -> None:
@@ -106,18 +119,18 @@ def _same_blobs(path: Path) -> None:
 
 @_kind(lambda: _nets("net.caffemodel"), "net.caffemodel")
 def caffemodel(folder: Path) -> None:
-    _use(loading.load(model=folder / "net.caffemodel"), folder)
+    _use(_load(model=folder / "net.caffemodel"), folder)
     _same_blobs(folder / "net.caffemodel")
 
 
 @_kind(lambda: _nets("net.prototxt"), "net.prototxt")
 def prototxt(folder: Path) -> None:
-    _use(loading.load(prototxt=folder / "net.prototxt"), folder)
+    _use(_load(prototxt=folder / "net.prototxt"), folder)
 
 
 @_kind(lambda: _nets("net.prototxt", "net.caffemodel"), "net.prototxt", "net.caffemodel")
 def pair(folder: Path) -> None:
-    _use(loading.load(prototxt=folder / "net.prototxt", model=folder / "net.caffemodel"), folder)
+    _use(_load(prototxt=folder / "net.prototxt", model=folder / "net.caffemodel"), folder)
 
 
 @_kind(lambda: _nets("net.prototxt", "net.caffemodel"), "net.prototxt", "net.caffemodel", heavy=True)

@@ -63,11 +63,11 @@ _BAD = [b"\xff", b"\xc3", b"\xed\xa0\x80", b"\x81\x30\x81\x30", b"\xc4\xe3"]  # 
 @functools.cache
 def nets() -> list[tuple[NetParameter, NetParameter]]:
     """(text, snapshot) of the small networks as messages."""
-    found = []
-    for folder in kinds.folders():
+    known = {}
+    for folder in dict.fromkeys(kinds.folders()):
         text = text_format.Parse((folder / "net.prototxt").read_text(), NetParameter(), allow_unknown_field=True)
-        found.append((text, NetParameter.FromString((folder / "net.caffemodel").read_bytes())))
-    return found
+        known[folder] = text, NetParameter.FromString((folder / "net.caffemodel").read_bytes())
+    return [known[folder] for folder in kinds.folders()]
 
 
 def _parts(message: Message) -> list[Message]:
