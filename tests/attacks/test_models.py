@@ -53,7 +53,7 @@ def test_what_reads_a_data_layer_may_be_a_chain_or_a_circle(count, tmp_path):
         for i in range(count)
     )
     (tmp_path / "net.prototxt").write_text(text)
-    with pytest.raises(NetError, match="does not tell its channels|is already made by another layer"):
+    with pytest.raises(NetError, match=r"does not tell its channels|is already made by another layer"):
         loading.load(str(tmp_path / "net.prototxt"))
 
 
