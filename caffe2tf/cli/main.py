@@ -33,14 +33,14 @@ def _place(module: pkgutil.ModuleInfo) -> int | None:
 
 @contextlib.contextmanager
 def _guarded() -> Iterator[None]:
-    """`errors.guarded` for a whole command; what click says and ends by itself stays."""
+    """`errors.guarded` for a whole command; what click says and ends by itself stays, and what is of a file or stream of the system."""
     from caffe2tf.errors import guarded
 
     passing: list[BaseException] = []
     with guarded():
         try:
             yield
-        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError) as error:
+        except (click.ClickException, click.exceptions.Exit, click.Abort, OSError) as error:
             passing.append(error)
     if passing:
         raise passing[0]
@@ -74,16 +74,17 @@ class _Group(click.Group):
         return list(self.commands)
 
     def main(self, *args: Any, **options: Any) -> Any:
-        with stopping.heeded():
+        terminal.open_streams()
+        terminal.any_encoding()
+        with stopping.heeded(), terminal.all_written():
             return super().main(*args, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         from caffe2tf.errors import Caffe2TFError
         from caffe2tf.files import mapped
 
-        terminal.any_encoding()
         try:
-            with mapped.unchanged(), _guarded():
+            with mapped.unchanged(), terminal.left_behind(), _guarded():
                 return super().invoke(ctx)
         except Caffe2TFError as error:
             if error.__cause__ is not None and (ctx.meta.get(options.LOUD) or os.environ.get(_TRACEBACK)):
