@@ -115,6 +115,8 @@ def filled(file: IO[bytes], shape: Shape, dtype: np.dtype[Any], order: Literal["
 def read_npz(path: str | os.PathLike[str]) -> Iterator[tuple[str, Array]]:
     """Yields (key, array) of the .npz at `path`, one after the other. Raises ParseError without the file's name."""
     try:
+        if not os.path.isfile(path):  # a device may have no end
+            raise ParseError("is no file" if os.path.exists(path) else "no such file")
         with zipfile.ZipFile(path) as archive:
             members, size = archive.infolist(), os.path.getsize(path)
             check_claim(sum(member.file_size for member in members), size)

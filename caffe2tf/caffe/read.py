@@ -6,6 +6,7 @@ values stay views of the mapped file, so that reading costs neither time nor mem
 
 import mmap
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -185,6 +186,8 @@ def _open(path: str | os.PathLike[str]) -> memoryview:
         raise ParseError(f"{path}: is a folder, expected a file")
     try:
         with open(path, "rb") as file:
+            if stat.S_ISCHR(os.fstat(file.fileno()).st_mode):  # which may have no end
+                raise ParseError(f"{path}: is a device, expected a file")
             try:
                 return memoryview(mapped.opened(path, file.fileno()))
             except (ValueError, OSError):  # empty, or a pipe

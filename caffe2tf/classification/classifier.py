@@ -1,5 +1,6 @@
 """Pictures in, classes with names and probabilities out, for any model that caffe2tf reads or writes."""
 
+import io
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -197,8 +198,8 @@ def _habit(
 
 def _trained(path: str) -> preprocess.Preprocessing:
     try:
-        with open(path, "rb") as file:
-            return preprocess.made_of(records.parsed(file.read(), {"preprocessing": dict})["preprocessing"], path)
+        found = records.parsed(records.whole(path), {"preprocessing": dict})
+        return preprocess.made_of(found["preprocessing"], path)
     except OSError as error:
         raise ParseError(f"{path}: cannot be read: {reason(error)}") from None
     except ParseError as error:
@@ -208,9 +209,9 @@ def _trained(path: str) -> preprocess.Preprocessing:
 def label_names(path: _Path) -> list[str]:
     """The class names in the file at `path`, one in a line. Raises ParseError."""
     try:
-        with open(path, encoding="utf-8") as file:
-            return [line.rstrip("\n") for line in file if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
+        lines = io.TextIOWrapper(io.BytesIO(records.whole(path)), encoding="utf-8")
+        return [line.rstrip("\n") for line in lines if line.strip()]
+    except (OSError, UnicodeDecodeError, ParseError) as error:
         raise ParseError(f"{path}: cannot be read as labels: {reason(error)}") from None
 
 

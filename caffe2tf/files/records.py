@@ -1,6 +1,8 @@
-"""JSON from elsewhere: read, and seen to be of the form that its reader goes on with, before it goes on."""
+"""Words from elsewhere, JSON above all: read, and seen to be of the form that its reader goes on with, before it goes on."""
 
 import json
+import os
+import stat
 from typing import Any
 
 from caffe2tf.errors import ParseError
@@ -17,6 +19,21 @@ _WORDS = {
     None: "null",
     object: "anything",
 }
+
+
+_LONGEST = 1 << 28  # bytes of a file of words: the page of a JSON, a list of labels
+
+
+def whole(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of a file of words. Raises OSError, and ParseError without the file's name for a device, which may have no end,
+    and for more than 256 MiB."""
+    with open(path, "rb") as file:
+        if stat.S_ISCHR(os.fstat(file.fileno()).st_mode):
+            raise ParseError("is a device, expected a file")
+        data = file.read(_LONGEST + 1)
+    if len(data) > _LONGEST:
+        raise ParseError(f"holds more than {_LONGEST} bytes")
+    return data
 
 
 def parsed(text: str | bytes, form: Form = dict) -> Any:

@@ -8,7 +8,9 @@ from difflib import get_close_matches
 from typing import Any
 
 from caffe2tf.arrays.numbers import reason
+from caffe2tf.errors import ParseError as FileError
 from caffe2tf.errors import guarded
+from caffe2tf.files import records
 from caffe2tf.finetuning.settings import OPTIONS, STAGE_KEYS, Recipe, RecipeError, Stage, convert, text_of
 
 FILE = "recipe.toml"
@@ -77,9 +79,8 @@ def _read(path: str) -> Recipe:
     from tomlkit.exceptions import TOMLKitError
 
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            text = file.read()
-    except (OSError, UnicodeDecodeError) as error:
+        text = records.whole(path).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError, FileError) as error:
         raise RecipeError(f"{path}: cannot be read: {reason(error)}") from None
     try:
         values = tomlkit.parse(text).unwrap()

@@ -173,8 +173,7 @@ def _set(path: str) -> Golden:
 
 def _json(path: str) -> dict[str, Any]:
     try:
-        with open(path, "rb") as file:
-            data: dict[str, Any] = records.parsed(file.read(), {"?version": int})
+        data: dict[str, Any] = records.parsed(records.whole(path), {"?version": int})
         if data.get("version", 1) in VERSIONS:
             records.check(data, _FORM)
     except (OSError, ParseError) as error:

@@ -14,7 +14,7 @@ from caffe2tf import formats, loading
 from caffe2tf.caffe import wire
 from caffe2tf.caffe.caffe_pb2 import BlobProto, LayerParameter
 from caffe2tf.cli import terminal
-from caffe2tf.errors import NetError, ParseError, escaped
+from caffe2tf.errors import Caffe2TFError, NetError, ParseError, escaped
 from caffe2tf.images import decode as imaging
 from tests.helpers import GOLDEN, inputs, is_model, layer, load, make, run
 
@@ -451,3 +451,31 @@ def test_a_drawing_that_would_not_end_is_refused(tmp_path):
     assert "takes 10000 at most" in said
     assert said.count("\n") == 1
     assert not (tmp_path / "x.svg").exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="a device without end")
+def test_a_device_without_end_is_no_file(tmp_path):
+    from caffe2tf.classification import classifier
+    from caffe2tf.classification import labels as labelling
+    from caffe2tf.finetuning import recipe
+    from caffe2tf.verification import golden
+
+    (tmp_path / "expected.json").symlink_to("/dev/zero")
+    (tmp_path / "mean.npy").symlink_to("/dev/zero")
+    for suffix in ("caffemodel", "prototxt", "npz", "npy", "h5", "safetensors", "txt", "toml"):
+        (tmp_path / f"x.{suffix}").symlink_to("/dev/zero")
+    weights = [
+        lambda s=s: formats.module(s).load(str(tmp_path / f"x.{s}")) for s in ("npz", "npy", "h5", "safetensors")
+    ]
+    for call in (
+        *weights,
+        lambda: loading.load(tmp_path / "x.caffemodel"),
+        lambda: loading.load(tmp_path / "x.prototxt"),
+        lambda: classifier.label_names(tmp_path / "x.txt"),
+        lambda: labelling.listed(tmp_path / "x.txt"),
+        lambda: recipe.read(tmp_path / "x.toml"),
+        lambda: golden.load(tmp_path),
+    ):
+        with pytest.raises(Caffe2TFError) as told:
+            call()
+        assert type(told.value).__name__ not in ("NotEnoughMemory", "Unforeseen")
