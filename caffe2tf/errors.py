@@ -7,7 +7,7 @@ foresaw.
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 NAME = 200  # characters of a name that a message or a table shows
 _LINE = 2000  # and of a line
@@ -58,8 +58,20 @@ class NetError(Caffe2TFError):
     """The layers do not make a network: wiring, shapes, duplicate names."""
 
 
+class ShapeNeeded(NetError):
+    """The network is whole, but for the shape of an input that nothing tells. `likely` {input: shape in Caffe's axis order}
+    is a shape that fits its layers, empty where none was found."""
+
+    def __init__(self, why: str, likely: Mapping[str, tuple[int, ...]]) -> None:
+        super().__init__(*why.split("\n"))
+        self.likely: dict[str | None, tuple[int, ...]] = {name: likely[name] for name in likely}
+
+
 class UnsupportedLayer(Caffe2TFError):
-    """The network has layer types or parameters that caffe2tf does not compute; one line for each."""
+    """The network has layer types or parameters that caffe2tf does not compute; one line for each, and one for the
+    `outputs` that need none of them, where there are some."""
+
+    outputs: tuple[str, ...] = ()
 
 
 class UnsupportedParameter(UnsupportedLayer):
@@ -72,6 +84,10 @@ class WeightMismatch(Caffe2TFError):
 
 class OutputError(Caffe2TFError):
     """A result cannot be written: the target exists, its folder does not, or the disk is full."""
+
+
+class PluginError(Caffe2TFError):
+    """A layer class of a user's own cannot be loaded, or does other than it says; the message names its file and line."""
 
 
 class Unforeseen(Caffe2TFError):

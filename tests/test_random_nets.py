@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from tests.helpers import ROOT
 from tests.random_nets import FEATURES, make
 from tests.random_nets.checks import check
 from tests.random_nets.comparing import differing, distance, shaken
@@ -45,8 +46,10 @@ def test_nets_are_legal_and_of_every_type():
         seen.update(layer.type for layer in sample.kept)
     from caffe2tf.layers import REGISTRY
 
-    # What needs another layer's boxes, masks or regions is no layer of a net by chance.
-    assert set(REGISTRY) - set(seen) == {"PriorBox", "DetectionOutput", "ROIPooling", "Upsample"}
+    # What needs another layer's boxes, masks or regions, and forks that no Caffe beside a random net has, is held against
+    # its source alone.
+    alone = "".join(path.read_text() for path in (ROOT / "tests").glob("test_forks*.py"))
+    assert not [kind for kind in set(REGISTRY) - set(seen) if f'"{kind}"' not in alone]
 
 
 def _pool(kernel, stride, pad):

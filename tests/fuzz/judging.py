@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from caffe2tf.errors import Caffe2TFError, Unforeseen, UnsupportedLayer, WeightMismatch
+from caffe2tf.errors import Caffe2TFError, NetError, ParseError, Unforeseen, UnsupportedLayer, WeightMismatch
 
 SECONDS = 2.0  # of the processor's time, since others may use the machine too
 _HANGS = 40  # seconds of any clock
@@ -21,7 +21,7 @@ MEMORY = 200 << 20  # bytes above the file's size
 _ROOM = (
     1 << 30
 )  # addresses above what is in use: a claim that is not used yet is none of memory, but one of this size is
-_LISTS = UnsupportedLayer, WeightMismatch  # one line for each layer
+_LISTS = ParseError, NetError, UnsupportedLayer, WeightMismatch  # one line for each layer
 _CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 Files = Mapping[str, bytes]
 
