@@ -3,10 +3,11 @@
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 
 from caffe2tf import bundled, formats
 from caffe2tf.caffe.read import is_text
-from caffe2tf.errors import Caffe2TFError
+from caffe2tf.errors import Caffe2TFError, guarded
 from caffe2tf.net import reading
 from caffe2tf.net.net import Net
 from caffe2tf.net.outputs import checked
@@ -51,7 +52,11 @@ def load(
         prototxt, model = told_apart(given)
     text, weights = (None if file is None else os.fspath(file) for file in (prototxt, model))
     shapes = {name: tuple(shape) for name, shape in input_shape.items()} if input_shape else None
-    net = _read(text, weights, shapes, checked(outputs) if outputs is not None else ())
+    if strange := [shape for shape in (shapes or {}).values() if not all(isinstance(n, Integral) for n in shape)]:
+        raise Caffe2TFError(f"`input_shape` holds {strange[0]}; takes whole numbers in Caffe's axis order")
+    cut = checked(outputs) if outputs is not None else ()
+    with guarded(text, weights):
+        net = _read(text, weights, shapes, cut)
     for note in net.notes:
         _LOG.info("%s", note)
     return net

@@ -21,6 +21,11 @@ from caffe2tf.errors import ParseError
 
 MAX_AXES = 32  # NumPy's and Caffe's limit (kMaxBlobAxes, blob.hpp)
 _FREE, _TIMES = 64 << 20, 32  # what compressed data may unfold to: 64 MiB, and 32 times the file
+# What Python's zipfile makes of a damaged archive.
+ZIP_ERRORS = (
+    *(OSError, ValueError, EOFError, NotImplementedError, OverflowError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+)
 _PIECE = 8 << 20  # bytes that are read at once
 _PLAIN = re.compile(r"[<>=|]?(?:b1|[iu][1248]|f(?:2|4|8|16))", re.ASCII)
 _HEADER = re.compile(
@@ -93,7 +98,9 @@ def read_npy(file: IO[bytes], size: int) -> Array:
 
 
 def filled(file: IO[bytes], shape: Shape, dtype: np.dtype[Any], order: Literal["C", "F"] = "C") -> Array:
-    """An array read from `file`, piece by piece. Raises ParseError where it ends before."""
+    """An array read from `file`, piece by piece. Raises ParseError where it ends before, and for a shape that is none."""
+    if math.prod(max(1, extent) for extent in shape) * dtype.itemsize >= 1 << 63:
+        raise ParseError(f"has the shape {shape}, which no array can have")
     flat = np.empty(math.prod(shape), dtype)
     target, at = flat.view(np.uint8).data, 0
     while at < flat.nbytes:
@@ -108,6 +115,8 @@ def filled(file: IO[bytes], shape: Shape, dtype: np.dtype[Any], order: Literal["
 def read_npz(path: str | os.PathLike[str]) -> Iterator[tuple[str, Array]]:
     """Yields (key, array) of the .npz at `path`, one after the other. Raises ParseError without the file's name."""
     try:
+        if not os.path.isfile(path):  # a device may have no end
+            raise ParseError("is no file" if os.path.exists(path) else "no such file")
         with zipfile.ZipFile(path) as archive:
             members, size = archive.infolist(), os.path.getsize(path)
             check_claim(sum(member.file_size for member in members), size)
@@ -126,9 +135,11 @@ def read_npz(path: str | os.PathLike[str]) -> Iterator[tuple[str, Array]]:
                         yield key, read_npy(file, member.file_size)
                     except ParseError as error:
                         raise ParseError(f"{error} ('{key}')") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, OverflowError) as error:
-        raise ParseError(_reason(error)) from None
+    except ZIP_ERRORS as error:
+        raise ParseError(reason(error)) from None
 
 
-def _reason(error: Exception) -> str:
-    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
+def reason(error: Exception) -> str:
+    """The first line of what `error` says, its type where it says nothing."""
+    said = getattr(error, "strerror", None) or str(error)
+    return (str(said).strip().splitlines() or [type(error).__name__])[0]

@@ -89,24 +89,35 @@ def _data_shape(
 def _first_weights(
     net: NetParameter, blob: str, blobs: Mapping[str, Sequence[Shaped]], channels: int
 ) -> tuple[int, int | None]:
-    """(channels of `blob`, None), or (channels, length) where an InnerProduct reads it: from its first reader's weights."""
+    """(channels of `blob`, None), or (channels, length) where an InnerProduct reads it: from its first reader's weights. Layers
+    that keep the channels are looked through, in the order of the file, each once: they may stand in a circle."""
+    readers: dict[str, list[LayerParameter]] = {}
     for layer in net.layer:
-        if blob not in layer.bottom:
+        for bottom in dict.fromkeys(layer.bottom):
+            readers.setdefault(bottom, []).append(layer)
+    seen, path = {blob}, [iter(readers.get(blob, ()))]
+    while path:
+        reader = next(path[-1], None)
+        if reader is None:
+            path.pop()
+            if path and channels != UNKNOWN:
+                break
             continue
-        found = blobs.get(layer.name)
-        if found and layer.type == "Convolution":
-            return found[0].shape[1] * max(1, layer.convolution_param.group), None
-        if found and layer.type in ("BatchNorm", "Scale", "PReLU"):
+        found = blobs.get(reader.name)
+        if found and reader.type == "Convolution" and len(found[0].shape) > 1:
+            return found[0].shape[1] * max(1, reader.convolution_param.group), None
+        if found and reader.type in ("BatchNorm", "Scale", "PReLU"):
             return math.prod(found[0].shape), None
-        if found and layer.type == "InnerProduct":
-            count = math.prod(found[0].shape) // max(1, layer.inner_product_param.num_output)
-            return channels, count
-        if not found and layer.top and layer.type in ("Power", "Dropout", "Split", "LRN", "Pooling"):
-            known, flat = (
-                _first_weights(net, layer.top[0], blobs, channels) if layer.top[0] != blob else (channels, None)
-            )
-            if known != UNKNOWN and flat is None:
-                return known, None
+        if found and reader.type == "InnerProduct":
+            if len(path) == 1:
+                return channels, math.prod(found[0].shape) // max(1, reader.inner_product_param.num_output)
+            path.pop()  # the length is that of another blob
+        elif not found and reader.top and reader.type in ("Power", "Dropout", "Split", "LRN", "Pooling"):
+            if reader.top[0] not in seen:
+                seen.add(reader.top[0])
+                path.append(iter(readers.get(reader.top[0], ())))
+            elif channels != UNKNOWN:
+                break
     return channels, None
 
 

@@ -130,7 +130,14 @@ def _param_specs(layer: LayerParameter, rates: Sequence[float], decays: Sequence
 
 def _merge_paddings(layers: list[LayerParameter]) -> list[LayerParameter]:
     """V0's padding layers: their pad moves into the convolution or pooling that reads them."""
-    paddings = {layer.top[0]: layer for layer in layers if layer.type == "padding"}
+    paddings: dict[str, LayerParameter] = {}
+    for layer in layers:
+        if layer.type == "padding":
+            if len(layer.bottom) != 1 or len(layer.top) != 1:
+                raise NetError(
+                    f"layer '{layer.name}' (padding): {len(layer.bottom)} bottoms and {len(layer.top)} tops; takes one of each"
+                )
+            paddings[layer.top[0]] = layer
     for layer in layers:
         for index, bottom in enumerate(layer.bottom):
             if layer.type == "padding" or bottom not in paddings:

@@ -49,7 +49,7 @@ def parse(text: str, message: Message, source: str, faults: list[Fault] | None =
     warnings = parser.run(message)
     found = parser.found()
     if found and faults is None:
-        raise ParseError("\n".join(fault.line for fault in found))
+        raise ParseError(*(fault.line for fault in found))
     (faults if faults is not None else []).extend(found)
     return warnings
 
@@ -74,7 +74,7 @@ class _Parser:
     def fail(self, why: str) -> NoReturn:
         """Ends the reading."""
         self.faults.append((self.line, why, self.layer))
-        raise ParseError("\n".join(fault.line for fault in self.found()))
+        raise ParseError(*(fault.line for fault in self.found()))
 
     def fault(self, line: int, why: str, message: Message | None, name: str) -> None:
         """Notes what field `name` of `message` does not take, and the reading goes on."""
@@ -257,7 +257,7 @@ def _convert(field: "Field", word: str) -> int | float | bool | None:
     if field.enum_type is not None:
         if word in field.enum_type.values_by_name:
             return field.enum_type.values_by_name[word].number
-        return int(word) if word.isdigit() and int(word) in field.enum_type.values_by_number else None
+        return int(word) if re.fullmatch("[0-9]{1,9}", word) and int(word) in field.enum_type.values_by_number else None
     if field.cpp_type == field.CPPTYPE_BOOL:
         return {
             "true": True,

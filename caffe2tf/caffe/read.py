@@ -6,6 +6,7 @@ values stay views of the mapped file, so that reading costs neither time nor mem
 
 import mmap
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -43,7 +44,8 @@ class Blob:
 
     def array(self) -> Floats:
         """float32 of `shape`: a view of the file where it holds the values in one packed run, else a copy."""
-        parts = [float32(part, f"a blob of shape {self.shape}") for part in self.parts]
+        empty = np.zeros(0, np.float32)  # of a shape without values, which may have no part at all
+        parts = [float32(part, f"a blob of shape {self.shape}") for part in self.parts or (empty,)]
         return (parts[0] if len(parts) == 1 else np.concatenate(parts)).reshape(self.shape)
 
 
@@ -192,6 +194,8 @@ def _open(path: str | os.PathLike[str]) -> memoryview:
         raise ParseError(f"{path}: is a folder, expected a file")
     try:
         with open(path, "rb") as file:
+            if stat.S_ISCHR(os.fstat(file.fileno()).st_mode):  # which may have no end
+                raise ParseError(f"{path}: is a device, expected a file")
             try:
                 return memoryview(mapped.opened(path, file.fileno()))
             except (ValueError, OSError):  # empty, or a pipe
@@ -268,12 +272,12 @@ def _blob(buffer: memoryview, start: int, end: int) -> Blob:
         raise Damaged(f"damaged: the blob at byte {start} has {len(shape)} axes; Caffe takes {MAX_AXES} at most")
     parts = tuple(doubles or floats)
     count = sum(part.size for part in parts)
-    wanted = 1
+    wanted, most = 1, 1  # `most`: as if no extent were 0, which NumPy has a limit for
     for extent in shape:
         if not 0 <= extent <= _MAX_EXTENT:
             raise Damaged(f"damaged: the blob at byte {start} has the extent {extent} in its shape {shape}")
-        wanted *= extent
-    if wanted > _MAX_EXTENT:
+        wanted, most = wanted * extent, most * max(1, extent)
+    if most > _MAX_EXTENT:
         raise Damaged(
             f"damaged: the blob at byte {start} has shape {shape}, more values than Caffe takes ({_MAX_EXTENT})"
         )

@@ -1,6 +1,6 @@
 """Pictures in, classes with names and probabilities out, for any model that caffe2tf reads or writes."""
 
-import json
+import io
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caffe2tf import bundled, formats, loading
+from caffe2tf.arrays.numbers import reason
 from caffe2tf.classification import labels as labelling
 from caffe2tf.classification.score import Score
 from caffe2tf.classification.seen import Seen
-from caffe2tf.errors import Caffe2TFError, ParseError
+from caffe2tf.errors import Caffe2TFError, ParseError, guarded
+from caffe2tf.files import records
 from caffe2tf.files import replacing as files
 from caffe2tf.images import decode as imaging
 from caffe2tf.images import preprocess
@@ -105,7 +107,7 @@ def load(
     pictures are to come. `device` is only checked: the caller runs it there. `trust`: whether a SavedModel is run that caffe2tf
     did not write. Raises Caffe2TFError.
     """
-    names = _labels(labels) if labels else None
+    names = label_names(labels) if labels else None
     if isinstance(model, Net):
         if prototxt or input_shape or outputs:
             raise Caffe2TFError(
@@ -117,7 +119,7 @@ def load(
     kind = formats.FOLDER if os.path.isdir(model) else os.path.splitext(model)[1].lstrip(".").lower()
     how, source = None, ""
     if os.path.exists(settings):  # the results of finetune
-        names = names or _labels(os.path.join(model, "labels.txt"))
+        names = names or label_names(os.path.join(model, "labels.txt"))
         how, source = _trained(settings), "the settings it was trained with"
         model, kind = os.path.join(model, "best.keras"), "keras"
         if input_shape:
@@ -131,7 +133,8 @@ def load(
             )
         if prototxt:
             raise Caffe2TFError(f"{model}: holds the whole network; `prototxt` has no part in it")
-        runner = formats.module(kind).runner(model, many, **({"trust": trust} if kind == formats.FOLDER else {}))
+        with guarded(model):
+            runner = formats.module(kind).runner(model, many, **({"trust": trust} if kind == formats.FOLDER else {}))
         if how is None:
             how, source = _habit(runner, input_shape)
     else:
@@ -193,23 +196,28 @@ def _habit(
     elif runner.noted.get("preprocessing"):
         how = preprocess.made_of(runner.noted["preprocessing"], preprocess.FILE)
         return how, runner.noted.get("source", "the file")
+    if shape[1] is None:
+        raise Caffe2TFError("the model does not tell the channels of its input; takes 1 or 3")
     return preprocess.habit(shape), "Caffe's ImageNet habit" if shape[1] == 3 else "the input's size alone"
 
 
 def _trained(path: str) -> preprocess.Preprocessing:
     try:
-        with open(path, encoding="utf-8") as file:
-            return preprocess.made_of(json.load(file)["preprocessing"], path)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        found = records.parsed(records.whole(path), {"preprocessing": dict})
+        return preprocess.made_of(found["preprocessing"], path)
+    except OSError as error:
+        raise ParseError(f"{path}: cannot be read: {reason(error)}") from None
+    except ParseError as error:
         raise ParseError(f"{path}: is not what finetune writes: {error}") from None
 
 
-def _labels(path: _Path) -> list[str]:
+def label_names(path: _Path) -> list[str]:
+    """The class names in the file at `path`, one in a line. Raises ParseError."""
     try:
-        with open(path, encoding="utf-8") as file:
-            return [line.rstrip("\n") for line in file if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ParseError(f"{path}: cannot be read as labels: {getattr(error, 'strerror', None) or error}") from None
+        lines = io.TextIOWrapper(io.BytesIO(records.whole(path)), encoding="utf-8")
+        return [line.rstrip("\n") for line in lines if line.strip()]
+    except (OSError, UnicodeDecodeError, ParseError) as error:
+        raise ParseError(f"{path}: cannot be read as labels: {reason(error)}") from None
 
 
 def classify(

@@ -1,10 +1,12 @@
 """What is really in the pictures: list files, folders per class, names that carry the class; how often a model is right."""
 
 import difflib
+import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
 
-from caffe2tf.errors import Caffe2TFError
+from caffe2tf.errors import Caffe2TFError, ParseError, guarded
+from caffe2tf.files import records
 from caffe2tf.images import decode as imaging
 
 
@@ -24,7 +26,8 @@ def find(
     wanted = imaging.find_images(images)
     if labels is None:
         return wanted, [os.path.basename(path).split(".")[0] for path in wanted] if from_names else None
-    entries = folders(labels) if os.path.isdir(labels) else listed(labels, wanted)
+    with guarded(labels):
+        entries = folders(labels) if os.path.isdir(labels) else listed(labels, wanted)
     if not entries:
         raise LabelError(f"{labels}: holds no labels")
     if not wanted:
@@ -60,9 +63,9 @@ def listed(path: str | os.PathLike[str], wanted: Iterable[str] = ()) -> list[tup
     """[(picture, label as written)] of a list file; of pictures that are not there, those named as one of `wanted`. Raises
     LabelError."""
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            lines = [line.strip() for line in file]
-    except (OSError, UnicodeDecodeError) as error:
+        text = io.TextIOWrapper(io.BytesIO(records.whole(path)), encoding="utf-8-sig")
+        lines = [line.strip() for line in text]
+    except (OSError, UnicodeDecodeError, ParseError) as error:
         raise LabelError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     names = {os.path.basename(picture) for picture in wanted}
     entries, missing = list[tuple[str, str]](), list[str]()

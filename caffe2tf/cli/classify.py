@@ -89,6 +89,7 @@ def command(
     """
     from caffe2tf import formats
     from caffe2tf.classification import labels as labelling
+    from caffe2tf.errors import escaped
 
     text, model, images = options.leading([model, *arguments], prototxt)
     if as_csv and as_json:
@@ -126,7 +127,7 @@ def command(
             found.append(seen)
             score.add(seen)
             if as_csv:
-                rows.writerows([terminal.plain(str(cell)) for cell in row] for row in classifying.rows(seen, top))
+                rows.writerows([escaped(str(cell)) for cell in row] for row in classifying.rows(seen, top))
             elif seen.top and not as_json:
                 verdict = "" if not seen.label else "  ok" if seen.right else f"  WRONG, is {seen.label[1]}"
                 terminal.bars(f"{seen.file}{verdict}", [(name, p) for _, name, p in seen.top[:top]])

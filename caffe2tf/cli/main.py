@@ -1,17 +1,21 @@
 """The command `caffe2tf`: finds the commands beside it, and says every error as a line."""
 
 import ast
+import contextlib
 import importlib
 import os
 import pkgutil
 import sys
+import traceback
 from collections.abc import Iterator, MutableMapping
 from typing import Any
 
 import click
 
 from caffe2tf import __version__, cli
-from caffe2tf.cli import stopping, terminal
+from caffe2tf.cli import options, stopping, terminal
+
+_TRACEBACK = "CAFFE2TF_TRACEBACK"  # set to anything, an error shows where in caffe2tf it came from, as -v does
 
 # Commands that do not load TensorFlow use no linear algebra: NumPy's worker threads would only cost start-up time.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -25,6 +29,21 @@ def _place(module: pkgutil.ModuleInfo) -> int | None:
             if line.startswith("PLACE = "):
                 return int(ast.literal_eval(line.removeprefix("PLACE = ").strip()))
     return None
+
+
+@contextlib.contextmanager
+def _guarded() -> Iterator[None]:
+    """`errors.guarded` for a whole command; what click says and ends by itself stays, and what is of a file or stream of the system."""
+    from caffe2tf.errors import guarded
+
+    passing: list[BaseException] = []
+    with guarded():
+        try:
+            yield
+        except (click.ClickException, click.exceptions.Exit, click.Abort, OSError) as error:
+            passing.append(error)
+    if passing:
+        raise passing[0]
 
 
 class _Found(MutableMapping[str, click.Command]):
@@ -66,18 +85,17 @@ class _Group(click.Group):
         from caffe2tf.files import mapped
 
         try:
-            with mapped.unchanged(), terminal.left_behind():
+            with mapped.unchanged(), terminal.left_behind(), _guarded():
                 return super().invoke(ctx)
         except Caffe2TFError as error:
+            if error.__cause__ is not None and (ctx.meta.get(options.LOUD) or os.environ.get(_TRACEBACK)):
+                terminal.echo("".join(traceback.format_exception(error.__cause__)), err=True)
             for line in terminal.with_flags(str(error), self._invoked(ctx)).split("\n"):
                 terminal.echo(f"caffe2tf: {line}", err=True)
             ctx.exit(1)
         except KeyboardInterrupt as error:
             terminal.echo("caffe2tf: stopped; nothing half-written is left", err=True)
             ctx.exit(stopping.exit_code(error))
-        except MemoryError:
-            terminal.echo("caffe2tf: not enough memory", err=True)
-            ctx.exit(1)
         finally:
             sys.stdout.flush()  # here click still ends silently when nobody reads on
 

@@ -10,6 +10,7 @@ from click.shell_completion import CompletionItem
 
 from caffe2tf.cli import terminal
 
+LOUD = "caffe2tf.loud"  # in click's meta: whether -v was given
 NO = 1  # the exit code of an answer that is no, and of bad input; click's own for wrong usage is 2
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -88,8 +89,10 @@ def load_plugins(ctx: click.Context, param: click.Parameter, names: Sequence[str
 
 
 def _loud(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
-    """How much TensorFlow says, which it reads from the environment when it is imported."""
+    """How much TensorFlow says, which it reads from the environment when it is imported, and whether errors say where they
+    come from."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1" if value else "3")
+    ctx.meta[LOUD] = value
     return value
 
 

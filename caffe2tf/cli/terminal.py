@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 import click
 
+from caffe2tf.errors import clean, escaped
+
 _Item = TypeVar("_Item")
 Cell = str | float
 Step = Callable[[int], None]
@@ -71,18 +73,9 @@ def any_encoding() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-
-
-def plain(text: str, keep: str = "") -> str:
-    """`text` with control characters as escapes, those of `keep` aside: a name in a file may hold what moves the cursor,
-    sets a terminal's title or turns the direction of writing."""
-    return _CONTROL.sub(lambda match: match[0] if match[0] in keep else ascii(match[0])[1:-1], text)
-
-
 def echo(text: object = "", err: bool = False) -> None:
     """Prints lines to stdout, or stderr, control characters as escapes."""
-    click.echo(plain(str(text), "\n\t"), err=err)
+    click.echo(escaped(str(text), "\n\t"), err=err)
 
 
 def with_flags(text: str, command: click.Command) -> str:
@@ -108,7 +101,7 @@ class _Notes(logging.Handler):
 def note(text: str) -> None:
     """Prints a note to stderr, with the flags of the command that runs."""
     ctx = click.get_current_context(silent=True)
-    echo(f"note: {with_flags(text, ctx.command) if ctx else text}", err=True)
+    echo(f"note: {clean(with_flags(text, ctx.command) if ctx else text)}", err=True)
 
 
 @contextlib.contextmanager
@@ -165,8 +158,8 @@ def table(
     A float is a share: a bar on a terminal, a percentage in a pipe. The columns `spare` are left out, one after the other,
     while a terminal is too narrow for all.
     """
-    cells = [[cell if isinstance(cell, float) else plain(cell) for cell in row] for row in rows]
-    title = title and plain(title)
+    cells = [[cell if isinstance(cell, float) else clean(cell) for cell in row] for row in rows]
+    title = title and clean(title)
     if _drawn():
         _draw(columns, cells, title, spare)
         return
@@ -221,7 +214,7 @@ def progress(what: str, total: int | None, quiet: bool = False, count: bool = Fa
         os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding, errors="replace") as stream,
         Progress(*columns, console=Console(file=stream, force_terminal=True), transient=True) as bars,
     ):
-        task = bars.add_task(plain(what), total=total)
+        task = bars.add_task(clean(what), total=total)
         yield lambda done: bars.advance(task, done)
 
 
@@ -261,7 +254,7 @@ def hushed_each(items: Iterable[_Item], verbose: bool = False) -> Iterator[_Item
 
 def bars(title: str, values: Iterable[tuple[str, float]]) -> None:
     """Prints (name, share) pairs below `title`, on a terminal with bars."""
-    title, values = plain(title), [(plain(name), share) for name, share in values]
+    title, values = clean(title), [(clean(name), share) for name, share in values]
     print(title)
     if not _drawn():
         for name, share in values:

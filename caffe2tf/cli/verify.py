@@ -74,9 +74,9 @@ def command(
     """Run MODEL on inputs for which Caffe's own results are known, or a judge's, and compare layer by layer.
 
     Names the first layer that is wrong. Exit code 0 only if everything holds. Without --against a golden set is chosen by
-    the weights: the seeded AlexNet's, or the published predictions of bvlc_alexnet (with --images). For any other network
-    OpenCV 4 reads the same files and is the judge, or where it cannot the reference, which computes every layer in float64.
-    PROTOTXT is the network text, where MODEL needs one; the two may come in either order.
+    the weights: the seeded AlexNet's, the trained SqueezeNet's, or the published predictions of bvlc_alexnet (with
+    --images). For any other network OpenCV 4 reads the same files and is the judge, or where it cannot the reference, which
+    computes every layer in float64. PROTOTXT is the network text, where MODEL needs one; the two may come in either order.
 
     \b
     Examples:

@@ -12,12 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caffe2tf.arrays import numbers
-from caffe2tf.errors import OutputError, ParseError
+from caffe2tf.errors import OutputError, ParseError, guarded
+from caffe2tf.files import records
 from caffe2tf.files.renames import held
 from caffe2tf.files.replacing import replacing, write_bytes, write_text
 from caffe2tf.finetuning.recipe import FILE, text
 from caffe2tf.finetuning.settings import Recipe
 
+_ROW = {"stage": int, "epoch": int, **dict.fromkeys(("loss", "accuracy", "val_loss", "val_accuracy", "lr"), float)}
+_PLACE = {"stage": int, "epoch": int, "step": int, "loss": float, "right": int}
+LAST = {"place": _PLACE, "history": [_ROW], "good_steps": int}  # what `last` notes, as training.train writes it
 FOLDER = "checkpoint"
 MARKER = "caffe2tf.json"  # by which a folder is known as ours
 RESULTS = "results"  # in it: results that do not stand in their place yet
@@ -91,8 +95,8 @@ class Checkpoint:
         if name == "last" and not os.path.exists(saved):
             write_bytes(saved, b"", force=True)
 
-    def load(self, name: str) -> tuple[list[NDArray[Any]], Any] | None:
-        """(arrays, note); None without a folder, and for a `last` that no run has saved yet. Raises ParseError for a file
+    def load(self, name: str, form: records.Form = dict) -> tuple[list[NDArray[Any]], Any] | None:
+        """(arrays, note of `form`); None without a folder, and for a `last` that no run has saved yet. Raises ParseError for a file
         that is damaged, and for one that was there or must be: going on without it would be another training."""
         if not self.folder:
             return None
@@ -102,11 +106,14 @@ class Checkpoint:
                 return None
             self.need([name])
         try:
-            found = dict(numbers.read_npz(path))
-            note = json.loads(bytes(found.pop(_NOTE)))
+            with guarded(path):
+                found = dict(numbers.read_npz(path))
+            if _NOTE not in found or set(found) - {_NOTE} != {str(index) for index in range(len(found) - 1)}:
+                raise ParseError("it lacks its note or an array")
+            note = records.parsed(bytes(found.pop(_NOTE)), form)
             return [found[str(index)] for index in range(len(found))], note
-        except (ParseError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ParseError(f"{path}: is damaged ({str(error).splitlines()[0]}); start anew with -f") from None
+        except ParseError as error:
+            raise ParseError(f"{path}: is damaged ({error}); start anew with -f") from None
 
     def need(self, names: Iterable[str]) -> None:
         """Raises ParseError where one of `names` is gone: now rather than after hours."""

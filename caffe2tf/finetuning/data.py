@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caffe2tf.classification import labels as labelling
-from caffe2tf.errors import Caffe2TFError, ParseError
+from caffe2tf.errors import Caffe2TFError, ParseError, guarded
 from caffe2tf.files import renames
 from caffe2tf.images import decode as imaging
 from caffe2tf.images.preprocess import Preprocessing
@@ -56,6 +56,11 @@ def read(path: str, labels_from_names: bool = False, classes: tuple[str, ...] | 
 
     `classes`: the names that the training set found, which a validation or test set must keep to. Raises DataError.
     """
+    with guarded(path):
+        return _read(path, labels_from_names, classes)
+
+
+def _read(path: str, labels_from_names: bool, classes: tuple[str, ...] | None) -> Pictures:
     numbered = True  # numbers are class numbers; the names of folders and files are names, whatever they look like
     pairs: Sequence[tuple[Source, str]]
     if os.path.isdir(path):

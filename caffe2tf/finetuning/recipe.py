@@ -7,6 +7,10 @@ from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any
 
+from caffe2tf.arrays.numbers import reason
+from caffe2tf.errors import ParseError as FileError
+from caffe2tf.errors import guarded
+from caffe2tf.files import records
 from caffe2tf.finetuning.settings import OPTIONS, STAGE_KEYS, Recipe, RecipeError, Stage, convert, text_of
 
 FILE = "recipe.toml"
@@ -65,17 +69,23 @@ def _checked(pairs: Mapping[str, Any], known: Collection[str], where: str) -> di
 
 def read(path: str | os.PathLike[str]) -> Recipe:
     """The Recipe in the TOML file `path`, whose paths are relative to its folder. Raises RecipeError."""
-    import tomlkit
-    from tomlkit.exceptions import ParseError
+    path = os.fspath(path)
+    with guarded(path):
+        return _read(path)
 
-    path = str(path)
+
+def _read(path: str) -> Recipe:
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            values = tomlkit.load(file).unwrap()
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    except ParseError as error:
-        raise RecipeError(f"{path}: is no TOML: {error}") from None
+        text = records.whole(path).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError, FileError) as error:
+        raise RecipeError(f"{path}: cannot be read: {reason(error)}") from None
+    try:
+        values = tomlkit.parse(text).unwrap()
+    except (TOMLKitError, ValueError, RecursionError) as error:  # dates that are none are ValueErrors
+        raise RecipeError(f"{path}: is no TOML: {reason(error)}") from None
     stages = values.pop("stage", [])
     if not isinstance(stages, list) or not all(isinstance(stage, dict) for stage in stages):
         raise RecipeError(f"{path}: stage; takes tables [[stage]]")

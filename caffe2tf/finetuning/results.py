@@ -14,8 +14,8 @@ from sklearn import metrics
 
 from caffe2tf import formats
 from caffe2tf.drawing import plots
-from caffe2tf.errors import OutputError
-from caffe2tf.files import renames
+from caffe2tf.errors import OutputError, ParseError
+from caffe2tf.files import records, renames
 from caffe2tf.files import replacing as files
 from caffe2tf.finetuning import checkpoint
 from caffe2tf.inspection import page as pages
@@ -63,12 +63,12 @@ def entries(path: str) -> set[str]:
     """What in the folder `path` runs of finetune wrote, as its marker says; nothing where there is none. Raises OutputError
     for a marker that is damaged."""
     try:
-        with open(os.path.join(path, MARKER), encoding="utf-8") as file:
-            data = json.load(file)
+        with open(os.path.join(path, MARKER), "rb") as file:
+            data = records.parsed(file.read(), {"entries": [str]})
         return {name for name in data["entries"] if name in (*_LEFT, BOARD)}
     except FileNotFoundError:
         return set()
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ParseError) as error:
         raise OutputError(f"{os.path.join(path, MARKER)}: cannot be read ({error}); name another folder") from None
 
 

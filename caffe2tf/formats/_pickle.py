@@ -7,7 +7,7 @@ a file claims for a place in its memo or a string; the one in Python takes what 
 
 import math
 import pickle
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 import numpy as np
 
@@ -84,6 +84,11 @@ class _Array:
 
 
 class _Unpickler(pickle._Unpickler):
+    # Without the operation that takes the memory it claims before it reads: no array is held so.
+    dispatch: ClassVar[dict[int, Any]] = {
+        code: act for code, act in pickle._Unpickler.dispatch.items() if code != pickle.BYTEARRAY8[0]
+    }
+
     # Bound methods, since a pickle can set the attributes of what it is given.
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("numpy", "ndarray"):

@@ -54,6 +54,8 @@ def load(path: str) -> Weights:
     weights: Weights = {}
     size = os.path.getsize(path) if os.path.isfile(path) else 0
     try:
+        if not os.path.isfile(path) and os.path.exists(path):  # a device may have no end
+            raise ParseError("is no file")
         _check_heaps(path, size)
         with h5py.File(path, "r") as file:
             left = [size]

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from caffe2tf.arrays.layout import Array, Floats
+from caffe2tf.arrays.numbers import reason
 from caffe2tf.errors import ParseError
 from caffe2tf.formats import Runner, _reload
 from caffe2tf.formats._files import Progress
@@ -84,21 +85,20 @@ def runner(path: str, many: bool = False) -> Runner:
         _look(path)
         with deep(os.path.getsize(path) // _LAYER):
             model = keras.models.load_model(path, compile=False, safe_mode=True)
-    except ParseError:
+    except (ParseError, MemoryError):
         raise
     except Exception as error:  # a damaged file makes a hundred layers raise whatever they meet first
-        why = (str(error) or type(error).__name__).splitlines()[0]
-        raise ParseError(f"{path}: is not a .keras file that can be read ({why[:200]})") from None
+        raise ParseError(f"{path}: is not a .keras file that can be read ({reason(error)})") from None
     return running(model, path, preprocess.noted_in(path), many)
 
 
 def running(model: KerasModel, where: str, noted: dict[str, Any] | None = None, many: bool = False) -> Runner:
     """A Runner of `model`; with `many` it is compiled, which takes half a second and pays beyond some 50 images."""
-    shape = model.input_shape
+    shape = getattr(model, "input_shape", None)
     if not isinstance(shape, tuple) or len(shape) != 4:
         raise ParseError(f"{where}: has no single image input; its input is {shape}")
-    if isinstance(model.output, (list, tuple)):
-        raise ParseError(f"{where}: has {len(model.output)} outputs; classify takes networks with one")
+    if not keras.ops.is_tensor(model.output) and not isinstance(model.output, keras.KerasTensor):
+        raise ParseError(f"{where}: has outputs of {model.output_shape}; classify takes networks with one")
     # XLA, Keras's own choice, compiles four times as long and is no faster on a CPU; JAX has nothing else.
     model.compile(jit_compile=keras.backend.backend() == "jax")
 

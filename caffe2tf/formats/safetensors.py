@@ -10,12 +10,14 @@ import os
 import numpy as np
 
 from caffe2tf.arrays.layout import Moved
-from caffe2tf.arrays.numbers import MAX_AXES, filled, float32
+from caffe2tf.arrays.numbers import MAX_AXES, filled, float32, reason
 from caffe2tf.errors import OutputError, ParseError
+from caffe2tf.files import records
 from caffe2tf.formats import _files
 from caffe2tf.formats._files import Progress, Weights
 from caffe2tf.net.net import Net
 
+_TENSOR = {"dtype": str, "shape": [int], "data_offsets": [int, int]}
 _MAX_HEADER = 100_000_000  # bytes, the format's own limit
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"} | {
     f"{sign}{8 * size}": f"<{sign.lower()}{size}" for sign in "IU" for size in (1, 2, 4, 8)
@@ -53,16 +55,18 @@ def load(path: str) -> Weights:
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= min(size - 8, _MAX_HEADER):
                 raise ParseError(f"its header claims {length} bytes")
-            header = json.loads(file.read(length))
-            if not isinstance(header, dict):
-                raise ParseError("its header is no dictionary")
+            text = file.read(length)
+            if not text.startswith(b"{"):  # nor in another encoding, which JSON itself would allow
+                raise ParseError("its header is no JSON object in UTF-8")
+            header = records.parsed(text)
             header.pop("__metadata__", None)
+            records.check(header, {str: _TENSOR})
             end = 0
             for key, item in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
                 dtype, shape, (start, stop) = item["dtype"], item["shape"], item["data_offsets"]
                 if dtype not in _DTYPES:
-                    raise ParseError(f"'{key}' holds values of type {str(dtype)[:20]}; takes {', '.join(_DTYPES)}")
-                if len(shape) > MAX_AXES or not all(type(n) is int and n >= 0 for n in shape):
+                    raise ParseError(f"'{key}' holds values of type {dtype}; takes {', '.join(_DTYPES)}")
+                if len(shape) > MAX_AXES or min(shape, default=0) < 0:
                     raise ParseError(f"'{key}' has the shape {str(shape)[:60]}")
                 kind = np.dtype(_DTYPES[dtype])
                 if start != end or stop - start != math.prod(shape) * kind.itemsize or stop > size - 8 - length:
@@ -73,7 +77,8 @@ def load(path: str) -> Weights:
                     values = (values.astype(np.uint32) << 16).view(np.float32)
                 layer, name = _files.split_key(key)
                 weights.setdefault(layer, {})[name] = float32(values, f"'{key}'")
-    except (ParseError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise ParseError(f"{path}: is not a .safetensors of weights ({why.splitlines()[0]})") from None
+            if end != size - 8 - length:
+                raise ParseError(f"its tensors end at byte {end} of {size - 8 - length}")
+    except (ParseError, OSError) as error:
+        raise ParseError(f"{path}: is not a .safetensors of weights ({reason(error)})") from None
     return weights

@@ -5,23 +5,26 @@ import json
 import math
 import os
 import zipfile
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from caffe2tf.arrays.layout import Floats, OpenShape
-from caffe2tf.arrays.numbers import check_claim, float32, read_npy
+from caffe2tf.arrays.numbers import ZIP_ERRORS, check_claim, float32, read_npy, reason
 from caffe2tf.caffe.read import read_mean
-from caffe2tf.errors import ParseError
+from caffe2tf.errors import ParseError, guarded
+from caffe2tf.files import records
 from caffe2tf.images import decode as imaging
 from caffe2tf.images.decode import Pixels
 
 if TYPE_CHECKING:
     from caffe2tf.net.net import Net
 
+_SIZE, _PLANE = (None, [int, int]), [[float]]
+_FORM = {"?resize": _SIZE, "?crop": _SIZE, "?mean": ([float], [_PLANE]), "?scale": float, "?channels": int}
+_FORM |= {"?method": str, "?order": str}
 FILE = "caffe2tf.json"  # in a .keras file and in a SavedModel's assets.extra
 IMAGENET_MEAN = (104.0, 117.0, 123.0)  # BGR, the rounded channel means of ILSVRC 2012
 METHODS = ("bilinear", "nearest_pillow")
@@ -52,22 +55,28 @@ class Preprocessing:
         """float32 (C, H, W) of `image`, uint8 (H, W, 3) BGR or (H, W, 1) grey; `corner`: (top, left) of another crop."""
         if self.resize is not None:
             image = imaging.resize(image, *self.resize, self.method)
-        mean = self._mean
+        (height, width), mean = image.shape[:2], self._mean
+        self.check((height, width))
         if self.crop is not None:
-            (height, width), (h, w) = image.shape[:2], self.crop
-            if h > height or w > width:
-                raise ParseError(f"crop {h} x {w} of a picture of {height} x {width}; resize it larger or crop less")
+            h, w = self.crop
             top, left = corner or ((height - h) // 2, (width - w) // 2)
             image = image[top : top + h, left : left + w]
             if mean.shape[1:] == (height, width):
                 mean = mean[:, top : top + h, left : left + w]
-        if mean.shape[1:] not in ((1, 1), image.shape[:2]):
-            raise ParseError(
-                f"a mean image of {mean.shape[1:]} for a picture of {image.shape[:2]}; takes one of its size"
-            )
         planes = image.astype(np.float32).transpose(2, 0, 1)
         made: Floats = ((planes[::-1] if self.order == "RGB" else planes) - mean) * np.float32(self.scale)
         return made
+
+    def check(self, size: Size | None) -> None:
+        """Raises ParseError where the crop or the mean does not fit resized pictures of `size`, None for any."""
+        if self.crop is not None and size is not None and (self.crop[0] > size[0] or self.crop[1] > size[1]):
+            (h, w), (height, width) = self.crop, size
+            raise ParseError(f"crop {h} x {w} of a picture of {height} x {width}; resize it larger or crop less")
+        mean, seen = self._mean.shape, self.crop or size
+        if len(mean) != 3 or mean[0] not in (1, self.channels):
+            raise ParseError(f"a mean of shape {mean} for {self.channels} channels")
+        if size is not None and mean[1:] not in ((1, 1), size, seen):
+            raise ParseError(f"a mean image of {mean[1:]} for a picture of {seen}; takes one of its size")
 
     @functools.cached_property
     def _mean(self) -> Floats:
@@ -169,7 +178,7 @@ def changed(
         what = "x".join(map(str, given)) if given else "pictures of any size"
         takes = f"{size[0]}x{size[1]} (height x width)" if size else "one size"
         raise ParseError(f"`resize` and `crop` give {what}; the network takes {takes}")
-    how.apply(np.zeros((*(how.resize or given), how.channels), np.uint8))  # do crop and mean fit?
+    how.check(how.resize or given)
     return replace(net, preprocessing=how)
 
 
@@ -177,7 +186,8 @@ def _mean(mean: Sequence[float] | str, channels: int) -> Mean:
     if isinstance(mean, str):
         if mean == "none":
             return (0.0,)
-        array = _array(mean)
+        with guarded(mean):
+            array = _array(mean)
         if array.ndim not in (1, 3) or array.shape[0] != channels or not np.isfinite(array).all():
             raise ParseError(f"{mean}: holds an array of {array.shape}; takes ({channels}) or ({channels}, H, W)")
         return tuple(array.tolist())
@@ -195,7 +205,7 @@ def _array(path: str) -> Floats:
             with open(path, "rb") as file:
                 return float32(read_npy(file, os.path.getsize(path)), "it")
         except (OSError, ParseError) as error:
-            raise ParseError(f"{path}: is no array of numbers ({str(error).splitlines()[0]})") from None
+            raise ParseError(f"{path}: is no array of numbers ({reason(error)})") from None
     mean: Floats = read_mean(path)[0]
     return mean
 
@@ -218,30 +228,42 @@ def noted_in(path: str | os.PathLike[str]) -> dict[str, Any]:
                 if FILE not in archive.namelist():
                     return {}
                 check_claim(archive.getinfo(FILE).file_size, os.path.getsize(path))
-                return _object(archive.read(FILE))
+                return _noted(archive.read(FILE))
         if os.path.basename(path) != FILE or not os.path.exists(path):
             return {}
-        with open(path, encoding="utf-8") as file:
-            return _object(file.read())
-    except (OSError, ValueError, RecursionError, zipfile.BadZipFile, zlib.error, ParseError) as error:
-        raise ParseError(f"{path}: its {FILE} cannot be read: {str(error).splitlines()[0]}") from None
+        with open(path, "rb") as file:
+            return _noted(file.read())
+    except (ParseError, *ZIP_ERRORS) as error:
+        raise ParseError(f"{path}: its {FILE} cannot be read: {reason(error)}") from None
 
 
-def _object(text: str | bytes) -> dict[str, Any]:
-    found = json.loads(text)
-    if not isinstance(found, dict):
-        raise ValueError(f"holds a {type(found).__name__}, expected an object")
+def _noted(text: bytes) -> dict[str, Any]:
+    found: dict[str, Any] = records.parsed(text, {"?preprocessing": (None, dict), "?source": str})
     return found
 
 
-def made_of(data: Mapping[str, Any], where: str) -> Preprocessing:
+def made_of(data: object, where: str) -> Preprocessing:
     """The Preprocessing of {field: value}, as `to_json` and finetune's settings write it. Raises ParseError."""
+    wrong = f"{where}: its preprocessing is not what caffe2tf writes"
     try:
-        fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in data.items()}
-        how = Preprocessing(**fields)
-        if math.prod(how.resize or how.crop or (1, 1)) * how.channels > imaging.MOST_PIXELS:
-            raise ValueError(f"it makes pictures of more than {imaging.MOST_PIXELS} values")
-        how.apply(np.zeros((*(how.resize or how.crop or (1, 1)), how.channels), np.uint8))
-    except (TypeError, ValueError, AttributeError) as error:
-        raise ParseError(f"{where}: its preprocessing is not what caffe2tf writes: {error}") from None
+        records.check(data, _FORM)
+    except ParseError as error:
+        raise ParseError(f"{wrong}: {error}") from None
+    assert isinstance(data, dict)
+    if strange := [key for key in data if f"?{key}" not in _FORM]:
+        raise ParseError(f"{wrong}: '{strange[0]}' is no part of one")
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+    how = Preprocessing(**fields)
+    sizes = [size for size in (how.resize, how.crop) if size is not None]
+    if how.channels not in (1, 3) or how.method not in METHODS or how.order not in ("BGR", "RGB"):
+        raise ParseError(f"{wrong}: {how.channels} channels, {how.method}, {how.order}")
+    if any(min(size) < 1 or math.prod(size) > imaging.MOST_PIXELS for size in sizes):
+        raise ParseError(f"{wrong}: pictures of {' and '.join(f'{h} x {w}' for h, w in sizes)}")
+    try:
+        finite = math.isfinite(how.scale) and bool(np.isfinite(how._mean).all())
+    except ValueError:  # rows of different lengths
+        finite = False
+    if not finite:
+        raise ParseError(f"{wrong}: its mean is no whole image, or it or the scale is more than float32 takes")
+    how.check(sizes[0] if sizes else None)
     return how

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from caffe2tf import loading
 from caffe2tf.caffe import read
-from caffe2tf.errors import Caffe2TFError, ShapeNeeded, UnsupportedLayer
+from caffe2tf.errors import Caffe2TFError, ShapeNeeded, UnsupportedLayer, guarded
 from caffe2tf.images import preprocess
 from caffe2tf.layers import NO_EFFECT
 from caffe2tf.layers.base import Layer
@@ -58,9 +58,9 @@ def inspect(
             net = replace(net, notes=(*net.notes, f"shown for a shape that is a guess: {error}"))
         return summarize(net, named)
     except UnsupportedLayer as error:
-        lines = str(error).splitlines()
-        lines = lines[:-1] if error.outputs else lines
-        return summarize_unsupported(_source(prototxt, model), lines) | {"possible_outputs": list(error.outputs)}
+        lines = list(error.args[:-1] if error.outputs else error.args)
+        with guarded(prototxt, model):
+            return summarize_unsupported(_source(prototxt, model), lines) | {"possible_outputs": list(error.outputs)}
 
 
 def _source(prototxt: loading.Path | None, model: loading.Path | None) -> read.Source:

@@ -111,6 +111,8 @@ class ArgMax(Layer, type="ArgMax", param="argmax_param", fields="out_max_val top
 
     def tops(self) -> list[Shape]:
         shape, k = list(self.bottoms[0]), self.p.top_k
+        if not shape:
+            self.fail("bottom without axes; takes at least one")
         if not 1 <= k <= self._length():
             self.fail(f"top_k {k} of {self._length()} values")
         if self.p.HasField("axis"):

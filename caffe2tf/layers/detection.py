@@ -40,6 +40,9 @@ class PriorBox(
     def _sizes(self) -> list[tuple[float, float]]:
         """(width, height) of each prior in pixels."""
         sizes: list[tuple[float, float]] = []
+        for name in ("min_size", "max_size", "aspect_ratio"):
+            if not all(0 < value < math.inf for value in getattr(self.p, name)):
+                self.fail(f"{name} {', '.join(f'{value:g}' for value in getattr(self.p, name))}; takes values above 0")
         large = [int(size) for size in self.p.max_size]
         if not self.p.min_size or (large and len(large) != len(self.p.min_size)):
             self.fail(

@@ -36,6 +36,8 @@ class ShuffleChannel(Layer, type="ShuffleChannel", param="shuffle_channel_param"
     """Channels of `group` groups dealt out in turn: channel g * n + i goes to i * group + g (ShuffleNet)."""
 
     def tops(self) -> list[Shape]:
+        if len(self.bottoms[0]) < 2:
+            self.fail(f"bottom of shape {self.bottoms[0]}; takes at least 2 axes")
         if self.p.group < 1 or self.bottoms[0][1] % self.p.group:
             self.fail(f"{self.bottoms[0][1]} channels are no multiple of group {self.p.group}")
         return [self.bottoms[0]]

@@ -279,7 +279,7 @@ class Filter(Layer, type="Filter", bottoms=(2, None), tops=(1, None)):
 
     def tops(self) -> list[Shape]:
         selector = self.bottoms[-1]
-        if math.prod(selector[1:]) != 1 or any(b[0] != selector[0] for b in self.bottoms):
+        if not selector or math.prod(selector[1:]) != 1 or any(b[:1] != selector[:1] for b in self.bottoms):
             self.fail(f"bottoms of shapes {self.bottoms}; takes one selector value for each item")
         if len(self.proto.top) != len(self.bottoms) - 1:
             self.fail(f"{len(self.proto.top)} tops for {len(self.bottoms) - 1} bottoms and a selector")

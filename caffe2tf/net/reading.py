@@ -107,7 +107,7 @@ def _all_faults(faults: Sequence[Fault], other: Exception | None = None) -> Pars
     """The faults of a text and what else is wrong with its network, but for what follows from them."""
     told = tuple(f"layer '{fault.layer}'" for fault in faults)
     lines = [line for line in str(other or "").splitlines() if not line.startswith(told)]
-    return ParseError("\n".join([*(fault.line for fault in faults), *lines]))
+    return ParseError(*(fault.line for fault in faults), *lines)
 
 
 def learned(kind: str) -> bool:

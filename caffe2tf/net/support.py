@@ -60,6 +60,6 @@ def refuse(unsupported: Sequence[tuple[type[UnsupportedLayer], str]], faults: Se
     """Raises what `problems` found and the other `faults` of a network as one error, a line each."""
     lines = [*(line for _, line in unsupported), *faults]
     if not unsupported:
-        raise NetError("\n".join(lines))
+        raise NetError(*lines)
     error = UnsupportedLayer if any(error is UnsupportedLayer for error, _ in unsupported) else UnsupportedParameter
-    raise error("\n".join(lines))
+    raise error(*lines)

@@ -54,7 +54,7 @@ def take_weights(
                 "keep what their fillers say, as in Caffe"
             )
     if chance:
-        raise WeightMismatch("\n".join(chance))
+        raise WeightMismatch(*chance)
     arrays = {
         name: tuple(
             values[cell] if values[cell].shape == weight.shape else values[cell].reshape(weight.shape)

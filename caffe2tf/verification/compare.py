@@ -117,8 +117,10 @@ def compare(found: NDArray[np.float32], expected: Expected) -> Difference:
     at = np.unravel_index(int(apart.argmax()), apart.shape)
     place = at
     if expected.values.shape != found.shape:
-        inner = at[1] if expected.index is None else int(expected.index[at[1]])
-        place = (at[0], *np.unravel_index(inner, found.shape[1:]))
+        if expected.index is None:
+            place = np.unravel_index(int(apart.argmax()), found.shape)
+        else:
+            place = (at[0], *np.unravel_index(int(expected.index[at[1]]), found.shape[1:]))
     finite = values[np.isfinite(values)]
     largest, norm = float(apart.max()), float(np.linalg.norm(finite))
     l2 = float(np.linalg.norm(apart)) / (norm or 1.0)

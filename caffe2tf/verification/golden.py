@@ -6,8 +6,8 @@ predictions are `expected.json` alone, with photographs found by their digest. N
 """
 
 import hashlib
-import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from caffe2tf import bundled
 from caffe2tf.arrays import numbers
-from caffe2tf.errors import Caffe2TFError, ParseError
+from caffe2tf.errors import Caffe2TFError, ParseError, guarded
+from caffe2tf.files import records
 from caffe2tf.images import decode as imaging
 from caffe2tf.images import preprocess
 from caffe2tf.net.net import Net
@@ -29,6 +30,12 @@ DOCKER = (
 )
 Path = str | os.PathLike[str]
 VERSIONS = (1,)
+_TOP = ([int, float], {"class": int, "probability": float})
+_HOW = {"?resize": [int, int], "?resize_method": str, "?crop": str, "?mean_bgr": [float], "?scale": float}
+_PHOTOGRAPH = {"file": str, "sha256": str, "?preprocessing": (None, _HOW), "?top5": (None, [_TOP]), "?top1": _TOP}
+_PHOTOGRAPH |= {"?tolerance": float, "?url": str, "?source": str}
+_FORM = {"?images": [_PHOTOGRAPH], "?preprocessing": (None, _HOW), "?top5": [[[int, float]]], "?output_blob": str}
+_FORM |= {"?weights_sha256": {str: [str]}}
 Classes = tuple[tuple[int, float], ...]  # (class, probability), best first
 
 
@@ -71,12 +78,25 @@ class Expected:
     index: NDArray[Any] | None = None
     norm: NDArray[Any] | None = None
 
+    def fits(self, found: NDArray[np.float32] | None = None) -> bool:
+        """Whether its arrays belong together, and to the whole blob `found` where it is there."""
+        if self.index is None and self.norm is None:
+            return True
+        items = len(self.values) if self.values.ndim else -1
+        if found is not None and (found.ndim == 0 or len(found) != items):
+            return False
+        if self.norm is not None and self.norm.shape != (items,):
+            return False
+        if self.index is None:
+            return True
+        if self.index.ndim != 1 or self.index.dtype.kind not in "iu" or self.values.shape != (items, len(self.index)):
+            return False
+        most = found.size // max(1, items) if found is not None else np.inf
+        return bool(self.index.min(initial=0) >= 0 and self.index.max(initial=-1) < most)
+
     def sampled(self, found: NDArray[np.float32]) -> NDArray[np.float32]:
         """The same values of `found`, a whole blob."""
-        if self.values.shape == found.shape:
-            return found
-        flat = found.reshape(len(found), -1)
-        return flat if self.index is None else flat[:, self.index]
+        return found if self.index is None else found.reshape(len(found), -1)[:, self.index]
 
 
 @dataclass(frozen=True)
@@ -147,9 +167,14 @@ def choose(net: Net) -> Golden:
 
 def load(folder: str | os.PathLike[str]) -> Golden:
     """The Golden set in `folder`. Raises GoldenError."""
-    path = str(folder)
+    path = os.fspath(folder)
     if not os.path.isdir(path):
         raise GoldenError(f"{path}: no such golden folder")
+    with guarded(path):
+        return _set(path)
+
+
+def _set(path: str) -> Golden:
     name = os.path.basename(os.path.normpath(path))
     files = set(os.listdir(path))
     if not files & {"expected.json", "blobs.npz"}:
@@ -167,13 +192,18 @@ def load(folder: str | os.PathLike[str]) -> Golden:
         images = _npz(os.path.join(path, "images.npz")).get("bgr")
     if images is None or images.dtype != np.uint8 or images.ndim != 4:
         raise GoldenError(f"{path}: holds no images, expected 'bgr', uint8 (N, H, W, 3), in blobs.npz or images.npz")
-    mean = expected.get("preprocessing", {}).get("mean_bgr", preprocess.IMAGENET_MEAN)
+    mean = (expected.get("preprocessing") or {}).get("mean_bgr", preprocess.IMAGENET_MEAN)
+    if len(mean) not in (1, images.shape[3]):
+        raise GoldenError(f"{path}: expected.json: a mean of {len(mean)} channels for images of {images.shape[3]}")
     data = (images.astype(np.float32) - np.asarray(mean, np.float32)).transpose(0, 3, 1, 2)
     blobs = {
         key[6:]: Expected(array, arrays.get(f"index/{key[6:]}"), arrays.get(f"norm/{key[6:]}"))
         for key, array in arrays.items()
         if key.startswith("value/")
     }
+    for blob, one in blobs.items():
+        if not one.fits():
+            raise GoldenError(f"{path}: blobs.npz: the values, places and norms of '{blob}' do not belong together")
     top5 = tuple(tuple(int(label) for label, _ in best) for best in expected.get("top5", ()))
     weights = expected.get("weights_sha256", {})
     photographs, output = _photographs(expected, path), expected.get("output_blob", "prob")
@@ -182,15 +212,18 @@ def load(folder: str | os.PathLike[str]) -> Golden:
 
 def _json(path: str) -> dict[str, Any]:
     try:
-        with open(path, encoding="utf-8") as file:
-            data = json.load(file)
-        if not isinstance(data, dict):
-            raise ValueError("it holds no dictionary")
-    except (OSError, ValueError, RecursionError) as error:
-        raise GoldenError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from None
-    if data.get("version", 1) not in VERSIONS:
-        raise GoldenError(f"{path}: version {data['version']}; this caffe2tf reads {', '.join(map(str, VERSIONS))}")
-    return dict(data)
+        data: dict[str, Any] = records.parsed(records.whole(path), {"?version": int})
+        if data.get("version", 1) in VERSIONS:
+            records.check(data, _FORM)
+    except (OSError, ParseError) as error:
+        raise GoldenError(f"{path}: cannot be read: {numbers.reason(error)}") from None
+    _check_version(path, data.get("version", 1))
+    return data
+
+
+def _check_version(path: str, version: int) -> None:
+    if version not in VERSIONS:
+        raise GoldenError(f"{path}: version {version}; this caffe2tf reads {', '.join(map(str, VERSIONS))}")
 
 
 def _npz(path: str) -> dict[str, NDArray[Any]]:
@@ -198,43 +231,47 @@ def _npz(path: str) -> dict[str, NDArray[Any]]:
         arrays = dict(numbers.read_npz(path))
     except ParseError as error:
         raise GoldenError(f"{path}: cannot be read: {error}") from None
-    version = int(arrays.pop("version", 1))
-    if version not in VERSIONS:
-        raise GoldenError(f"{path}: version {version}; this caffe2tf reads {', '.join(map(str, VERSIONS))}")
+    version = np.asarray(arrays.pop("version", 1))
+    if version.shape or version.dtype.kind not in "iu":
+        raise GoldenError(f"{path}: its version is no whole number")
+    _check_version(path, int(version))
+    for key, array in arrays.items():
+        if array.dtype.kind not in "fiu":
+            raise GoldenError(f"{path}: '{key}' holds values of type {array.dtype}; takes real numbers")
     return arrays
 
 
 def _photographs(expected: Mapping[str, Any], path: str) -> tuple[Photograph, ...]:
     shared, found = expected.get("preprocessing"), list[Photograph]()
-    try:
-        for item in expected.get("images", ()):
-            best = item.get("top5") or [item["top1"]]
-            top = tuple(
-                (b["class"], b["probability"]) if isinstance(b, dict) else (int(b[0]), float(b[1])) for b in best
-            )
-            how = _preprocessing(item.get("preprocessing") or shared or {}, path)
-            rest = {key: item[key] for key in ("tolerance", "url", "source") if key in item}
-            found.append(Photograph(item["file"], item["sha256"], how, top, **rest))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise GoldenError(f"{path}: expected.json: a photograph lacks or misstates {error}") from None
-    except ParseError as error:
-        raise GoldenError(str(error)) from None
+    for item in expected.get("images", ()):
+        best = item.get("top5") or [item[key] for key in ("top1",) if key in item]
+        top = tuple((b["class"], b["probability"]) if isinstance(b, dict) else tuple(b) for b in best)
+        how = item.get("preprocessing") or shared
+        if not top or how is None or "resize" not in how:
+            raise GoldenError(f"{path}: expected.json: '{item['file']}' lacks its predictions or its preprocessing")
+        rest = {key: item[key] for key in ("tolerance", "url", "source") if key in item}
+        found.append(Photograph(item["file"], item["sha256"], _preprocessing(how, path), top, **rest))
     return tuple(found)
 
 
-def _preprocessing(data: Mapping[str, Any], where: str) -> preprocess.Preprocessing:
-    """The Preprocessing that a golden set states. Raises ParseError for a method that is not known."""
-    method = "nearest_pillow" if "nearest_pillow" in data.get("resize_method", "") else "bilinear"
-    if not any(known in data.get("resize_method", "bilinear") for known in preprocess.METHODS):
-        raise ParseError(
-            f"{where}: resize_method '{data['resize_method']}'; takes one of {', '.join(preprocess.METHODS)}"
-        )
-    crop = None
+def _preprocessing(data: Mapping[str, Any], path: str) -> preprocess.Preprocessing:
+    """The Preprocessing that a golden set states. Raises GoldenError for one that is not known."""
+    where = f"{path}: expected.json"
+    said = data.get("resize_method", "bilinear")
+    method = next((known for known in reversed(preprocess.METHODS) if known in said), None)
+    if method is None:
+        raise GoldenError(f"{where}: resize_method '{said}'; takes one of {', '.join(preprocess.METHODS)}")
+    values = {"resize": data["resize"], "mean": data.get("mean_bgr", [0.0]), "method": method}
+    values |= {"scale": data["scale"]} if "scale" in data else {}
     if "crop" in data:
-        height, width = data["crop"].split()[-1].split("x")
-        crop = int(height), int(width)
-    mean = tuple(float(m) for m in data.get("mean_bgr", (0.0,)))
-    return preprocess.Preprocessing(tuple(data["resize"]), crop, mean, data.get("scale", 1.0), 3, method)
+        size = re.search(r"([0-9]{1,5})x([0-9]{1,5})$", data["crop"], re.ASCII)
+        if size is None:
+            raise GoldenError(f"{where}: crop '{data['crop']}'; takes HxW, as in 'centre 227x227'")
+        values["crop"] = [int(size[1]), int(size[2])]
+    try:
+        return preprocess.made_of(values, where)
+    except ParseError as error:
+        raise GoldenError(str(error)) from None
 
 
 def find_photographs(photographs: Iterable[Photograph], folder: str | os.PathLike[str]) -> dict[Photograph, str]:

@@ -19,8 +19,14 @@ _BATCH = 16
 def generated(golden: Golden, found: Mapping[str, NDArray[np.float32]]) -> list[Prediction]:
     if not golden.top5 or golden.output not in found:
         return []
+    if golden.output not in golden.blobs:
+        raise GoldenError(f"golden set '{golden.name}': its output '{golden.output}' is no blob that it holds")
     shares = probabilities.probabilities(found[golden.output])
-    expected = probabilities.probabilities(golden.blobs[golden.output].values)
+    known = golden.blobs[golden.output].values
+    expected = probabilities.probabilities(known) if known.shape == found[golden.output].shape else known
+    labels = [label for best in golden.top5 for label in best]
+    if not len(golden.top5) == len(shares) == len(expected) or not all(0 <= n < expected[0].size for n in labels):
+        raise GoldenError(f"golden set '{golden.name}': its predictions are not those of its output '{golden.output}'")
     return [
         Prediction(
             f"image {index + 1}", tuple((label, float(known[label])) for label in labels), probabilities.best(one)

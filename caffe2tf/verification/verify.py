@@ -98,6 +98,9 @@ def _report(
     if golden.blobs:
         inputs = _inputs(net, golden)
         found = model.forward(net, inputs) if found is None else found
+        for blob in set(golden.blobs) & set(found):
+            if not golden.blobs[blob].fits(found[blob]):
+                raise GoldenError(f"golden set '{golden.name}' is of another network: its values are none of '{blob}'")
         layers = _check_layers(net, golden, inputs, found, tolerance)
         predictions += generated(golden, found)
     digests = goldens.weight_digests(net)

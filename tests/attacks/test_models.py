@@ -14,7 +14,7 @@ from caffe2tf import formats, loading
 from caffe2tf.caffe import wire
 from caffe2tf.caffe.caffe_pb2 import BlobProto, LayerParameter
 from caffe2tf.cli import terminal
-from caffe2tf.errors import ParseError
+from caffe2tf.errors import Caffe2TFError, NetError, ParseError, escaped
 from caffe2tf.images import decode as imaging
 from tests.helpers import GOLDEN, inputs, is_model, layer, load, make, run
 
@@ -44,6 +44,17 @@ def test_a_blob_of_more_values_than_caffe_takes(tmp_path):
     (tmp_path / "net.caffemodel").write_bytes(b"".join(wire.field(100, [data])))
     with pytest.raises(ParseError, match="more values than Caffe takes"):
         loading.load(None, str(tmp_path / "net.caffemodel"))
+
+
+@pytest.mark.parametrize("count", [2, 3000])
+def test_what_reads_a_data_layer_may_be_a_chain_or_a_circle(count, tmp_path):
+    text = 'layer { name: "d" type: "Data" top: "t0" top: "label" }' + "".join(
+        layer("Dropout", bottoms=[f"t{i}"], tops=[f"t{i + 1 if i + 1 < count or count > 2 else 0}"], name=f"l{i}")
+        for i in range(count)
+    )
+    (tmp_path / "net.prototxt").write_text(text)
+    with pytest.raises(NetError, match=r"does not tell its channels|is already made by another layer"):
+        loading.load(str(tmp_path / "net.prototxt"))
 
 
 CONV = "convolution_param { num_output: 2 kernel_size: 1 }"
@@ -117,7 +128,7 @@ def test_names_cannot_act_on_the_terminal(terminal_there, tmp_path, monkeypatch,
     printed = capsys.readouterr().out
     assert not acting & set(printed)
     assert "two\\nlines" in printed
-    assert terminal.plain("umlaut ü, 卷积, \n", "\n") == "umlaut ü, 卷积, \n"
+    assert escaped("umlaut ü, 卷积, \n", "\n") == "umlaut ü, 卷积, \n"
 
 
 # ------------------------------------------------------------------------------------------------ pictures
@@ -440,3 +451,31 @@ def test_a_drawing_that_would_not_end_is_refused(tmp_path):
     assert "takes 10000 at most" in said
     assert said.count("\n") == 1
     assert not (tmp_path / "x.svg").exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="a device without end")
+def test_a_device_without_end_is_no_file(tmp_path):
+    from caffe2tf.classification import classifier
+    from caffe2tf.classification import labels as labelling
+    from caffe2tf.finetuning import recipe
+    from caffe2tf.verification import golden
+
+    (tmp_path / "expected.json").symlink_to("/dev/zero")
+    (tmp_path / "mean.npy").symlink_to("/dev/zero")
+    for suffix in ("caffemodel", "prototxt", "npz", "npy", "h5", "safetensors", "txt", "toml"):
+        (tmp_path / f"x.{suffix}").symlink_to("/dev/zero")
+    weights = [
+        lambda s=s: formats.module(s).load(str(tmp_path / f"x.{s}")) for s in ("npz", "npy", "h5", "safetensors")
+    ]
+    for call in (
+        *weights,
+        lambda: loading.load(tmp_path / "x.caffemodel"),
+        lambda: loading.load(tmp_path / "x.prototxt"),
+        lambda: classifier.label_names(tmp_path / "x.txt"),
+        lambda: labelling.listed(tmp_path / "x.txt"),
+        lambda: recipe.read(tmp_path / "x.toml"),
+        lambda: golden.load(tmp_path),
+    ):
+        with pytest.raises(Caffe2TFError) as told:
+            call()
+        assert type(told.value).__name__ not in ("NotEnoughMemory", "Unforeseen")

@@ -287,7 +287,7 @@ def safetensors(path, head, data=bytes(16)):
         ({"dtype": "F32", "shape": [4], "data_offsets": [-16, 0]}, "does not lie at the bytes"),
         ({"dtype": "F32", "shape": [-4], "data_offsets": [0, 16]}, "has the shape"),
         ({"dtype": "BOOL", "shape": [16], "data_offsets": [0, 16]}, "holds values of type BOOL"),
-        ({"dtype": "F32", "shape": [True], "data_offsets": [0, 4]}, "has the shape"),
+        ({"dtype": "F32", "shape": [True], "data_offsets": [0, 4]}, "'conv/kernel.shape[0]' is true"),
         ({"dtype": "F32", "shape": [4]}, "data_offsets"),
         ([1], ""),
         (None, ""),
