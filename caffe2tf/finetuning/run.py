@@ -140,9 +140,12 @@ class Run:
             results.check_folder(out, force, resume)
             results.make_folder(out)
         keep = Checkpoint(out if placed.chief else None)
+        with keep.alone():
+            return self._train_alone(out, placed, keep, force, resume)
+
+    def _train_alone(self, out: str, placed: Placement, keep: Checkpoint, force: bool, resume: bool) -> float | None:
         try:
-            with keep.alone():
-                return self._train(out, placed, keep, force, resume)
+            return self._train(out, placed, keep, force, resume)
         except OutputError as error:
             if keep.begun():
                 raise OutputError(f"{error}; what was there stays, and `resume` goes on from it") from None
