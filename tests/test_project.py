@@ -139,7 +139,7 @@ def test_every_type_and_every_field_has_a_golden_case():
             row = layers.REGISTRY.get(item.type)
             if row and row.param and item.HasField(row.param):
                 used.update((row.types[0], field) for field in set_fields(getattr(item, row.param), row.fields))
-    elsewhere = (ROOT / "tests" / "test_forks.py").read_text()
+    elsewhere = "".join((ROOT / "tests" / name).read_text() for name in ("test_forks.py", "test_boxes.py"))
     for kind in set(layers.REGISTRY) - seen:
         assert f'"{kind}"' in elsewhere, kind
     for row in layers.REGISTRY.values():
