@@ -1,5 +1,6 @@
 """Layers that make, move and choose boxes, against float64 NumPy that each is written from the source it names."""
 
+import re
 import subprocess
 import sys
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from caffe2tf import loading, reference
-from caffe2tf.errors import NetError
+from caffe2tf.errors import Caffe2TFError, NetError
 from tests.helpers import ROOT, inputs, layer, make
 
 pytest.importorskip("keras")
@@ -158,3 +159,147 @@ print((after - before) // 1024)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert int(done.stdout.split()[-1]) < 1024
+
+
+# ------------------------------------------------------------------------------------------------ proposals
+
+NINE = [  # what py-faster-rcnn's generate_anchors.py says that it gives, counted from 1
+    [-83, -39, 100, 56], [-175, -87, 192, 104], [-359, -183, 376, 200], [-55, -55, 72, 72], [-119, -119, 136, 136],
+    [-247, -247, 264, 264], [-35, -79, 52, 96], [-79, -167, 96, 184], [-167, -343, 184, 360],
+]  # fmt: skip
+
+
+def proposals(anchors, stride, scores, offsets, info, smallest, before, after, threshold, zero=False):
+    """(regions, scores): proposal_layer.py, bbox_transform.py, py_cpu_nms.py; `zero`: small boxes get the score 0."""
+    count, (h, w) = len(anchors), scores.shape[2:]
+    boxes, values = [], []
+    for y, x, a in np.ndindex(h, w, count):
+        x1, y1, x2, y2 = np.add(anchors[a], [x * stride, y * stride] * 2)
+        dx, dy, dw, dh = offsets[0, 4 * a : 4 * a + 4, y, x].astype(np.float64)
+        wide, high = x2 - x1 + 1, y2 - y1 + 1
+        cx, cy = x1 + 0.5 * wide + dx * wide, y1 + 0.5 * high + dy * high
+        wide, high = wide * np.exp(dw), high * np.exp(dh)
+        box = np.array([cx - wide / 2, cy - high / 2, cx + wide / 2, cy + high / 2])
+        box = np.clip(box, 0, [info[1] - 1, info[0] - 1] * 2)
+        score = float(scores[0, count + a, y, x])
+        if box[2] - box[0] + 1 < smallest * info[2] or box[3] - box[1] + 1 < smallest * info[-1]:
+            if not zero:
+                continue
+            score = 0.0
+        boxes.append(box)
+        values.append(score)
+    order = np.argsort(values, kind="stable")[::-1] if not zero else np.argsort(-np.array(values), kind="stable")
+    kept = []
+    for index in order[:before]:
+        if threshold is None or all(iou(boxes[index], boxes[other], 1) <= threshold for other in kept):
+            kept.append(index)
+    kept = kept[:after]
+    return np.array([[0, *boxes[k]] for k in kept]).reshape(-1, 5), np.array([values[k] for k in kept])
+
+
+def rpn(count, h, w, spread=0.3):
+    return RANDOM.rand(1, 2 * count, h, w), RANDOM.randn(1, 4 * count, h, w) * spread
+
+
+def python(text, module="rpn.proposal_layer"):
+    return f'python_param {{ module: "{module}" layer: "ProposalLayer" param_str: "{text}" }}'
+
+
+@pytest.mark.parametrize("text", ["'feat_stride': 16", "{'feat_stride': 16}", "feat_stride: 16\\nscales: [8, 16, 32]"])
+def test_proposals_in_python(text, tmp_path):
+    """py-faster-rcnn's TEST: 300 of 6000, 0.7, 16; widths count both ends; the anchors are those it prints."""
+    scores, offsets = rpn(9, 10, 14)
+    info = np.array([[150.0, 220.0, 1.6]])
+    given = {"scores": scores, "offsets": offsets, "info": info}
+    found, judged = run(tmp_path, "Python", python(text), given, tops=("rois", "prob"))
+    anchors = np.array(NINE) - 1.0
+    rois, values = proposals(anchors, 16, scores, offsets, info[0], 16, 6000, 300, 0.7)
+    for result in (found, judged):
+        close(result[0], rois)
+        close(result[1], values[:, None])
+    edges, _ = proposals(anchors + [0, 0, 1, 1], 16, scores, offsets, info[0], 16, 6000, 300, 0.7)
+    assert edges.shape != rois.shape or np.abs(edges - rois).max() > 0.1  # widths without the last pixel
+
+
+def test_proposals_stop_at_three_hundred(tmp_path):
+    scores, offsets = rpn(2, 30, 40, 0.01)
+    info = np.array([[480.0, 640.0, 1.0]])
+    text = "{'feat_stride': 16,'scales': [1,2], 'ratios':[1,]}"
+    (found,), (judged,) = run(tmp_path, "Python", python(text), {"s": scores, "o": offsets, "i": info})
+    base = np.array([[0, 0, 15, 15], [-8, -8, 23, 23]])
+    close(found, proposals(base, 16, scores, offsets, info[0], 16, 6000, 300, 0.7)[0])
+    close(judged, found)
+    assert len(found) == 300
+
+
+def test_proposals_of_ssh_are_not_suppressed(tmp_path):
+    scores, offsets = rpn(2, 20, 30)
+    info = np.array([[160.0, 240.0, 1.0]])
+    params = python("{'feat_stride': 8,'scales': [1,2], 'ratios':[1,]}", "SSH.layers.proposal_layer")
+    found, judged = run(tmp_path, "Python", params, {"s": scores, "o": offsets, "i": info}, tops=("rois", "prob"))
+    base = np.array([[0, 0, 15, 15], [-8, -8, 23, 23]])
+    rois, values = proposals(base, 8, scores, offsets, info[0], 0, 1000, 1000, None)
+    for result in (found, judged):
+        close(result[0], rois)
+        close(result[1], values[:, None])
+
+
+def test_of_equal_proposals_the_later_comes_first(tmp_path):
+    """argsort()[::-1] turns equal scores round."""
+    scores, offsets = np.full((1, 2, 2, 2), 0.5), np.zeros((1, 4, 2, 2))
+    params = python("{'feat_stride': 32, 'scales': [1], 'ratios': [1]}")
+    (found,), (judged,) = run(tmp_path, "Python", params, {"s": scores, "o": offsets, "i": [[64, 64, 1]]})
+    assert found[:, 1:3].tolist() == judged[:, 1:3].tolist() == [[32, 32], [0, 32], [32, 0], [0, 0]]
+
+
+@pytest.mark.parametrize("kind", ["Python", "Proposal"])
+def test_without_proposals(kind, tmp_path):
+    """Boxes that are too small: none in Python; in C++ they stay, with the score 0."""
+    params = python("{'feat_stride': 16, 'scales': [1], 'ratios': [1]}")
+    if kind == "Proposal":
+        params = "proposal_param { ratio: 1 scale: 1 }"
+    given = {"s": np.full((1, 2, 1, 2), 0.5), "o": np.zeros((1, 4, 1, 2)), "i": [[16, 32, 9, 9]]}
+    found, judged = run(tmp_path, kind, params, given, tops=("rois", "prob"))
+    assert [len(top) for top in found] == [len(top) for top in judged] == ([0, 0] if kind == "Python" else [2, 2])
+    assert not found[1].any()
+
+
+def test_proposals_in_cpp(tmp_path):
+    """PVANet, proposal_layer.cpp: its own numbers, a scale for each axis, anchors that round halves up."""
+    params = """proposal_param { feat_stride: 8 base_size: 10 min_size: 9 ratio: [0.44444445, 1, 4] scale: [1, 3]
+        pre_nms_topn: 150 post_nms_topn: 20 nms_thresh: 0.5 }"""
+    scores, offsets = rpn(6, 7, 9)
+    info = np.array([[60.0, 75.0, 1.5, 1.1]])
+    found, judged = run(tmp_path, "Proposal", params, {"s": scores, "o": offsets, "i": info}, tops=("rois", "prob"))
+    anchors = []
+    for wide, high in ((15, 7), (10, 10), (5, 20)):  # 15 * 0.44 = 6.67, and 10 / 2 * 4
+        for scale in (1, 3):
+            half = np.array([wide * scale - 1, high * scale - 1]) / 2
+            anchors.append([*(4.5 - half), *(4.5 + half)])
+    h, w = info[0, 2:]
+    rois, values = proposals(anchors, 8, scores, offsets, [60, 75, w, h], 9, 150, 20, 0.5, zero=True)
+    for result in (found, judged):
+        close(result[0], rois)
+        close(result[1], values)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("'scales': [8]", "has no feat_stride"),
+        ("{'feat_stride': 16, 'allowed_border': 0}", "takes numbers of feat_stride, base_size, ratios and scales"),
+        ("__import__('os')", "takes numbers of feat_stride, base_size, ratios and scales"),
+        ("'feat_stride': 16, 'scales': [8]", r"3 anchors take \(1, 6, h, w\), \(1, 12, h, w\)"),
+        ("'feat_stride': 0", "must be above 0"),
+    ],
+)
+def test_proposals_refuse(text, why, tmp_path):
+    wires = inputs(s=(1, 18, 3, 4), o=(1, 36, 3, 4), i=(1, 3))
+    with pytest.raises(NetError, match=why):
+        loading.load(make(tmp_path, wires + layer("Python", python(text), bottoms=["s", "o", "i"]))[0])
+
+
+def test_a_python_layer_that_nobody_knows_is_named(tmp_path):
+    wires = inputs(data=(1, 2)) + layer("Python", python("1", "my.layers"))
+    with pytest.raises(Caffe2TFError, match=re.escape("type 'Python' of 'my.layers.ProposalLayer' is not supported")):
+        loading.load(make(tmp_path, wires)[0])

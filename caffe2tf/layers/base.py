@@ -22,7 +22,13 @@ NO_EFFECT = frozenset(
     )
 )
 
-REGISTRY: "dict[str, type[Layer]]" = {}  # Caffe type -> class
+REGISTRY: "dict[str, type[Layer]]" = {}  # Caffe type, or module.layer of the type Python -> class
+
+
+def kind_of(proto: LayerParameter) -> "type[Layer] | None":
+    """The class of a layer by its type, or by the module and layer that it names where that is Python; None where none is."""
+    kind, python = proto.type, proto.python_param
+    return REGISTRY.get(f"{python.module}.{python.layer}" if kind == "Python" else kind)
 
 
 @dataclass(frozen=True)
@@ -101,8 +107,8 @@ class Layer:
         tops: int | tuple[int, int | None] = 1,
         rank: int | None = None,
     ) -> None:
-        if not type:  # shared by several classes
-            return
+        if not type:
+            return  # shared by several classes
         cls.types, cls.param, cls.fields = tuple(type.split()), param, frozenset(fields.split())
         cls.bottom_count = bottoms if isinstance(bottoms, tuple) else (bottoms, bottoms)
         cls.top_count = tops if isinstance(tops, tuple) else (tops, tops)

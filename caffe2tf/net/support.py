@@ -6,16 +6,18 @@ from google.protobuf.message import Message
 
 from caffe2tf.caffe.caffe_pb2 import NetParameter
 from caffe2tf.errors import UnsupportedLayer, UnsupportedParameter
-from caffe2tf.layers import NO_EFFECT, REGISTRY
+from caffe2tf.layers import NO_EFFECT, kind_of
 
 
 def problems(param: NetParameter) -> list[tuple[type[UnsupportedLayer], str]]:
     """One line for each layer whose type is not in the table, or that sets a parameter its layer does not compute."""
     lines: list[tuple[type[UnsupportedLayer], str]] = []
     for layer in param.layer:
-        kind = REGISTRY.get(layer.type)
+        kind = kind_of(layer)
         if kind is None:
-            lines.append((UnsupportedLayer, f"layer '{layer.name}': type '{layer.type}' is not supported"))
+            python = f"{layer.python_param.module}.{layer.python_param.layer}"
+            what = f"type 'Python' of '{python}'" if layer.type == "Python" else f"type '{layer.type}'"
+            lines.append((UnsupportedLayer, f"layer '{layer.name}': {what} is not supported"))
             continue
         if kind.param is None or not layer.HasField(kind.param):
             continue

@@ -8,7 +8,7 @@ from caffe2tf.arrays.layout import OpenShape, Shape, Shaped
 from caffe2tf.caffe.caffe_pb2 import LayerParameter, NetParameter
 from caffe2tf.caffe.datalayers import UNKNOWN
 from caffe2tf.errors import NetError
-from caffe2tf.layers import REGISTRY, Layer
+from caffe2tf.layers import Layer, kind_of
 from caffe2tf.net.support import refuse_unsupported
 
 # Two sizes for heights and widths that no file tells: extents that differ between them are unknown, others are not.
@@ -76,7 +76,8 @@ def wire(param: NetParameter, blobs: Mapping[str, Sequence[Shaped]]) -> tuple[tu
     _refuse_two_sources(param)
     for proto in param.layer:
         where = f"layer '{proto.name}' ({proto.type})"
-        kind = REGISTRY[proto.type]
+        kind = kind_of(proto)
+        assert kind is not None  # else it was refused
         _check_count(where, "bottoms", len(proto.bottom), kind.bottom_count)
         _check_count(where, "tops", len(proto.top), kind.top_count)
         bottoms = []

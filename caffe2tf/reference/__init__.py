@@ -26,13 +26,14 @@ from caffe2tf.reference import (  # noqa: F401  each registers its rules
     normalization,
     pooling,
     product,
+    proposals,
     recurrent,
     resizing,
     shaping,
     sources,
 )
 from caffe2tf.reference.storage import Blob
-from caffe2tf.reference.table import TABLE, Shared, Tops, fail
+from caffe2tf.reference.table import Shared, Tops, fail, rule_of
 
 if TYPE_CHECKING:
     from caffe2tf.net.net import Net
@@ -91,7 +92,7 @@ def _run(
                 given = [np.asarray(inputs[name], np.float64) for name, _ in node.tops]
             else:
                 given = [bottom.value for bottom in bottoms]
-            result = TABLE[layer.type](layer, weights, *given)
+            result = rule_of(layer)(layer, weights, *given)
             for values in result if isinstance(result, Iterator) else [result]:
                 _write(layer, tops, bottoms, values, written)
     return {name: blob.value.copy() for name, blob in blobs.items()}
