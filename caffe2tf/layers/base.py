@@ -25,12 +25,6 @@ NO_EFFECT = frozenset(
 REGISTRY: "dict[str, type[Layer]]" = {}  # Caffe type, or module.layer of the type Python -> class
 
 
-def kind_of(proto: LayerParameter) -> "type[Layer] | None":
-    """The class of a layer by its type, or by the module and layer that it names where that is Python; None where none is."""
-    kind, python = proto.type, proto.python_param
-    return REGISTRY.get(f"{python.module}.{python.layer}" if kind == "Python" else kind)
-
-
 @dataclass(frozen=True)
 class Weight:
     """One array of a layer: Caffe's shape, and how its axes lie in Keras.
