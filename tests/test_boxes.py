@@ -303,3 +303,112 @@ def test_a_python_layer_that_nobody_knows_is_named(tmp_path):
     wires = inputs(data=(1, 2)) + layer("Python", python("1", "my.layers"))
     with pytest.raises(Caffe2TFError, match=re.escape("type 'Python' of 'my.layers.ProposalLayer' is not supported")):
         loading.load(make(tmp_path, wires)[0])
+
+
+# ------------------------------------------------------------------------------------------------ pooling of regions
+
+REGIONS = np.array(
+    [[1, 5.3, 3.2, 50.7, 41.1], [0, 0, 0, 63, 47], [1, 20.5, 10.5, 21.4, 12.3], [0, 40, 30, 99, 80], [0, 30, 20, 9, 9]]
+)
+
+
+def half_away(x):
+    return np.sign(x) * np.floor(np.abs(x) + 0.5)
+
+
+@pytest.mark.parametrize("pad", [0, 0.25])
+def test_roi_pooling_of_wider_regions(pad, tmp_path):
+    """MS-CNN, roi_pooling_layer.cpp: each side moves out by pad_ratio times (x2 - x1 + 1) before it is scaled and rounded."""
+    x, bins, scale = RANDOM.randn(2, 3, 6, 8), (4, 2), 0.125
+    params = f"roi_pooling_param {{ pooled_h: {bins[0]} pooled_w: {bins[1]} spatial_scale: {scale} pad_ratio: {pad} }}"
+    (found,), (judged,) = run(tmp_path, "ROIPooling", params, {"data": x, "rois": REGIONS[:, :, None, None]})
+    expected = np.zeros((len(REGIONS), 3, *bins))
+    for r, (image, x1, y1, x2, y2) in enumerate(REGIONS):
+        spans = []
+        for low, high, count, extent in ((y1, y2, bins[0], 6), (x1, x2, bins[1], 8)):
+            out = (high - low + 1) * pad
+            start, end = half_away((low - out) * scale), half_away((high + out) * scale)
+            size = max(end - start + 1, 1) / count
+            edges = [(np.floor(i * size) + start, np.ceil((i + 1) * size) + start) for i in range(count)]
+            spans.append([slice(*np.clip(edge, 0, extent).astype(int)) for edge in edges])
+        for i, j in np.ndindex(*bins):
+            part = x[int(image), :, spans[0][i], spans[1][j]]
+            expected[r, :, i, j] = part.max((1, 2)) if part.size else 0
+    close(found, expected)
+    close(judged, expected)
+
+
+@pytest.mark.parametrize("scale", [0.0625, 0.11])
+def test_psroi_pooling(scale, tmp_path):
+    """R-FCN, psroi_pooling_layer.cu: pixels are rounded before they are scaled, and the end lies behind the last."""
+    k, dim, h, w = 3, 2, 6, 8
+    x = RANDOM.randn(2, dim * k * k, h, w)
+    params = f"psroi_pooling_param {{ spatial_scale: {scale} output_dim: {dim} group_size: {k} }}"
+    (found,), (judged,) = run(tmp_path, "PSROIPooling", params, {"data": x, "rois": REGIONS})
+
+    def pooled(ends):
+        expected = np.zeros((len(REGIONS), dim, k, k))
+        for r, roi in enumerate(REGIONS):
+            (x1, y1), (x2, y2) = ends(roi[1:3], roi[3:])
+            for d, i, j in np.ndindex(dim, k, k):
+                high, wide = max(y2 - y1, 0.1) / k, max(x2 - x1, 0.1) / k
+                rows = np.clip([np.floor(y1 + i * high), np.ceil(y1 + (i + 1) * high)], 0, h).astype(int)
+                columns = np.clip([np.floor(x1 + j * wide), np.ceil(x1 + (j + 1) * wide)], 0, w).astype(int)
+                part = x[int(roi[0]), (d * k + i) * k + j, slice(*rows), slice(*columns)]
+                expected[r, d, i, j] = part.mean() if part.size else 0
+        return expected
+
+    factor = float(np.float32(scale))
+    expected = pooled(lambda first, last: (half_away(first) * factor, (half_away(last) + 1) * factor))
+    close(found, expected)
+    close(judged, expected)
+    assert np.abs(pooled(lambda a, b: (half_away(a * factor), half_away(b * factor))) - expected).max() > 0.1
+    assert np.abs(pooled(lambda a, b: (a * factor, b * factor)) - expected).max() > 0.1
+
+
+@pytest.mark.parametrize("pad", [0, 0.25])
+def test_roi_align(pad, tmp_path):
+    """MS-CNN, roi_align_layer.cpp: values at the corners of the bins, one more than bins, half a place to the left."""
+    x, scale = RANDOM.randn(2, 3, 6, 8), 0.125
+    params = f"roi_pooling_param {{ pooled_h: 3 pooled_w: 2 spatial_scale: {scale} pad_ratio: {pad} }}"
+    (found,), (judged,) = run(tmp_path, "ROIAlign", params, {"data": x, "rois": REGIONS})
+
+    def aligned(half):
+        expected = np.zeros((len(REGIONS), 3, 4, 3))
+        for r, (image, x1, y1, x2, y2) in enumerate(REGIONS):
+            out_w, out_h = (x2 - x1 + 1) * pad, (y2 - y1 + 1) * pad
+            left, top = (x1 - out_w) * scale - half, (y1 - out_h) * scale - half
+            right, bottom = (x2 + out_w) * scale - half, (y2 + out_h) * scale - half
+            if right <= left or bottom <= top:
+                continue
+            for i, j in np.ndindex(4, 3):
+                v, u = top + i * (bottom - top) / 3, left + j * (right - left) / 2
+                if v < -0.5 or v > 5.5 or u < -0.5 or u > 7.5:
+                    continue
+                for row in range(6):
+                    for column in range(8):  # the tent function, with the map's edge continued
+                        share = max(0, 1 - abs(np.clip(v, 0, 5) - row)) * max(0, 1 - abs(np.clip(u, 0, 7) - column))
+                        expected[r, :, i, j] += share * x[int(image), :, row, column]
+        return expected
+
+    close(found, aligned(0.5))
+    close(judged, aligned(0.5))
+    assert np.abs(aligned(0) - aligned(0.5)).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("kind", "params", "why"),
+    [
+        (
+            "PSROIPooling",
+            "psroi_pooling_param { spatial_scale: 1 output_dim: 2 group_size: 2 }",
+            "9 channels for output_dim 2",
+        ),
+        ("PSROIPooling", "", "9 channels for output_dim 0"),
+        ("ROIAlign", "roi_pooling_param { pooled_h: 3 }", "both must be at least 1"),
+    ],
+)
+def test_pooling_of_regions_refuses(kind, params, why, tmp_path):
+    wires = inputs(data=(1, 9, 4, 4), rois=(2, 5))
+    with pytest.raises(NetError, match=why):
+        loading.load(make(tmp_path, wires + layer(kind, params, bottoms=["data", "rois"]))[0])

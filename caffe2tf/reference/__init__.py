@@ -28,6 +28,7 @@ from caffe2tf.reference import (  # noqa: F401  each registers its rules
     product,
     proposals,
     recurrent,
+    regions,
     resizing,
     shaping,
     sources,
