@@ -412,3 +412,146 @@ def test_pooling_of_regions_refuses(kind, params, why, tmp_path):
     wires = inputs(data=(1, 9, 4, 4), rois=(2, 5))
     with pytest.raises(NetError, match=why):
         loading.load(make(tmp_path, wires + layer(kind, params, bottoms=["data", "rois"]))[0])
+
+
+# ------------------------------------------------------------------------------------------------ MS-CNN, Cascade R-CNN
+
+# The rules of caffe2tf.reference are the oracle here, box by box as in the C++; by hand, what a naive reading gets wrong.
+
+MOVES = "bbox_reg_param { bbox_mean: [0.1, 0, -0.1, 0] bbox_std: [0.1, 0.2, 0.3, 0.4] }"
+
+
+def same(result):
+    for found, judged in zip(*result, strict=True):
+        close(found, judged)
+    return result[0]
+
+
+@pytest.mark.parametrize("kind", ["IOU", "IOMU", "IOFU"])
+def test_box_group_output(kind, tmp_path):
+    """Cascade R-CNN, box_group_output_layer.cpp: two images, two maps, groups of three and two fields."""
+    params = f"""box_group_output_param {{ fg_thr: 0.2 iou_thr: 0.4 nms_type: "{kind}" field_whr: 3 field_xyr: 1.5
+        max_nms_num: 60 max_post_nms_num: 17 min_size: 6
+        box_group_param {{ field_w: [20, 30, 12] field_h: [15, 12, 30] stride: 8 }}
+        box_group_param {{ field_w: [40, 25] field_h: [30, 60] stride: 16 }} }} {MOVES}"""
+    given = {"p": RANDOM.rand(6, 2, 5, 7), "b": RANDOM.randn(6, 4, 5, 7) * 3}
+    given |= {"q": RANDOM.rand(4, 2, 3, 4), "c": RANDOM.randn(4, 4, 3, 4) * 3}
+    regions, scored = same(run(tmp_path, "BoxGroupOutput", params, given, tops=("rois", "scored")))
+    assert regions.shape[1:] == (5, 1, 1)
+    assert scored.shape[1:] == (6, 1, 1)
+    assert sorted(set(regions[:, 0, 0, 0])) == [0, 1]
+    assert scored.min() >= 0
+
+
+def test_box_group_output_counts_pixels(tmp_path):
+    """Far sides end a pixel before near side plus width, and are cut at the extent, not a pixel before it."""
+    params = "box_group_output_param { min_size: 1 box_group_param { field_w: 8 field_h: 40 stride: 16 } }"
+    given = {"p": np.array([[[[0.25]], [[0.75]]]]), "b": np.zeros((1, 4, 1, 1))}
+    regions, scored = same(run(tmp_path, "BoxGroupOutput", params, given, tops=("rois", "scored")))
+    assert regions.ravel().tolist() == [0, 4, 0, 11, 16]
+    assert scored.ravel().tolist() == [0, 4, 0, 11, 16, 0.75]
+
+
+@pytest.mark.parametrize("kind", ["BoxGroupOutput", "BoxOutput"])
+def test_no_box_gives_one_region(kind, tmp_path):
+    params = """box_group_output_param { fg_thr: 2 box_group_param { field_w: 8 field_h: 8 stride: 16 } }
+        box_output_param { fg_thr: 2 field_w: 8 field_h: 8 downsample_rate: 16 }"""
+    given = {"p": np.zeros((1, 2, 2, 2)), "b": np.zeros((1, 4, 2, 2))}
+    if kind == "BoxOutput":
+        given = {"x": np.zeros((1, 6, 2, 2))}
+    regions, scored = same(run(tmp_path, kind, params, given, tops=("rois", "scored")))
+    assert regions.ravel().tolist() == [0, 1, 1, 10, 10]
+    assert scored.ravel().tolist() == [0] * 6
+
+
+@pytest.mark.parametrize("moves", ["", MOVES])
+def test_box_output(moves, tmp_path):
+    """MS-CNN, box_output_layer.cpp: two images, two maps, three classes; a score is a lead over the background."""
+    params = f"""box_output_param {{ fg_thr: -0.5 iou_thr: 0.3 nms_type: "IOU" field_w: [20, 40] field_h: [30, 25]
+        downsample_rate: [8, 16] field_whr: 2 field_xyr: 2 max_nms_num: 50 max_post_nms_num: 12 min_size: 5 }} {moves}"""
+    given = {"x": RANDOM.randn(2, 7, 6, 8), "y": RANDOM.randn(2, 7, 3, 4)}
+    regions, _ = same(run(tmp_path, "BoxOutput", params, given, tops=("rois", "scored")))
+    assert sorted(set(regions[:, 0, 0, 0])) == [0, 1]
+
+
+def test_box_output_takes_the_later_of_equals(tmp_path):
+    """It sorts pairs of score and number downwards; its boxes end where left and width say."""
+    params = "box_output_param { field_w: 20 field_h: 20 downsample_rate: 4 min_size: 1 iou_thr: 0.1 }"
+    x = np.zeros((1, 6, 1, 3))
+    x[:, 1] = 1
+    (regions,) = same(run(tmp_path, "BoxOutput", params, {"x": x}))
+    assert regions.ravel().tolist() == [0, 0, 0, 12, 4]
+
+
+def test_decode_bbox(tmp_path):
+    """Cascade R-CNN, decode_bbox_layer.cpp: of eight offsets the last four, in extents that count first and last pixel."""
+    offsets, rois = RANDOM.randn(5, 8), np.concatenate([[[1], [0], [0], [0], [1]], some_boxes(5) * 50], 1)
+    (found,) = same(run(tmp_path, "DecodeBBox", MOVES, {"x": offsets, "rois": rois[:, :, None, None]}))
+    mean, std = [0.1, 0, -0.1, 0], [0.1, 0.2, 0.3, 0.4]
+    for row, offset, (image, x1, y1, x2, y2) in zip(found[:, :, 0, 0], offsets, rois, strict=True):
+        dx, dy, dw, dh = offset[4:] * std + mean
+        w, h = (x2 - x1 + 1) * np.exp(dw), (y2 - y1 + 1) * np.exp(dh)
+        x, y = (x1 + x2) / 2 + dx * (x2 - x1 + 1), (y1 + y2) / 2 + dy * (y2 - y1 + 1)
+        close(row, np.array([image, x - (w - 1) / 2, y - (h - 1) / 2, x + (w - 1) / 2, y + (h - 1) / 2]))
+
+
+@pytest.mark.parametrize("aware", [True, False])
+@pytest.mark.parametrize("most", [0, 9])
+def test_frcnn_output(most, aware, tmp_path):
+    """Cascade R-CNN, frcnn_output_layer.cpp: class by class behind a row of -1, at most the best of all."""
+    params = f"""frcnn_output_param {{ conf_thr: 0.1 iou_thr: 0.3 nms_type: "IOU" max_det_num: {most} }}
+        bbox_reg_param {{ cls_aware: {str(aware).lower()} bbox_mean: [0, 0, 0, 0] bbox_std: [0.1, 0.1, 0.2, 0.2] }}"""
+    rois = np.concatenate([np.zeros((20, 1)), some_boxes(20) * 60, RANDOM.rand(20, 1)], 1)
+    given = {
+        "prob": RANDOM.dirichlet([1] * 4, 20),
+        "x": RANDOM.randn(20, 16 if aware else 8),
+        "rois": rois[..., None, None],
+    }
+    (rows,) = same(run(tmp_path, "FrcnnOutput", params, {**given, "size": np.array([[40.0, 55.0]])}))
+    assert rows[0].ravel().tolist() == [0, *[-1] * 6]
+    assert (np.diff(rows[1:, 5, 0, 0]) >= 0).all()
+    assert len(rows) == 10 if most else len(rows) > 10
+
+
+def test_stages_behind_one_another(tmp_path):
+    """The count of regions that a layer leaves goes through those behind it, down to the detections."""
+    box = "box_output_param { fg_thr: 0.3 field_w: 24 field_h: 24 downsample_rate: 8 min_size: 1 iou_thr: 0.5 }"
+    text = inputs(x=(1, 7, 6, 8), map=(1, 3, 6, 8), size=(1, 2)) + layer("BoxOutput", box, ["x"], ["rois"], "rois")
+    pool = "roi_pooling_param { pooled_h: 1 pooled_w: 1 spatial_scale: 0.125 pad_ratio: 0.2 }"
+    text += layer("ROIPooling", pool, ["map", "rois"], ["pooled"], "pool")
+    text += layer("InnerProduct", "inner_product_param { num_output: 8 }", ["pooled"], ["offsets"], "offsets")
+    text += layer("DecodeBBox", MOVES, ["offsets", "rois"], ["moved"], "moved")
+    text += layer("InnerProduct", "inner_product_param { num_output: 3 }", ["pooled"], ["scores"], "scores")
+    text += layer("Softmax", "", ["scores"], ["prob"], "prob")
+    final = 'frcnn_output_param { iou_thr: 0.4 save_output_param { output_format: "VOC" } } bbox_reg_param { cls_aware: false }'
+    text += layer("FrcnnOutput", final, ["prob", "offsets", "moved", "size"], ["det"], "det")
+    net = loading.load(*make(tmp_path, text, {"offsets": [(8, 3), (8,)], "scores": [(3, 3), (3,)]}))
+    given = {"x": RANDOM.randn(1, 7, 6, 8), "map": RANDOM.rand(1, 3, 6, 8), "size": [[48, 64]]}
+    given = {name: np.asarray(value, np.float32) for name, value in given.items()}
+    found, judged = model.forward(net, given), reference.compute(net, given)
+    for blob in ("rois", "pooled", "moved", "det"):
+        close(found[blob], judged[blob])
+    assert 1 < len(found["rois"]) < 48
+
+
+@pytest.mark.parametrize(
+    ("kind", "params", "shapes", "why"),
+    [
+        ("BoxGroupOutput", "", [(2, 2, 3, 3), (2, 4, 3, 3)], "0 box_group_param for 2 bottoms"),
+        (
+            "BoxGroupOutput",
+            "box_group_output_param { box_group_param { field_w: [1, 2] field_h: [1, 2] stride: 8 } }",
+            [(3, 2, 3, 3), (3, 4, 3, 3)],
+            "for 2 fields and 1 images",
+        ),
+        ("BoxOutput", "box_output_param { field_w: 3 }", [(1, 6, 3, 3)], r"\[1, 0, 0\] field_w"),
+        ("DecodeBBox", "bbox_reg_param { bbox_mean: 1 bbox_std: 1 }", [(2, 8), (2, 5)], "takes four of each"),
+        ("DecodeBBox", "phase: TRAIN", [(2, 8), (2, 5)], "phase TRAIN leaves boxes out"),
+        ("FrcnnOutput", "", [(2, 3), (2, 8), (2, 5), (1, 2)], r"\(R, 12\)"),
+    ],
+)
+def test_boxes_refuse(kind, params, shapes, why, tmp_path):
+    wires = inputs(**{f"b{index}": shape for index, shape in enumerate(shapes)})
+    bottoms = [f"b{index}" for index in range(len(shapes))]
+    with pytest.raises(NetError, match=why):
+        loading.load(make(tmp_path, wires + layer(kind, params, bottoms=bottoms))[0])

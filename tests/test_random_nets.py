@@ -36,7 +36,7 @@ def test_a_seed_is_one_net_everywhere():
     assert make(4).text != once.text
 
 
-_BOXES = ("detection", "proposals", "regions", "mscnn", "yolo")
+_BOXES = ("detection", "proposals", "regions", "mscnn", "cascade", "yolo")
 
 
 def test_nets_are_legal_and_of_every_type():

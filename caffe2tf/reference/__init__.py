@@ -23,6 +23,7 @@ from caffe2tf.reference import (  # noqa: F401  each registers its rules
     arithmetic,
     convolution,
     detection,
+    mscnn,
     normalization,
     pooling,
     product,
