@@ -483,6 +483,28 @@ def test_box_output_takes_the_later_of_equals(tmp_path):
     assert regions.ravel().tolist() == [0, 0, 0, 12, 4]
 
 
+@pytest.mark.parametrize("kind", ["BoxGroupOutput", "BoxOutput"])
+def test_boxes_of_equal_extents(kind, tmp_path):
+    """As many images, fields, rows, columns and boxes: Keras takes a sum along any of them for a bias of the channels."""
+    each = "field_w: [20, 30, 12] field_h: [15, 12, 30]"
+    params = f"""box_group_output_param {{ max_nms_num: 3 min_size: 2 box_group_param {{ {each} stride: 8 }} }}
+        box_output_param {{ fg_thr: -9 max_nms_num: 3 min_size: 2 field_w: 20 field_h: 15 downsample_rate: 8 }}"""
+    given = {"p": RANDOM.rand(9, 2, 3, 3), "b": RANDOM.randn(9, 4, 3, 3)}
+    if kind == "BoxOutput":
+        given = {"x": RANDOM.randn(3, 6, 3, 3)}
+    same(run(tmp_path, kind, params, given, tops=("rois", "scored")))
+
+
+@pytest.mark.parametrize("kind", ["ROIPooling", "PSROIPooling", "ROIAlign"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_regions_of_equal_extents(count, kind, tmp_path):
+    params = "roi_pooling_param { pooled_h: 2 pooled_w: 2 spatial_scale: 0.11 pad_ratio: 0.1 }"
+    if kind == "PSROIPooling":
+        params = "psroi_pooling_param { spatial_scale: 0.11 output_dim: 3 group_size: 3 }"
+    rois = np.array([[0, 1.3, 2.2, 19.6, 17.1], [2, 3, 0, 26, 20], [1, 9.7, 4.1, 30.3, 12.9]])[:count]
+    same(run(tmp_path, kind, params, {"data": RANDOM.randn(3, 27, 3, 3), "rois": rois}))
+
+
 def test_decode_bbox(tmp_path):
     """Cascade R-CNN, decode_bbox_layer.cpp: of eight offsets the last four, in extents that count first and last pixel."""
     offsets, rois = RANDOM.randn(5, 8), np.concatenate([[[1], [0], [0], [0], [1]], some_boxes(5) * 50], 1)
@@ -555,3 +577,99 @@ def test_boxes_refuse(kind, params, shapes, why, tmp_path):
     bottoms = [f"b{index}" for index in range(len(shapes))]
     with pytest.raises(NetError, match=why):
         loading.load(make(tmp_path, wires + layer(kind, params, bottoms=bottoms))[0])
+
+
+# ------------------------------------------------------------------------------------------------ YOLO
+
+
+def test_reorg_in_reverse(tmp_path):
+    """reorg_cpu with `forward`: channel (a s + b) C / s^2 + k to place (a, b) of each square of channel k."""
+    x = RANDOM.randn(2, 12, 3, 5).astype(np.float32)
+    (spread,) = same(run(tmp_path, "Reorg", "reorg_param { stride: 2 reverse: true }", {"data": x}))
+    expected = np.zeros((2, 3, 6, 10), np.float32)
+    for k, a, b in np.ndindex(3, 2, 2):
+        expected[:, k, a::2, b::2] = x[:, (a * 2 + b) * 3 + k]
+    np.testing.assert_array_equal(spread, expected)
+
+
+def test_reorg_is_no_space_to_depth(tmp_path):
+    """darknet's: the first channel of the top comes from every second value of the bottom's first two rows and more."""
+    x = np.arange(4 * 2 * 4, dtype=np.float32).reshape(1, 4, 2, 4)
+    (folded,) = same(run(tmp_path, "Reorg", "reorg_param { stride: 2 }", {"data": x}))
+    assert folded[0, :5].ravel().tolist() == [0, 2, 4, 6, 16, 18, 20, 22, 1, 3]
+
+
+def grid(x, boxes, anchors, score):
+    """[(score, label, box)] of a bottom of YOLO; `anchors` (boxes, 2) in parts of the picture."""
+    n, _, h, w = x.shape
+    found, x = [], x.reshape(n, boxes, -1, h, w).astype(np.float64)
+    for image, k, i, j in np.ndindex(n, boxes, h, w):
+        tx, ty, tw, th, there, *classes = x[image, k, :, i, j]
+        centre = np.array([(j + 1 / (1 + np.exp(-tx))) / w, (i + 1 / (1 + np.exp(-ty))) / h])
+        half = np.exp([tw, th]) * anchors[k] / 2
+        for label, value in enumerate(score(np.array(classes))):
+            found.append((value / (1 + np.exp(-there)), label + 1, np.concatenate([centre - half, centre + half])))
+    return found
+
+
+def best_of(found, least, threshold):
+    kept = []
+    for one in sorted(found, key=lambda item: -item[0]):
+        if one[0] > least and all(iou(one[2], other[2]) < threshold for other in kept):
+            kept.append(one)
+    return np.array([[0, label, score, *box] for score, label, box in kept])[None, None]
+
+
+def test_yolov3_detection_output(tmp_path):
+    """MobileNet-YOLO, yolov3_detection_output_layer.cpp: two maps, a Sigmoid for each class, suppression over all classes."""
+    params = """yolov3_detection_output_param { num_classes: 3 num_box: 2 confidence_threshold: 0.45 nms_threshold: 0.4
+        biases: [10, 14, 23, 27, 37, 58, 81, 82] anchors_scale: [16, 8] mask_group_num: 2 mask: [2, 3, 0, 1] gaussian_box: false }"""
+    given = {"x": RANDOM.randn(1, 16, 4, 5), "y": RANDOM.randn(1, 16, 8, 10)}
+    (found,) = same(run(tmp_path, "Yolov3DetectionOutput", params, given))
+    sizes = np.array([[10, 14], [23, 27], [37, 58], [81, 82]]) / (80, 64)
+    boxes = grid(given["x"], 2, sizes[2:], lambda v: 1 / (1 + np.exp(-v)))
+    boxes += grid(given["y"], 2, sizes[:2], lambda v: 1 / (1 + np.exp(-v)))
+    expected = best_of(boxes, 0.45, 0.4)
+    close(found, expected)
+    assert len(expected[0, 0]) > 10
+
+
+def test_yolo_detection_output(tmp_path):
+    """MobileNet-YOLO, yolo_detection_output_layer.cpp: a Softmax over the classes, anchors in places of the map."""
+    params = """yolo_detection_output_param { side: 13 coords: 4 num_classes: 3 num_box: 2 confidence_threshold: 0.25
+        nms_threshold: 0.45 biases: [0.5, 0.9, 1.4, 2] label_map_file: "voc.prototxt" }"""
+    x = RANDOM.randn(2, 16, 4, 4)
+    (found,) = same(run(tmp_path, "YoloDetectionOutput", params, {"x": x}))
+    boxes = grid(x, 2, np.array([[0.5, 0.9], [1.4, 2]]) / 4, lambda v: np.exp(v) / np.exp(v).sum())
+    close(found, best_of(boxes, 0.25, 0.45))
+
+
+@pytest.mark.parametrize("kind", ["Yolov3DetectionOutput", "YoloDetectionOutput"])
+def test_yolo_without_detections(kind, tmp_path):
+    params = """yolov3_detection_output_param { num_classes: 1 num_box: 1 biases: [1, 1] anchors_scale: 8 mask_group_num: 1 mask: 0 }
+        yolo_detection_output_param { num_classes: 1 num_box: 1 biases: [1, 1] }"""
+    (found,) = same(run(tmp_path, kind, params, {"x": np.full((2, 6, 2, 2), -9.0)}))
+    assert found[0, 0].tolist() == [[0, *[-1] * 6], [1, *[-1] * 6]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "params", "why"),
+    [
+        ("Reorg", "reorg_param { stride: 3 }", r"stride 3 of a bottom of shape \(1, 16, 4, 4\)"),
+        ("Reorg", "", "stride 0"),
+        ("YoloDetectionOutput", "", r"5 boxes of 20 classes take \(N, 125, h, w\)"),
+        (
+            "YoloDetectionOutput",
+            "yolo_detection_output_param { num_classes: 3 num_box: 2 biases: 1 }",
+            "1 biases and coords 4",
+        ),
+        (
+            "Yolov3DetectionOutput",
+            "yolov3_detection_output_param { num_classes: 3 num_box: 2 biases: [1, 1] mask_group_num: 1 mask: [0, 1] anchors_scale: 8 }",
+            r"mask \[0, 1\] of 1 anchors",
+        ),
+    ],
+)
+def test_yolo_refuses(kind, params, why, tmp_path):
+    with pytest.raises(NetError, match=why):
+        loading.load(make(tmp_path, inputs(data=(1, 16, 4, 4)) + layer(kind, params))[0])

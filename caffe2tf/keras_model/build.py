@@ -44,6 +44,7 @@ class Build:
         self.fixed_batch = [node.layer.name for node in net.nodes if node.layer.fixes_batch()]
         self.free_size = part is None and _free_size(net)
         self.starts: list[Tensor] = []
+        self.nodes: Sequence[Node] = net.nodes if part is None else part[0]
         if part is not None:
             wired = {blob: shape for node in net.nodes for blob, shape in node.made()}
             for index, (blob, shape) in enumerate(part[1].items()):
@@ -184,7 +185,14 @@ class Build:
         outputs = [self.tensors[version] for version in versions]
         model = self.keras.Model(self._inputs(), outputs)
 
+        # JAX compiles a loop by itself, and PyTorch none.
+        compiled = self.keras.backend.backend() == "tensorflow" and any(node.layer.loops for node in self.nodes)
+        model.jit_compile = False
+
         def run(values: Sequence[Array]) -> list[Array]:
+            if compiled:
+                found = model.predict_on_batch(list(values))
+                return list(found) if isinstance(found, (list, tuple)) else [found]
             found = model([self.keras.ops.convert_to_tensor(value) for value in values], training=False)
             found = found if isinstance(found, (list, tuple)) else [found]
             return [to_numpy(self.keras, value) for value in found]

@@ -62,6 +62,8 @@ class FrcnnOutput(
     its extent. Class by class, best first, those of at least conf_thr without overlaps; of all, the max_det_num best.
     """
 
+    loops = True
+
     def __init__(self, proto: LayerParameter, bottoms: Sequence[Shape]) -> None:
         super().__init__(proto, bottoms)
         prob, offsets, rois, size = bottoms

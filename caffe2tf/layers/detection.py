@@ -94,6 +94,8 @@ class DetectionOutput(
     `forward` trims it (detection_output_layer.cpp).
     """
 
+    loops = True
+
     def __init__(self, proto: LayerParameter, bottoms: Sequence[Shape]) -> None:
         super().__init__(proto, bottoms)
         p, nms = self.p, self.p.nms_param

@@ -8,7 +8,7 @@ import numpy as np
 from caffe2tf.arrays.layout import Shape
 from caffe2tf.caffe.caffe_pb2 import LayerParameter
 from caffe2tf.layers.base import Layer
-from caffe2tf.layers.suppression import Overlap, best_first, kept
+from caffe2tf.layers.suppression import Overlap, best_first, kept, plus
 from caffe2tf.layers.types import Context, Tensor
 
 _LARGEST = 3e38
@@ -75,6 +75,8 @@ class _Outputs(_Boxes, type=""):
     """Tops: regions (n, 5, 1, 1), image by image, best first, and the same with their scores (n, 6, 1, 1); where no box is
     left one region (0, 1, 1, 10, 10) with the score row (0, 0, 0, 0, 0, 0)."""
 
+    loops = True
+
     later_first = False
 
     def __init__(self, proto: LayerParameter, bottoms: Sequence[Shape]) -> None:
@@ -105,7 +107,7 @@ class _Outputs(_Boxes, type=""):
         found = []
         for shift, log, extent, place in ((dx, dw, wide, x), (dy, dh, high, y)):
             reach = ops.exp(ops.minimum(ops.maximum(log, -size), size)) * extent
-            start = ops.minimum(ops.maximum(shift, -move), move) * extent + place - reach / 2
+            start = plus(ops.minimum(ops.maximum(shift, -move), move) * extent, place) - reach / 2
             found.append((start, reach))
         return [found[0][0], found[1][0], found[0][1], found[1][1]]
 
@@ -125,7 +127,7 @@ class _Outputs(_Boxes, type=""):
         boxes = ops.take_along_axis(boxes, order[..., None], axis=1)
         stay = kept(ctx, boxes[:, None], stay[:, None], self.after, self._overlap(ctx), self.p.iou_thr)[:, 0]
         stay = ops.logical_and(stay, ops.cumsum(ops.cast(stay, "int32"), axis=1) <= self.after)
-        image = ops.zeros_like(scores) + np.arange(self.images, dtype=np.float32)[:, None]
+        image = plus(ops.zeros_like(scores), np.arange(self.images, dtype=np.float32)[:, None])
         rows = ops.concatenate([image[..., None], boxes, scores[..., None]], axis=-1)
         stay = ops.reshape(stay, (-1,))
         stay = ops.concatenate([stay, ops.logical_not(ops.any(stay, keepdims=True))], axis=0)

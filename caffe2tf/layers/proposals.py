@@ -52,6 +52,8 @@ class _Proposals(Layer, type=""):
     `smallest` times the scale in both extents; of those the best, without overlaps. Extents count first and last pixel.
     """
 
+    loops = True
+
     halves_up = False
     counts_items = True
 

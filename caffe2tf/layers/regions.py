@@ -8,6 +8,7 @@ import numpy as np
 from caffe2tf.arrays.layout import Shape
 from caffe2tf.caffe.caffe_pb2 import LayerParameter
 from caffe2tf.layers.base import Layer
+from caffe2tf.layers.suppression import plus
 from caffe2tf.layers.types import Context, Tensor
 
 _LOWEST = float(np.finfo(np.float32).min)
@@ -109,8 +110,8 @@ class PSROIPooling(
             start = corners[:, first] * self.p.spatial_scale
             size = ops.maximum((corners[:, first + 2] + 1.0) * self.p.spatial_scale - start, 0.1) / k
             step = np.arange(k, dtype=np.float32)[None]
-            low = ops.clip(ops.floor(size[:, None] * step + start[:, None]), 0.0, float(extent))
-            high = ops.clip(ops.ceil(size[:, None] * (step + 1) + start[:, None]), 0.0, float(extent))
+            low = ops.clip(ops.floor(start[:, None] + size[:, None] * step), 0.0, float(extent))
+            high = ops.clip(ops.ceil(start[:, None] + size[:, None] * (step + 1)), 0.0, float(extent))
             places = np.arange(extent, dtype=np.float32)[None, None]
             within = ops.logical_and(low[..., None] <= places, high[..., None] > places)
             inside.append(ops.cast(within, "float32"))
@@ -162,7 +163,7 @@ class ROIAlign(
         y: Tensor = 0.0
         for row, part_y in zip(ys, (1.0 - share_y, share_y), strict=True):
             for column, part_x in zip(xs, (1.0 - share_x, share_x), strict=True):
-                place = ops.cast(row, "int32")[:, :, None] * w + ops.cast(column, "int32")[:, None]
+                place = plus(ops.cast(row, "int32")[:, :, None] * w, ops.cast(column, "int32")[:, None])
                 values = ops.take(flat, start[:, None, None] + place, axis=0)
                 y = y + values * (part_y[:, :, None] * part_x[:, None])[..., None]
         good = ops.logical_and(good_y[:, :, None], good_x[:, None])

@@ -10,6 +10,7 @@ steps alone. Images come one by one: their states have a shape that is known, as
 import functools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from caffe2tf.layers.types import Context, Tensor
 
@@ -18,6 +19,7 @@ Overlap = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
 
 _CHOSEN, _OUT = -1.0, 3e38
 _LOOP = 8  # steps of one loop, about
+_MANY = 512  # steps beyond which the end is looked for
 
 
 def best_first(ctx: Context, scores: Tensor, least: float, count: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -46,10 +48,14 @@ def kept(
     shared = boxes.shape[1]
     first, second = shared * n * 4, shared * n * 4 + groups
 
-    def step(state: Tensor) -> Tensor:
+    def parts(state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         flat, limit, worst = ops.split(state, [first, second])
-        places, worst = ops.reshape(flat, (shared, n, 4)), ops.reshape(worst, (groups, n))
-        alive = ops.logical_and(worst >= 0, worst <= limit[:, None])
+        worst = ops.reshape(worst, (groups, n))
+        return flat, limit, worst, ops.logical_and(worst >= 0, worst <= limit[:, None])
+
+    def step(state: Tensor) -> Tensor:
+        flat, limit, worst, alive = parts(state)
+        places = ops.reshape(flat, (shared, n, 4))
         some = ops.any(alive, axis=-1)
         best = ops.argmax(ops.cast(alive, "int32"), axis=-1)
         chosen = ops.logical_and(alive, ops.one_hot(best, n) > 0)
@@ -64,15 +70,22 @@ def kept(
             limit = ops.where(ops.logical_and(some, limit > 0.5), limit * eta, limit)
         return ops.concatenate([flat, limit, ops.reshape(worst, (-1,))], axis=0)
 
+    def unless_done(loop: Tensor, state: Tensor) -> Tensor:
+        """Some steps more, where any candidate is left."""
+        more = ops.cast(ops.any(parts(state)[3]), "int32")
+        return ops.switch(more, [same, _model(ctx, extent, functools.partial(_again, ctx, loop, length))], state)
+
     def image(state: Tensor) -> Tensor:
         return _again(ctx, loop, -(-steps // length ** (depth - 1)), state)
 
     extent = second + groups * n
     depth = max(1, math.ceil(math.log(steps, _LOOP)))
     length = math.ceil(round(steps ** (1 / depth), 6))
-    loop = _model(ctx, extent, step, twice=True)
+    loop, same = _model(ctx, extent, step, twice=True), _model(ctx, extent, lambda state: state)
     for _ in range(depth - 1):
-        loop = _model(ctx, extent, functools.partial(_again, ctx, loop, length), twice=True)
+        # A choice costs as much as some steps, and TensorFlow Lite has none.
+        again = unless_done if steps > _MANY else lambda inner, state: _again(ctx, inner, length, state)
+        loop = _model(ctx, extent, functools.partial(again, loop), twice=True)
     worst = ops.where(candidates, 0.0, _OUT)
     limit = ops.zeros_like(worst[..., 0]) + threshold
     start = [ops.reshape(boxes, (-1, first)), limit, ops.reshape(worst, (-1, groups * n))]
@@ -89,6 +102,12 @@ def _model(ctx: Context, extent: int, function: Callable[[Tensor], Tensor], twic
     state = ctx.keras.Input(batch_shape=(extent,), dtype="float32")
     after = function(state)
     return ctx.keras.Model(state, [after, after] if twice else after, dtype="float32")
+
+
+def plus(x: Tensor, along: Any) -> Tensor:
+    """`x + along` where `along` lies along an axis that is not the last: Keras takes the second of a sum for a bias of the
+    channels where an extent is as theirs (`layers/scaling.py`), but no second of a difference."""
+    return x - (-along)
 
 
 def overlaps(ctx: Context, pixel: float) -> Overlap:

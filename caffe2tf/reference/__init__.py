@@ -33,6 +33,7 @@ from caffe2tf.reference import (  # noqa: F401  each registers its rules
     resizing,
     shaping,
     sources,
+    yolo,
 )
 from caffe2tf.reference.storage import Blob
 from caffe2tf.reference.table import Shared, Tops, fail, rule_of
