@@ -28,6 +28,7 @@ _HOMES = {
     "finetune": "finetuning.finetune",
     "visualize": "drawing.visualize",
     "download": "samples.download",
+    "sample": "samples.sample",
     "Net": "net.net",
     "Caffe2TFError": "errors",
 }

@@ -12,6 +12,7 @@ from caffe2tf.loading import load as load
 from caffe2tf.net.folding import fold as fold
 from caffe2tf.net.net import Net as Net
 from caffe2tf.samples.download import download as download
+from caffe2tf.samples.sample import sample as sample
 from caffe2tf.verification.verify import verify as verify
 
 __version__: str

@@ -1,12 +1,14 @@
-"""The data that comes with the package: golden sets, AlexNet's network text, the names of ImageNet's classes."""
+"""The data that comes with the package, or with one that it needs: golden sets, network texts, the names of ImageNet's
+classes, photographs."""
 
+import importlib.util
 import os
 
 from caffe2tf.errors import Caffe2TFError
 
 
 def home() -> str:
-    """The folder that holds `alexnet/` and `bvlc_alexnet/`: in the installed package, or in a checkout."""
+    """The folder that holds `alexnet/`, `bvlc_alexnet/` and `squeezenet/`: in the installed package, or in a checkout."""
     package = os.path.dirname(os.path.abspath(__file__))
     for folder in (os.path.join(package, "data"), os.path.join(os.path.dirname(package), "golden")):
         if os.path.isdir(os.path.join(folder, "alexnet")):
@@ -17,6 +19,31 @@ def home() -> str:
 def alexnet_text() -> str:
     """The path of AlexNet's network text, which comes with the package."""
     return os.path.join(home(), "alexnet", "deploy.prototxt")
+
+
+def squeezenet_text() -> str:
+    """The path of SqueezeNet's."""
+    return os.path.join(home(), "squeezenet", "deploy.prototxt")
+
+
+def lenet_text() -> str:
+    """The path of LeNet's."""
+    return os.path.join(home(), "lenet.prototxt")
+
+
+# {picture: (package that it comes with, its folder there)}
+PHOTOGRAPHS = {
+    "china.jpg": ("sklearn", "datasets/images"),
+    "flower.jpg": ("sklearn", "datasets/images"),
+    "grace_hopper.jpg": ("matplotlib", "mpl-data/sample_data"),
+}
+
+
+def photograph(name: str) -> str:
+    """Where the picture `name` of PHOTOGRAPHS lies in the package that it comes with; it may be missing there."""
+    package, folder = PHOTOGRAPHS[name]
+    spec = importlib.util.find_spec(package)  # importing it would take a second
+    return os.path.join(os.path.dirname(str(spec.origin)) if spec else package, *folder.split("/"), name)
 
 
 def classes(column: int = 2) -> list[str]:

@@ -182,11 +182,11 @@ def assert_same(name: str, found: Array, expected: Array) -> None:
 README = (ROOT / "README.md").read_text()
 
 
-def blocks(kind: str) -> list[tuple[str, str | None]]:
-    """[(command, what the README says it prints or None)] of the fenced blocks of a kind: `sh` runs anywhere, `bash` on
-    trained models and people's pictures. What the last command of a block prints is the `text` block right after it."""
+def blocks() -> list[tuple[str, str | None]]:
+    """[(command, what the README says it prints or None)] of the fenced blocks `sh`, which run anywhere. What the last command
+    of a block prints is the `text` block right after it."""
     found: list[tuple[str, str | None]] = []
-    for block, shown in re.findall(rf"```{kind}\n(.*?)```\n(?:\n```text\n(.*?)```)?", README, re.DOTALL):
+    for block, shown in re.findall(r"```sh\n(.*?)```\n(?:\n```text\n(.*?)```)?", README, re.DOTALL):
         lines = re.sub(r"\\\n\s*", "", block).splitlines()
         commands = [line for line in lines if line.startswith("caffe2tf ")]
         found += [(line, None) for line in commands[:-1]] + [(line, shown or None) for line in commands[-1:]]
@@ -194,8 +194,9 @@ def blocks(kind: str) -> list[tuple[str, str | None]]:
 
 
 def skeleton(text: str) -> list[str]:
-    """`text` without its figures: times, errors and places differ from machine to machine."""
-    return [re.sub(r"[0-9.e+x-]*[0-9][0-9.e+x-]*", "#", re.sub(r" +", " ", line)).strip() for line in text.splitlines()]
+    """`text` without its figures: times, errors and places differ from machine to machine, and times in width."""
+    lines = (re.sub(r" +", " ", line).replace("[ ", "[") for line in text.splitlines())
+    return [re.sub(r"[0-9.e+x-]*[0-9][0-9.e+x-]*", "#", line).strip() for line in lines]
 
 
 def assert_prints(shown: str, printed: str, figures: bool = True) -> None:

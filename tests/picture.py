@@ -1,6 +1,6 @@
 """The README's picture of a terminal, from real runs: `python -m tests.picture FOLDER` writes tests/terminal.svg.
 
-FOLDER holds bvlc_alexnet.caffemodel (`caffe2tf sample`), squeezenet_v1.0.caffemodel with its .prototxt, and llama.jpeg.
+FOLDER holds what `caffe2tf sample`, `caffe2tf sample squeezenet` and `caffe2tf sample photographs` write.
 """
 
 import io
@@ -15,7 +15,7 @@ from rich.text import Text
 TARGET = Path(__file__).parent / "terminal.svg"
 COMMANDS = [
     "caffe2tf inspect bvlc_alexnet.caffemodel",
-    "caffe2tf classify squeezenet_v1.0.caffemodel -p squeezenet_v1.0.prototxt -q llama.jpeg",
+    "caffe2tf classify squeezenet_v1.0.caffemodel -q photographs/grace_hopper.jpg",
 ]
 WIDTH = 112
 

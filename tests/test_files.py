@@ -1,6 +1,7 @@
 """Results appear whole or not at all, whenever the process dies; what is the user's stays."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from caffe2tf import formats
 from caffe2tf.errors import OutputError
-from caffe2tf.files import renames
+from caffe2tf.files import leftovers, renames
 from caffe2tf.files import replacing as files
 from tests.helpers import GOLDEN, ROOT, inputs, layer, load, make, run
 
@@ -59,7 +60,7 @@ KINDS = {"x.txt": files.FILE, "folder": FOLDER, "x.ckpt": files.PARTS}
 DYING = """
 import ctypes, os, sys
 from caffe2tf.files import replacing as files
-from caffe2tf.files import renames
+from caffe2tf.files import leftovers, renames
 from tests.test_files import KINDS, put
 path, last, exchanges = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "True"
 count = 0
@@ -123,12 +124,18 @@ def test_a_checkpoint_whose_files_have_names_of_their_own_is_replaced_in_one_ste
     assert counts == [1, 2, 1, 2]
 
 
-def test_what_a_dead_run_left_goes_and_what_a_running_one_makes_stays(tmp_path):
+def test_what_a_dead_run_left_goes_and_what_a_running_one_makes_stays(tmp_path, caplog):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    (tmp_path / f".x.txt.{dead.pid}.part0.txt").write_text("half")
-    (tmp_path / f".x.txt.{os.getppid()}.part0.txt").write_text("being written")
-    (tmp_path / f".other.txt.{dead.pid}.part0.txt").write_text("of another name")
+    host = leftovers.host()
+    gone, runs, other, far = (
+        f".x.txt.{host}.{dead.pid}.part0.txt",
+        f".x.txt.{host}.{os.getppid()}.part0.txt",
+        f".other.txt.{host}.{dead.pid}.part0.txt",
+        f".x.txt.far-{host}.{dead.pid}.part0.txt",
+    )
+    for name in (gone, runs, other, far):
+        (tmp_path / name).write_text("half")
     with files.replacing(tmp_path / "x.txt", False) as one:
         put(one, "one")
         with files.replacing(tmp_path / "x.txt", False) as two:  # as another thread would
@@ -136,9 +143,36 @@ def test_what_a_dead_run_left_goes_and_what_a_running_one_makes_stays(tmp_path):
         assert os.path.exists(one)
         os.unlink(tmp_path / "x.txt")
     assert got(str(tmp_path / "x.txt")) == "one"
-    assert sorted(os.listdir(tmp_path)) == [
-        f".other.txt.{dead.pid}.part0.txt", f".x.txt.{os.getppid()}.part0.txt", "x.txt"
-    ]  # fmt: skip
+    assert sorted(os.listdir(tmp_path)) == sorted([runs, other, far, "x.txt"])
+    first, second, *_ = [record.getMessage() for record in caplog.records]
+    assert first == f"{tmp_path}/x.txt: removed what a run that was killed left there: {gone}"
+    assert f"left {far}; remove it if none runs" in second
+
+
+def test_a_command_names_what_a_dead_run_left(tmp_path):
+    """On stderr, where -q does not forbid it."""
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left = f".x.npz.{leftovers.host()}.{dead.pid}.part3.npz"
+    for quiet in ([], ["-q"]):
+        (tmp_path / left).write_text("half")
+        said = run(*CONVERT[:-1], *quiet, "-o", tmp_path / "x.npz", "-f").stderr
+        assert os.listdir(tmp_path) == ["x.npz"]
+        assert said == (
+            "" if quiet else f"note: {tmp_path}/x.npz: removed what a run that was killed left there: {left}\n"
+        )
+
+
+@pytest.mark.parametrize(
+    "name", ["node-7", "node.example", "n" * 64, "node-of-a-large-cluster-1", "node-of-a-large-cluster-2", "ü/.. x", ""]
+)
+def test_a_host_of_any_name_fits_into_a_files_name(name, monkeypatch):
+    monkeypatch.setattr(socket, "gethostname", lambda: name)
+    found = leftovers.host()
+    assert re.fullmatch(r"[A-Za-z0-9-]{1,20}", found)
+    assert (found == name) == (name == "node-7")
+    monkeypatch.setattr(socket, "gethostname", lambda: name + "0")
+    assert leftovers.host() != found
 
 
 @pytest.mark.parametrize("exchanges", [True, False])

@@ -72,7 +72,8 @@ def test_results_of_two_runs_never_stand_side_by_side(tmp_path):
 
     for step in range(60):
         folder = tmp_path / str(step)
-        results.open_folder(folder)
+        results.make_folder(folder)
+        results.note_board(folder)
         (folder / "checkpoint").mkdir()
         (folder / "checkpoint" / checkpoint.MARKER).touch()
         results.place(stage(folder, "old"), folder)
@@ -135,3 +136,16 @@ def test_the_marker_lists_what_was_written(here):
     run("finetune", *ONE, "--out", "out")
     marker = json.loads((here / "out" / results.MARKER).read_text())
     assert sorted([*marker["entries"], results.MARKER]) == sorted(path.name for path in (here / "out").iterdir())
+
+
+def test_a_folder_takes_one_run_at_a_time(here):
+    """The second is refused in a line, and the first goes on."""
+    command = [sys.executable, "-m", "caffe2tf", "finetune", *SMALL, "--layers", "all", "--epochs", "60", "--out", "out"]
+    first = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    next(line for line in first.stdout if line.startswith("epoch"))
+    for more in (["--resume"], [*SMALL, "--layers", "all", "-f"]):
+        second = run("finetune", *more, "--out", "out", "-q", code=1)
+        assert second.stderr == "caffe2tf: out: another run writes into it; wait for it, or name another folder with --out\n"
+    first.send_signal(signal.SIGTERM)
+    assert "go on with" in first.communicate()[1]
+    assert not (here / "out" / "checkpoint" / "running").exists()

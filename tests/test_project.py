@@ -29,9 +29,10 @@ keras_model
 formats
 loading
 verification inspection
-samples drawing
+drawing
 classification
 finetuning
+samples
 cli
 __main__
 """

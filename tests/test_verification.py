@@ -379,7 +379,10 @@ def test_command_without_a_gpu():
     assert "sees no GPU here" in result.stderr
 
 
-def test_demo():
-    result = run("demo")
+def test_the_fast_demo_is_alexnet_alone_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run("demo", "--fast")
     assert "PASS  14 of 14 blobs" in result.stdout
     assert "60,965,224 parameters" in result.stdout
+    assert "SqueezeNet" not in result.stdout
+    assert list(tmp_path.iterdir()) == []

@@ -115,6 +115,9 @@ def contiguous(view: Array) -> Array:
     out = np.empty(view.shape, view.dtype)
     axis, step = _stripes(view)
     cuts = [(slice(None),) * axis + (slice(start, start + step),) for start in range(0, view.shape[axis], step)]
+    if len(cuts) == 1:
+        _move(view, out)
+        return out.reshape(shape)
     with ThreadPoolExecutor(THREADS) as pool:
         list(pool.map(lambda cut: _move(view[cut], out[cut]), cuts))
     return out.reshape(shape)

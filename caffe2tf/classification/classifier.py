@@ -195,7 +195,7 @@ def _trained(path: str) -> preprocess.Preprocessing:
     try:
         with open(path, encoding="utf-8") as file:
             return preprocess.made_of(json.load(file)["preprocessing"], path)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ParseError(f"{path}: is not what finetune writes: {error}") from None
 
 

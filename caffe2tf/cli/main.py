@@ -55,16 +55,17 @@ class _Group(click.Group):
         return list(self.commands)
 
     def main(self, *args: Any, **options: Any) -> Any:
-        with stopping.heeded():
+        terminal.open_streams()
+        terminal.any_encoding()
+        with stopping.heeded(), terminal.all_written():
             return super().main(*args, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         from caffe2tf.errors import Caffe2TFError
         from caffe2tf.files import mapped
 
-        terminal.any_encoding()
         try:
-            with mapped.unchanged():
+            with mapped.unchanged(), terminal.left_behind():
                 return super().invoke(ctx)
         except Caffe2TFError as error:
             for line in terminal.with_flags(str(error), self._invoked(ctx)).split("\n"):

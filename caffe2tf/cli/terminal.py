@@ -4,6 +4,7 @@ Rich leaves colours out where NO_COLOR is set, and block characters where the te
 """
 
 import contextlib
+import errno
 import logging
 import os
 import re
@@ -21,6 +22,46 @@ Step = Callable[[int], None]
 def _drawn() -> bool:
     """Whether stdout takes drawing: a terminal, or whatever FORCE_COLOR says is one, as Rich itself sees it."""
     return sys.stdout.isatty() or bool(os.environ.get("FORCE_COLOR"))
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
+def open_streams() -> None:
+    """Opens standard streams that were closed, so that no file that is opened gets their number: what is then written to stdout
+    is an error, to stderr lost."""
+    for number, name, flags in ((0, "stdin", os.O_RDONLY), (1, "stdout", os.O_RDONLY), (2, "stderr", os.O_WRONLY)):
+        if not _is_open(number):
+            os.open(os.devnull, flags)  # takes the lowest number that is free
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False))
+
+
+@contextlib.contextmanager
+def all_written() -> Iterator[None]:
+    """Writes out at the end of the block what went to stdout: where that cannot take it, one line on stderr and exit code 1, without
+    the line where nobody reads on."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        for number in (1, 2):  # what is still in their buffers goes nowhere
+            with contextlib.suppress(OSError):
+                (sys.stdout if number == 1 else sys.stderr).flush()
+                continue
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, number)
+            os.close(nowhere)
+        what = "cannot write to standard output" if error.filename is None else error.filename
+        if error.errno != errno.EPIPE:
+            echo(f"caffe2tf: {what}: {(error.strerror or str(error)).lower()}", err=True)
+        sys.exit(1)
 
 
 def any_encoding() -> None:
@@ -85,6 +126,35 @@ def notes(shown: bool) -> Iterator[None]:
     finally:
         log.removeHandler(handler)
         log.setLevel(before)
+
+
+class _Later(logging.Handler):
+    """Keeps notes, but those of a command with --quiet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        ctx = click.get_current_context(silent=True)
+        if ctx is None or not ctx.params.get("quiet"):
+            self.kept.append(record.getMessage())
+
+
+@contextlib.contextmanager
+def left_behind() -> Iterator[None]:
+    """What is logged in the block of files that runs before left, as notes at its end: it may come while `hushed`."""
+    log, handler = logging.getLogger("caffe2tf.files"), _Later()
+    before = log.propagate
+    log.addHandler(handler)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.propagate = before
+        for text in handler.kept:
+            note(text)
 
 
 def table(
@@ -171,7 +241,7 @@ def hushed(verbose: bool = False) -> Iterator[None]:
             yield
         finally:
             for stream in (sys.stdout, sys.stderr):
-                with contextlib.suppress(BrokenPipeError):
+                with contextlib.suppress(OSError):
                     stream.flush()
             for number, copy in kept:
                 os.dup2(copy, number)

@@ -67,6 +67,35 @@ def alone(folder: str) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def held(path: str) -> Iterator[bool]:
+    """Whether this process alone has the file `path` until the end of the block; it is made, and goes where it was had. True
+    where the system cannot lock."""
+    try:
+        import fcntl
+    except ImportError:
+        yield True
+        return
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            except OSError:  # a file system without locks
+                pass
+            if os.path.exists(path) and os.path.samestat(os.fstat(handle), os.stat(path)):
+                try:
+                    yield True
+                finally:
+                    remove(path)
+                return
+        finally:
+            os.close(handle)
+
+
 def flush(path: str) -> None:
     """Waits until a file, or a folder with all in it, is on the disk."""
     if os.path.isdir(path):

@@ -1,13 +1,13 @@
 """Results appear whole or not at all, and nothing of the user's is replaced that was not named and made by us.
 
-A result is written under a temporary name beside its place, `.NAME.PID.partN`, flushed to the disk, and takes its name in
+A result is written under a temporary name beside its place, `.NAME.HOST.PID.partN`, flushed to the disk, and takes its name in
 one step of the system's: `rename` for a file, `renameat2(RENAME_NOREPLACE)` or `link` for one that must not replace,
 `renameat2(RENAME_EXCHANGE)` for a folder. Where the system has no exchange (other than Linux, and some network file
-systems), what was there first steps aside as `.NAME.PID.oldN`; a run that is killed between the two steps leaves it there,
+systems), what was there first steps aside as `.NAME.HOST.PID.oldN`; a run that is killed between the two steps leaves it there,
 and the next run that writes NAME gives it its name back. So it is with a checkpoint too, whose files no system can exchange
 at once, unless the new files have names of their own: then its index is replaced last, in one step.
 
-What a run that is gone left behind, told by the number of its process, is removed by the next run that writes that name.
+What a run that is gone left behind, `leftovers` tells, is removed by the next run that writes that name, and logged.
 """
 
 import contextlib
@@ -16,26 +16,25 @@ import itertools
 import os
 import re
 import stat
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from caffe2tf.errors import OutputError
-from caffe2tf.files import renames
+from caffe2tf.files import leftovers, renames
 
 _numbers = itertools.count()
-_active: set[str] = set()
-_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Kind:
     """What a result is: one file; `parts`, several files of one stem (a checkpoint: `.index` and `.data-*`); or a folder
-    that holds `files` (patterns of relative paths) and, so that we know it as ours, the file `marker`."""
+    that holds `files` (patterns of relative paths) and, so that we know it as ours, the file `marker`. Without `flushed` it is
+    not waited for the disk: it is quickly made again, and consists of so many files that this would take longest."""
 
     parts: bool = False
     marker: str = ""
     files: tuple[str, ...] = ()
+    flushed: bool = True
 
 
 FILE, PARTS = Kind(), Kind(parts=True)
@@ -95,16 +94,20 @@ def _unlike(path: str, kind: Kind) -> str | None:
 
 def _not_ours(path: str, kind: Kind) -> str | None:
     """Why the folder `path` is not replaced; None for one that caffe2tf wrote, and for an empty one."""
-    found = [os.path.relpath(os.path.join(top, file), path) for top, _, files in os.walk(path) for file in files]
-    names = [name.replace(os.sep, "/") for name in found]
-    if found and kind.marker not in names:
+    if not wrote(path, kind) and any(files for _, _, files in os.walk(path)):
         return (
             f"is a folder that caffe2tf did not write (it holds no {kind.marker}); move it away, or name another place"
         )
-    for name in names:
-        if name != kind.marker and not any(fnmatch.fnmatchcase(name, pattern) for pattern in kind.files):
-            return f"holds {name}, which caffe2tf did not write; move it away, or name another place"
-    return None
+    name = stranger(path, kind)
+    return name and f"holds {name}, which caffe2tf did not write; move it away, or name another place"
+
+
+def stranger(path: str, kind: Kind) -> str | None:
+    """The first file in the folder `path` that is not among those of `kind`; None where there is none."""
+    found = [os.path.relpath(os.path.join(top, file), path) for top, _, files in os.walk(path) for file in files]
+    known = (kind.marker, *kind.files)
+    names = sorted(name.replace(os.sep, "/") for name in found)
+    return next((name for name in names if not any(fnmatch.fnmatchcase(name, pattern) for pattern in known)), None)
 
 
 def wrote(path: str | os.PathLike[str], kind: Kind) -> bool:
@@ -131,8 +134,9 @@ def shards(path: str | os.PathLike[str]) -> set[int]:
 
 
 def write_text(path: str | os.PathLike[str], text: str, force: bool) -> None:
-    """Writes a text file, whole or not at all, with `\n` at the ends of lines on every system. Raises OutputError."""
-    write_bytes(path, text.encode(), force)
+    """Writes a text file, whole or not at all, with `\n` at the ends of lines on every system; what is no text, of a file's name,
+    as escapes. Raises OutputError."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"), force)
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes, force: bool) -> None:
@@ -146,18 +150,17 @@ def replacing(path: str | os.PathLike[str], force: bool, kind: Kind = FILE) -> I
     """Gives a temporary name of the same suffix beside `path`: what the block writes there becomes `path` when it ends well;
     otherwise nothing is left. Raises OutputError, without `force` also where something came to be at `path` meanwhile."""
     folder, name = check(path, force, kind)
-    mark = f".{name}.{os.getpid()}."
     number = next(_numbers)
-    part, aside = f"{mark}part{number}", f"{mark}old{number}"
-    with _lock:
-        _active.update((part, aside))
+    part, aside = (leftovers.marker(name, what, number) for what in ("part", "old"))
+    leftovers.begin(part, aside)
+    stem = part
     part += os.path.splitext(name)[1]
     try:
         with renames.alone(folder):
-            _repair(folder, name)
+            leftovers.repair(folder, name)
+        check(path, force, kind)  # what had stepped aside may be there again
         yield os.path.join(folder, part)
-        made = _starting(folder, part)
-        for entry in made:
+        for entry in leftovers.starting(folder, part) if kind.flushed else ():
             renames.flush(os.path.join(folder, entry))
         with renames.alone(folder):
             check(path, force, kind)
@@ -169,7 +172,7 @@ def replacing(path: str | os.PathLike[str], force: bool, kind: Kind = FILE) -> I
             except FileExistsError:
                 raise OutputError(f"{path}: exists already; `force` replaces it") from None
             finally:
-                _restore(folder, name, aside)  # while no other run is between its own two steps
+                leftovers.restore(folder, name, aside)  # while no other run is between its own two steps
         renames.flush_folder(folder)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {renames.reason(error)}") from None
@@ -179,9 +182,8 @@ def replacing(path: str | os.PathLike[str], force: bool, kind: Kind = FILE) -> I
             raise OutputError(f"{path}: cannot be written: {renames.reason(error)}") from None
         raise
     finally:
-        with _lock:
-            _active.difference_update((f"{mark}part{number}", aside))
-        for entry in _starting(folder, part):
+        leftovers.end(stem, aside)
+        for entry in leftovers.starting(folder, part):
             renames.remove(os.path.join(folder, entry))
 
 
@@ -199,7 +201,7 @@ def _place(folder: str, name: str, part: str, aside: str, force: bool, kind: Kin
 
 def _place_parts(folder: str, name: str, part: str, aside: str, force: bool) -> None:
     """Gives the files of a checkpoint their names, its index last: without it there is no checkpoint."""
-    names = {entry: name + entry[len(part) :] for entry in _starting(folder, part)}
+    names = {entry: name + entry[len(part) :] for entry in leftovers.starting(folder, part)}
     made = [(entry, new) for entry, new in names.items() if _is_part(new, name)]
     made.sort(key=lambda pair: pair[1].endswith(".index"))
     old = sorted(_entries(folder, name, PARTS) if force else [], key=lambda entry: not entry.endswith(".index"))
@@ -225,54 +227,3 @@ def _place_parts(folder: str, name: str, part: str, aside: str, force: bool) -> 
     for entry in old:
         if os.path.join(folder, entry) not in done:
             renames.remove(os.path.join(folder, entry))
-
-
-# ------------------------------------------------------------------------------------------------ what runs left
-
-
-def _repair(folder: str, name: str) -> None:
-    """Removes what runs that are gone left of the result `name`; what had stepped aside for one gets its name back."""
-    pattern = re.compile(re.escape(f".{name}.") + r"(\d+)\.(part|old)\d+")
-    for entry in os.listdir(folder):
-        match = pattern.match(entry)
-        if match is None or match[0] in _active or _runs(int(match[1])):
-            continue
-        if match[2] == "old":
-            _restore(folder, name, match[0])
-        else:
-            renames.remove(os.path.join(folder, entry))
-
-
-def _restore(folder: str, name: str, aside: str) -> None:
-    """Gives what stepped aside its name back, or removes it where a new result has that name."""
-    left = sorted(_starting(folder, aside), key=lambda entry: entry.endswith(".index"))
-    if not left:
-        return
-    parts = any(entry != aside for entry in left)
-    taken = os.path.lexists(os.path.join(folder, name + (".index" if parts else "")))
-    for entry in left:
-        if taken:
-            renames.remove(os.path.join(folder, entry))
-        else:
-            os.replace(os.path.join(folder, entry), os.path.join(folder, name + entry[len(aside) :]))
-
-
-def _runs(process: int) -> bool:
-    """Whether another process of that number runs."""
-    if process == os.getpid():
-        return False
-    if os.name == "nt":  # where asking would end it
-        return True
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _starting(folder: str, start: str) -> list[str]:
-    """The entry `start`, and those that go on from it with what is no digit."""
-    rest = len(start)
-    return [e for e in os.listdir(folder) if e.startswith(start) and not e[rest : rest + 1].isdigit()]

@@ -1,17 +1,19 @@
 """What a run needs to go on after a break: arrays and a note in one file, whole or not there."""
 
+import contextlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caffe2tf.arrays import numbers
-from caffe2tf.errors import ParseError
+from caffe2tf.errors import OutputError, ParseError
+from caffe2tf.files.renames import held
 from caffe2tf.files.replacing import replacing, write_bytes, write_text
 from caffe2tf.finetuning.recipe import FILE, text
 from caffe2tf.finetuning.settings import Recipe
@@ -21,12 +23,16 @@ MARKER = "caffe2tf.json"  # by which a folder is known as ours
 RESULTS = "results"  # in it: results that do not stand in their place yet
 _NOTE = "note"  # no variable's name is bare of digits
 _SAVED = "saved"  # an empty file: there is a `last`
+_LOCK = "running"  # by which a run keeps others out
 _OURS = re.compile(rf"(last|best-\d+|stage-\d+)\.npz|{re.escape(FILE)}|{_SAVED}|\..+\.\d+\.(part|old)\d+.*")
 
 
 def ours(folder: str) -> bool:
-    """Whether `checkpoint/` in `folder` is of a run of ours."""
-    return any(os.path.isfile(os.path.join(folder, FOLDER, name)) for name in (MARKER, FILE))
+    """Whether `checkpoint/` in `folder` is of a run of ours: so also one that was killed before it put anything there."""
+    place = os.path.join(folder, FOLDER)
+    if any(os.path.isfile(os.path.join(place, name)) for name in (MARKER, FILE)):
+        return True
+    return os.path.isdir(place) and all(name == _LOCK or _OURS.fullmatch(name) for name in os.listdir(place))
 
 
 class Checkpoint:
@@ -39,6 +45,24 @@ class Checkpoint:
     def __init__(self, folder: str | None) -> None:
         self.folder = os.path.join(folder, FOLDER) if folder else ""
 
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keeps other runs out of the folder until the end of the block. Raises OutputError where one is in it."""
+        if not self.folder:
+            yield
+            return
+        os.makedirs(self.folder, exist_ok=True)
+        try:
+            with held(os.path.join(self.folder, _LOCK)) as alone:
+                if not alone:
+                    raise OutputError(
+                        f"{os.path.dirname(self.folder)}: another run writes into it; wait for it, or name another folder with `out`"
+                    )
+                yield
+        finally:
+            if os.path.isdir(self.folder) and not os.listdir(self.folder):
+                os.rmdir(self.folder)
+
     def begin(self, recipe: Recipe) -> None:
         """Forgets an earlier run and notes the Recipe of this one, whose results the folder does not hold yet."""
         self.remove()
@@ -46,6 +70,10 @@ class Checkpoint:
             os.makedirs(self.folder, exist_ok=True)
             write_text(os.path.join(self.folder, MARKER), '{"written_by": "caffe2tf finetune"}\n', force=True)
             write_text(os.path.join(self.folder, FILE), text(recipe, self.folder), force=True)
+
+    def begun(self) -> bool:
+        """Whether there is a run to go on with."""
+        return os.path.exists(os.path.join(self.folder, FILE)) if self.folder else False
 
     def _path(self, name: str) -> str:
         return os.path.join(self.folder, f"{name}.npz")
@@ -77,7 +105,7 @@ class Checkpoint:
             found = dict(numbers.read_npz(path))
             note = json.loads(bytes(found.pop(_NOTE)))
             return [found[str(index)] for index in range(len(found))], note
-        except (ParseError, ValueError, KeyError, TypeError) as error:
+        except (ParseError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise ParseError(f"{path}: is damaged ({str(error).splitlines()[0]}); start anew with -f") from None
 
     def need(self, names: Iterable[str]) -> None:
@@ -97,5 +125,3 @@ class Checkpoint:
         for name in sorted(os.listdir(self.folder), key=lambda name: (name != FILE, name == MARKER)):
             if name == MARKER or _OURS.fullmatch(name):
                 os.remove(os.path.join(self.folder, name))
-        if not os.listdir(self.folder):
-            os.rmdir(self.folder)

@@ -1,6 +1,7 @@
 """People's pictures as they lie: list files, folders per class, names that carry the class, TFRecords."""
 
 import itertools
+import math
 import os
 import re
 import tempfile
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from caffe2tf.classification import labels as labelling
 from caffe2tf.errors import Caffe2TFError, ParseError
+from caffe2tf.files import renames
 from caffe2tf.images import decode as imaging
 from caffe2tf.images.preprocess import Preprocessing
 
@@ -148,11 +150,22 @@ def split(pictures: Pictures, fractions: Sequence[float], seed: int) -> list[Pic
 
 
 def storage(shape: Iterable[int], dtype: type[_Scalar]) -> NDArray[_Scalar]:
-    """An array of that shape: in memory, or above MEMORY_LIMIT in a file that goes away with it."""
+    """An array of that shape: in memory, or above MEMORY_LIMIT in a file that goes away with it. Raises DataError where the disk
+    has no room for that: found out later, it would end the process without a word."""
     shape = tuple(shape)
-    if np.prod(shape) * np.dtype(dtype).itemsize <= MEMORY_LIMIT:
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size <= MEMORY_LIMIT:
         return np.empty(shape, dtype)
-    return np.memmap(tempfile.TemporaryFile(prefix="caffe2tf-"), dtype, "w+", shape=shape)
+    with tempfile.TemporaryFile(prefix="caffe2tf-") as file:  # the map keeps it
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            raise DataError(
+                f"{size >> 20} MiB of pictures or features have no room in {tempfile.gettempdir()}: {renames.reason(error)}; "
+                "TMPDIR names another place"
+            ) from None
+        return np.memmap(file, dtype, "w+", shape=shape)
 
 
 def decode(

@@ -68,7 +68,7 @@ def entries(path: str) -> set[str]:
         return {name for name in data["entries"] if name in (*_LEFT, BOARD)}
     except FileNotFoundError:
         return set()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise OutputError(f"{os.path.join(path, MARKER)}: cannot be read ({error}); name another folder") from None
 
 
@@ -77,12 +77,16 @@ def _note(path: str, names: Iterable[str]) -> None:
     files.write_text(os.path.join(path, MARKER), text + "\n", force=True)
 
 
-def open_folder(path: str) -> None:
-    """Makes the results folder, and notes in it that its log will be ours. Raises OutputError."""
+def make_folder(path: str) -> None:
+    """Makes the results folder. Raises OutputError."""
     try:
         os.makedirs(path, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{path}: cannot be made: {str(error.strerror).lower()}") from None
+
+
+def note_board(path: str) -> None:
+    """Notes in the results folder that its log will be ours. Raises OutputError."""
     if BOARD not in entries(path):
         _note(path, entries(path) | {BOARD})
 

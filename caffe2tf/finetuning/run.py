@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from caffe2tf.errors import OutputError
 from caffe2tf.files import replacing as files
 from caffe2tf.finetuning import batches, checkpoint, data, inputs, placement, plan, recipe, results, trainer, training
 from caffe2tf.finetuning import tensorboard as board
@@ -143,8 +144,19 @@ class Run:
     def train(self, out: str, placed: Placement, force: bool = False, resume: bool = False) -> float | None:
         """Trains on the devices of `placed` and writes results into the folder `out`; returns the accuracy on the test
         set, or on the validation set where there is none; None on a worker that writes nothing."""
+        if placed.chief:
+            results.check_folder(out, force, resume)
+            results.make_folder(out)
+        keep = Checkpoint(out if placed.chief else None)
         try:
-            return self._train(out, placed, force, resume)
+            with keep.alone():
+                return self._train(out, placed, keep, force, resume)
+        except OutputError as error:
+            if keep.begun():
+                raise OutputError(
+                    f"{error}; what was there stays, and `resume` goes on when it can be written"
+                ) from None
+            raise
         except Exception as error:
             # TensorFlow's own errors, whose class cannot be named before it is loaded.
             if placed.workers > 1 and type(error).__module__.startswith("tensorflow."):
@@ -152,12 +164,11 @@ class Run:
                 raise trainer.TrainingError(why) from None
             raise
 
-    def _train(self, out: str, placed: Placement, force: bool, resume: bool) -> float | None:
+    def _train(self, out: str, placed: Placement, keep: Checkpoint, force: bool, resume: bool) -> float | None:
         begun = time.monotonic()
         if placed.chief:
-            results.check_folder(out, force, resume)
-            results.open_folder(out)
-        keep = Checkpoint(out if placed.chief else None)
+            results.check_folder(out, True)  # another run may have ended in it meanwhile
+            results.note_board(out)
         if not resume:
             keep.begin(self.recipe)
         kept = keep.load("last") if resume else None
@@ -172,7 +183,7 @@ class Run:
         net = best = last = self.net
         failed: training.NotFinite | None = None
         log = os.path.join(out, results.BOARD) if placed.chief else None
-        with board.open(log, len(history)) as watch:
+        with board.open(log, len(history), self.say) as watch:
             for number, stage in enumerate(self.recipe.stages, 1):
                 work = self._plan(net, stage)
                 if place and number < place.stage:

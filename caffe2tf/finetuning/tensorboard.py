@@ -3,28 +3,53 @@
 import contextlib
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from caffe2tf.files.renames import reason
 from caffe2tf.finetuning.results import Row
 from caffe2tf.finetuning.trainer import Trainer
 
 _PICTURES, _HISTOGRAMS = 6, 20  # of a stage
+_BUCKETS = 30  # of a histogram, TensorFlow's own number
 
 
 class Board:
-    """Writes into `folder`, on from the epoch `epochs`; without a folder it does nothing."""
+    """Writes into `folder`, on from the epoch `epochs`; without a folder it does nothing. Where the log cannot be written, `say` gets
+    a line once, and the training goes on without."""
 
-    def __init__(self, folder: str | None, epochs: int) -> None:
+    def __init__(self, folder: str | None, epochs: int, say: Callable[[str], object]) -> None:
         self.writer: Any = None
-        self.epochs = epochs
+        self.epochs, self.say = epochs, say
         if folder:
             import tensorflow as tf
 
             self.writer = tf.summary.create_file_writer(folder)
+
+    @contextlib.contextmanager
+    def _writing(self, step: int) -> Iterator[None]:
+        """What is written in the block goes into the log, and to the disk at its end."""
+        import tensorflow as tf
+
+        try:
+            with self.writer.as_default(step=step):
+                yield
+            self.writer.flush()
+        except tf.errors.OpError as error:
+            self.close()
+            self.say(f"the log for TensorBoard ends here: {reason(error)}")
+
+    def close(self) -> None:
+        """What was written is on the disk after every epoch: what fails now was said then."""
+        if self.writer:
+            import tensorflow as tf
+
+            writer, self.writer = self.writer, None
+            with contextlib.suppress(tf.errors.OpError):
+                writer.close()
 
     def stage(
         self,
@@ -42,7 +67,7 @@ class Board:
         specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in model.inputs]
         run = tf.function(lambda *xs: model(list(xs) if len(xs) > 1 else xs[0], training=False), autograph=False)
         images, labels = pictures
-        with self.writer.as_default(step=number):
+        with self._writing(number):
             tf.summary.graph(run.get_concrete_function(*specs).graph)
             if number == 1:
                 for place in np.linspace(0, len(images) - 1, min(_PICTURES, len(images))).astype(int):
@@ -56,23 +81,40 @@ class Board:
         import tensorflow as tf
 
         self.epochs += 1
-        with self.writer.as_default(step=self.epochs):
+        with self._writing(self.epochs):
             for name in ("loss", "accuracy", "val_loss", "val_accuracy", "lr"):
                 tf.summary.scalar(name, row[name])
             if (row["epoch"] - 1) % (1 + trainer.stage.epochs // _HISTOGRAMS) == 0:
-                for name, values in trainer.histograms().items():
-                    tf.summary.histogram(name, values)
+                for name, values in trainer.histograms():
+                    _write_histogram(name, values, self.epochs)
+
+
+def _write_histogram(name: str, values: NDArray[Any], step: int) -> None:
+    """What `tf.summary.histogram` writes, rows of left edge, right edge and count: made here by NumPy, block by block, where
+    TensorFlow takes a float64 for every value and bucket, 14.5 GB for AlexNet's fc6."""
+    import tensorflow as tf
+    from tensorboard.plugins.histogram import metadata
+
+    flat = values.ravel()
+    least, most = (float(flat.min()), float(flat.max())) if flat.size else (0.0, 0.0)
+    if least == most:  # as TensorFlow does it: all in the last bucket, which has no width
+        rows = np.full((_BUCKETS, 3), (least, most, 0.0))
+        rows[-1, 2] = flat.size
+    else:
+        counts, edges = np.histogram(flat, _BUCKETS, (least, most))
+        rows = np.stack([edges[:-1], edges[1:], counts], axis=1)
+    about = metadata.create_summary_metadata(display_name=None, description=None)
+    tf.summary.write(name, tf.constant(rows, tf.float64), step, about)
 
 
 @contextlib.contextmanager
-def open(folder: str | None, epochs: int = 0) -> Iterator[Board]:
+def open(folder: str | None, epochs: int = 0, say: Callable[[str], object] = lambda line: None) -> Iterator[Board]:
     """A Board for the block; from epoch 0 on the logs that an earlier run wrote go."""
     if folder and not epochs:
         for path in glob.glob(os.path.join(glob.escape(folder), "events.out.tfevents.*")):
             os.remove(path)
-    board = Board(folder, epochs)
+    board = Board(folder, epochs, say)
     try:
         yield board
     finally:
-        if board.writer:
-            board.writer.close()
+        board.close()

@@ -1,6 +1,6 @@
 """The trained part of a network as a model that learns, on one device or on many."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -222,11 +222,9 @@ class Trainer:
         """`plan.top` with the weights as they are."""
         return models.from_keras(self.model, self.plan.top)
 
-    def histograms(self) -> dict[str, NDArray[Any]]:
-        """{name: array} of the trained weights and of the last step's gradients."""
-        found = {}
+    def histograms(self) -> Iterator[tuple[str, NDArray[Any]]]:
+        """(name, array) of each of the trained weights and of the last step's gradients, made when asked for."""
         for index, variable in enumerate(self.variables):
-            found[f"weights/{variable.path}"] = variable.value.numpy()
+            yield f"weights/{variable.path}", variable.value.numpy()
             if self.gradients:
-                found[f"gradients/{variable.path}"] = self.placement.one(self.gradients[index])
-        return found
+                yield f"gradients/{variable.path}", self.placement.one(self.gradients[index])

@@ -3,6 +3,7 @@
 One group per layer under its Keras name (a `/` in Caffe's is `_`), with Caffe's name as an attribute.
 """
 
+import itertools
 import os
 import struct
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from caffe2tf.net.names import keras_names
 from caffe2tf.net.net import Net
 
 _HEAP = b"GCOL\x01\0\0\0"
+_ATTRIBUTE = 64512  # bytes, what HDF5 takes of 65,536 for an attribute beside its own
 _UNFOLDS = 100  # times, that a packed data set may be larger than what the file holds of it
 
 
@@ -31,12 +33,12 @@ def save(net: Net, path: str, progress: Progress | None = None) -> None:
     with h5py.File(path, "w") as file:
         # Keras's legacy layout: names in attributes, datasets below groups of the same names.
         # Texts of a fixed length: HDF5 keeps others in heaps, and one that is damaged makes it search without end.
-        file.attrs["layer_names"] = np.array([names[layer].encode() for layer in net.arrays], "S")
+        _set_names(file, "layer_names", [names[layer] for layer in net.arrays])
         file.attrs["backend"], file.attrs["keras_version"] = np.bytes_(b"tensorflow"), np.bytes_(b"2.0.0")
         for layer in net.arrays:
             group = file.create_group(names[layer])
             moved = net.moved(layer)
-            group.attrs["weight_names"] = np.array([f"{names[layer]}/{name}:0".encode() for name in moved], "S")
+            _set_names(group, "weight_names", [f"{names[layer]}/{name}:0" for name in moved])
             group.attrs["caffe_name"] = np.bytes_(layer.encode())
             inner = group.create_group(names[layer])
             for name, array in moved.items():
@@ -70,7 +72,26 @@ def load(path: str) -> Weights:
     return weights
 
 
+def _set_names(group: Any, attribute: str, names: list[str]) -> None:
+    """Texts as an attribute; above HDF5's 64 kB in attributes `attribute`0, `attribute`1, ..., as Keras cuts them."""
+    texts = np.array([name.encode() for name in names], "S")
+    if texts.nbytes <= _ATTRIBUTE:
+        group.attrs[attribute] = texts
+        return
+    many = max(1, _ATTRIBUTE // texts.itemsize)
+    for index, start in enumerate(range(0, len(texts), many)):
+        group.attrs[f"{attribute}{index}"] = texts[start : start + many]
+
+
 def _names(group: Any, attribute: str, size: int) -> list[str]:
+    """The texts that `_set_names` or Keras left."""
+    if attribute in group.attrs or f"{attribute}0" not in group.attrs:
+        return _texts(group, attribute, size)
+    parts = itertools.takewhile(group.attrs.__contains__, (f"{attribute}{index}" for index in itertools.count()))
+    return [name for part in parts for name in _texts(group, part, size)]
+
+
+def _texts(group: Any, attribute: str, size: int) -> list[str]:
     """The texts in an attribute. Its claim is seen first: in a damaged file it may be of any size."""
     kind = group.attrs.get_id(attribute)
     if kind.shape == (0,):  # of a network without weights; h5py 3.14 cannot tell the size of nothing

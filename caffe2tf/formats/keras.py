@@ -3,6 +3,8 @@
 Read it with `keras.models.load_model(path)`.
 """
 
+import json
+import os
 import zipfile
 from typing import Any
 
@@ -14,9 +16,12 @@ from caffe2tf.errors import ParseError
 from caffe2tf.formats import Runner, _reload
 from caffe2tf.formats._files import Progress
 from caffe2tf.images import preprocess
+from caffe2tf.keras_model.depth import deep
 from caffe2tf.keras_model.model import to_keras
 from caffe2tf.keras_model.types import KerasModel
 from caffe2tf.net.net import Net
+
+_LAYER = 1000  # bytes that no layer of Keras's falls short of in a file, so that what a file claims gives no limit
 
 
 def save(net: Net, path: str, progress: Progress | None = None) -> float:
@@ -28,17 +33,62 @@ def save(net: Net, path: str, progress: Progress | None = None) -> float:
         archive.writestr(preprocess.FILE, preprocess.to_json(net))
     if progress:
         progress(sum(variable.numpy().nbytes for variable in model.weights))
-    again = keras.models.load_model(path)
+    with deep(len(net.nodes)):
+        again = keras.models.load_model(path)
     inputs = given if len(given) > 1 else given[0]
     return _reload.largest_difference(path, _reload.values(model(inputs)), _reload.values(again(inputs)))
+
+
+_MEMBERS = {"config.json", "metadata.json", "model.weights.h5", preprocess.FILE}
+_LONGEST = 1 << 26  # bytes of a member of text: an hourglass of a thousand layers has 2 MB
+_MODULES = {
+    "builtins",
+    "keras",
+    *(f"keras.{name}" for name in ("layers", "models", "activations", "losses", "metrics")),
+}
+_MODULES |= {
+    f"keras.{name}" for name in ("initializers", "regularizers", "constraints", "optimizers", "optimizers.schedules")
+}
+_INNER = ("keras.src.models.", "keras.src.ops.")  # where Keras keeps models and single operations
+# They run Python, or read other files.
+_ACTING = {"Lambda", "__lambda__", "__typespec__", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"}
+_ACTING |= {"StringLookup", "IntegerLookup", "IndexLookup", "TextVectorization"}
+
+
+def _look(path: str) -> None:
+    """Raises ParseError, ValueError or BadZipFile for a file that holds more than a network of Keras's own layers, or claims to
+    unfold to more than it can hold: before Keras makes objects of it."""
+    with zipfile.ZipFile(path) as archive:
+        for item in archive.infolist():
+            if item.filename not in _MEMBERS:
+                raise ParseError(f"{path}: holds '{item.filename}', which no network of Keras's own layers has")
+            most = max(100 * item.compress_size, 1 << 16)
+            if item.file_size > (most if item.filename.endswith(".h5") else min(most, _LONGEST)):
+                raise ParseError(f"{path}: '{item.filename}' claims {item.file_size} bytes")
+        ahead = [json.loads(archive.read("config.json"))]
+    while ahead:
+        item = ahead.pop()
+        if isinstance(item, dict) and "class_name" in item:
+            module, name = item.get("module"), item["class_name"]
+            known = module is None or module in _MODULES or str(module).startswith(_INNER)
+            if not known or name in _ACTING:
+                raise ParseError(
+                    f"{path}: holds {module}.{name}, which can run code or read files; takes Keras's own layers"
+                )
+        ahead += item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
 
 
 def runner(path: str, many: bool = False) -> Runner:
     """A Runner of the file, as `running` says. Raises ParseError for what is no .keras file, or no classifier."""
     try:
-        model = keras.models.load_model(path)
-    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
-        raise ParseError(f"{path}: is not a .keras file that can be read ({str(error).splitlines()[0]})") from None
+        _look(path)
+        with deep(os.path.getsize(path) // _LAYER):
+            model = keras.models.load_model(path, compile=False, safe_mode=True)
+    except ParseError:
+        raise
+    except Exception as error:  # a damaged file makes a hundred layers raise whatever they meet first
+        why = (str(error) or type(error).__name__).splitlines()[0]
+        raise ParseError(f"{path}: is not a .keras file that can be read ({why[:200]})") from None
     return running(model, path, preprocess.noted_in(path), many)
 
 

@@ -8,11 +8,10 @@ import math
 import os
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import save_file
 
+from caffe2tf.arrays.layout import Moved
 from caffe2tf.arrays.numbers import MAX_AXES, filled, float32
-from caffe2tf.errors import ParseError
+from caffe2tf.errors import OutputError, ParseError
 from caffe2tf.formats import _files
 from caffe2tf.formats._files import Progress, Weights
 from caffe2tf.net.net import Net
@@ -24,11 +23,25 @@ _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"} | {
 
 
 def save(net: Net, path: str, progress: Progress | None = None) -> None:
-    tensors = {f"{layer}/{name}": array for layer, made in _files.arrays(net, progress) for name, array in made.items()}
-    try:
-        save_file(tensors, path, metadata={"format": "caffe2tf", "layout": "keras"})
-    except SafetensorError as error:
-        raise OSError(str(error)) from None
+    """The library's own writer wants every array in memory at once, and a killed run would leave its temporary files for ever;
+    here memory holds a few stripes."""
+    header: dict[str, object] = {"__metadata__": {"format": "caffe2tf", "layout": "keras"}}
+    arrays, end = list[tuple[Moved, int]](), 0
+    for layer in net.arrays:
+        for name, moved in net.moved(layer).items():
+            offsets = [end, end + moved.nbytes]
+            header[f"{layer}/{name}"] = {"dtype": "F32", "shape": list(moved.shape), "data_offsets": offsets}
+            arrays.append((moved, end))
+            end += moved.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # values begin at a multiple of 8
+    if len(text) > _MAX_HEADER:
+        raise OutputError(f"the names of {len(arrays)} arrays take {len(text)} bytes; .safetensors takes {_MAX_HEADER}")
+    start = 8 + len(text)
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(start + end)
+    _files.write_places(path, ((moved, start + offset) for moved, offset in arrays), progress)
 
 
 def load(path: str) -> Weights:

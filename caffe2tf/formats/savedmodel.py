@@ -4,7 +4,6 @@ Read it with `tf.saved_model.load(path).signatures["serving_default"]`.
 """
 
 import os
-import re
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from caffe2tf.arrays.layout import Array, Floats
 from caffe2tf.errors import ParseError
 from caffe2tf.files import replacing as files
-from caffe2tf.formats import Runner, _files, _reload
+from caffe2tf.formats import Runner, _allowed, _files, _reload
 from caffe2tf.formats._files import Progress
 from caffe2tf.images import preprocess
 from caffe2tf.keras_model.model import to_keras
@@ -57,11 +56,8 @@ def save(net: Net, path: str, progress: Progress | None = None) -> float:
     return _reload.largest_difference(path, _reload.values(expected), [found[name].numpy() for name in expected])
 
 
-_ACTING = re.compile(r"File|PyFunc|Dataset|Iterator|Reader|Record|Summary|Print|Debug|Lmdb|Rpc|Socket")
-
-
 def _refuse_strangers(path: str) -> None:
-    """A marker alone can be copied, so what is in the graph is seen too."""
+    """A marker alone can be copied, so what is in the folder and in the graph is seen too."""
     words = "a SavedModel can read and write any file when it is loaded or run; `trust` runs it nevertheless"
     if not files.wrote(path, KIND):
         raise ParseError(f"{path}: was not written by caffe2tf (it holds no {KIND.marker}), and {words}")
@@ -70,16 +66,14 @@ def _refuse_strangers(path: str) -> None:
             held = saved_model_pb2.SavedModel.FromString(file.read())
     except (OSError, DecodeError) as error:
         raise ParseError(f"{path}: is not a SavedModel that can be read ({error})") from None
-    for graph in (meta.graph_def for meta in held.meta_graphs):
-        nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
-        acting = next((node.op for node in nodes if _ACTING.search(node.op) and node.op != "ShardedFilename"), None)
-        if acting:
-            raise ParseError(f"{path}: holds the operation {acting}, which caffe2tf does not write, and {words}")
+    strange = files.stranger(path, KIND) or _allowed.strange(held)
+    if strange:
+        raise ParseError(f"{path}: holds {strange}, which caffe2tf does not write, and {words}")
 
 
 def runner(path: str, many: bool = False, trust: bool = False) -> Runner:
     """A Runner of the folder's `serving_default`. Raises ParseError for what is no SavedModel, or no classifier, and without
-    `trust` for one that caffe2tf did not write or that holds operations on files: loading it would be running it."""
+    `trust` for one that caffe2tf did not write or that holds what it never writes: loading it would be running it."""
     if not os.path.exists(os.path.join(path, "saved_model.pb")):
         raise ParseError(f"{path}: is a folder without saved_model.pb, so it is no SavedModel")
     if not trust:

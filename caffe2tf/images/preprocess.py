@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import os
 import zipfile
 import zlib
@@ -238,6 +239,8 @@ def made_of(data: Mapping[str, Any], where: str) -> Preprocessing:
     try:
         fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in data.items()}
         how = Preprocessing(**fields)
+        if math.prod(how.resize or how.crop or (1, 1)) * how.channels > imaging.MOST_PIXELS:
+            raise ValueError(f"it makes pictures of more than {imaging.MOST_PIXELS} values")
         how.apply(np.zeros((*(how.resize or how.crop or (1, 1)), how.channels), np.uint8))
     except (TypeError, ValueError, AttributeError) as error:
         raise ParseError(f"{where}: its preprocessing is not what caffe2tf writes: {error}") from None

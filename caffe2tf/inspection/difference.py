@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from caffe2tf import loading
+from caffe2tf.caffe.read import release
 from caffe2tf.inspection import summary as inspection
 from caffe2tf.layers import NO_EFFECT
 from caffe2tf.net.net import Net
@@ -34,6 +35,7 @@ def diff(
     """
     first, second = loading.network(first), loading.network(second)
     ours, theirs = ({_name(node): node for node in net.nodes} for net in (first, second))
+    arrays = first.weights, second.weights
     layers: list[dict[str, Any]] = []
     for name in [*ours, *(name for name in theirs if name not in ours)]:
         step(1)
@@ -41,7 +43,9 @@ def diff(
             layers.append({"name": name, "only": int(name in theirs), "differs": {}, "weights": {}})
             continue
         differs = _differs(ours[name], theirs[name])
-        weights = _weights(first.weights.get(name), second.weights.get(name))
+        weights = _weights(arrays[0].get(name), arrays[1].get(name))
+        for array in (*first.arrays.get(name, ()), *second.arrays.get(name, ())):
+            release(array)
         if differs or weights:
             layers.append({"name": name, "only": None, "differs": differs, "weights": weights})
     same = not any(

@@ -10,6 +10,7 @@ import numpy as np
 from caffe2tf.arrays.layout import Array, Floats, OpenShape, Shape, is_spatial, keras_order
 from caffe2tf.errors import NetError, WeightMismatch
 from caffe2tf.keras_model.context import Binding, Context
+from caffe2tf.keras_model.depth import deep
 from caffe2tf.keras_model.types import KerasModel, Tensor
 from caffe2tf.layers import Layer
 from caffe2tf.net.names import free, input_names, keras_names, plain
@@ -174,16 +175,18 @@ class Build:
         outputs = self._outputs([blob for blob in blobs if blob not in constants])
         if not inputs or not outputs:
             raise NetError("the network computes nothing from an input, so it is no model; `forward` gives its blobs")
-        return self.keras.Model(
-            inputs if len(inputs) > 1 else inputs[0],
-            outputs if len(outputs) > 1 else outputs[0],
-            name=plain(self.net.name or "net"),
-        )
+        with deep(len(self.net.nodes)):
+            return self.keras.Model(
+                inputs if len(inputs) > 1 else inputs[0],
+                outputs if len(outputs) > 1 else outputs[0],
+                name=plain(self.net.name or "net"),
+            )
 
     def function(self, versions: Sequence[Blob]) -> Callable[[Sequence[Array]], list[Array]]:
         """A function from a list of inputs to a list of arrays, one for each of `versions`, (blob, version)."""
         outputs = [self.tensors[version] for version in versions]
-        model = self.keras.Model(self._inputs(), outputs)
+        with deep(len(self.net.nodes)):
+            model = self.keras.Model(self._inputs(), outputs)
 
         # JAX compiles a loop by itself, and PyTorch none.
         compiled = self.keras.backend.backend() == "tensorflow" and any(node.layer.loops for node in self.nodes)

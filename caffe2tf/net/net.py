@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -93,11 +94,14 @@ class Net:
 
     def layer(self, name: str) -> Layer:
         """The layers.Layer `name`. Raises NetError with the nearest names."""
-        for node in self.nodes:
-            if node.layer.name == name:
-                return node.layer
-        near = get_close_matches(name, [node.layer.name for node in self.nodes], 3)
+        if name in self._layers:
+            return self._layers[name]
+        near = get_close_matches(name, self._layers, 3)
         raise NetError(f"no layer '{name}'" + (f"; nearest: {', '.join(near)}" if near else ""))
+
+    @cached_property
+    def _layers(self) -> dict[str, Layer]:
+        return {node.layer.name: node.layer for node in reversed(self.nodes)}
 
     def with_weights(self, weights: Mapping[str, Mapping[str, npt.ArrayLike]]) -> "Net":
         """This network with other weights, {layer: {name: array in Keras's layout}}; every layer's, and no other.
@@ -169,8 +173,8 @@ class Net:
         transforms = {blob: param for blob, param in self.transforms.items() if blob in made.inputs}
         return replace(made, transforms=transforms, preprocessing=self.preprocessing if pictures else None)
 
-    @property
-    def varying(self) -> set[Blob]:
+    @cached_property
+    def varying(self) -> frozenset[Blob]:
         """{(blob, version)} of all that depends on an input, be it for how many items there are."""
         varying: set[Blob] = set()
         counted: set[Blob] = set()
@@ -182,7 +186,7 @@ class Net:
                 read = list(node.bottoms)
             if layer.type == "Input" or (layer.constant() is None and varying.intersection(read)):
                 varying.update(blob for blob, _ in node.made())
-        return varying
+        return frozenset(varying)
 
     @property
     def producers(self) -> dict[Blob, Node]:
@@ -202,10 +206,10 @@ class Net:
         """Whether `blob`, as it was last written, depends on no input."""
         return (blob, self.last_versions[blob]) not in self.varying
 
-    @property
-    def last_versions(self) -> dict[str, int]:
+    @cached_property
+    def last_versions(self) -> Mapping[str, int]:
         """{blob: its last version}."""
-        return {name: version for node in self.nodes for (name, version), _ in node.made()}
+        return MappingProxyType({name: version for node in self.nodes for (name, version), _ in node.made()})
 
     def text(self) -> str:
         """The network as a prototxt, today's layers."""

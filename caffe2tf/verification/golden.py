@@ -78,26 +78,28 @@ class Golden:
 
 def weight_digests(net: Net) -> dict[str, list[str]]:
     """{layer: [SHA-256 of each of Caffe's blobs, little-endian float32]}."""
-    return {
-        name: [hashlib.sha256(np.ascontiguousarray(array, "<f4").data).hexdigest() for array in arrays]
-        for name, arrays in net.arrays.items()
-    }
+    return {name: [_digest(array) for array in arrays] for name, arrays in net.arrays.items()}
+
+
+def _digest(array: NDArray[np.float32]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array, "<f4").data).hexdigest()
 
 
 def choose(net: Net) -> Golden:
-    """The set for `net`: the seeded AlexNet's by its weights, else the published one where the shapes are AlexNet's."""
+    """The set for `net`: the seeded AlexNet's or the trained SqueezeNet's by its weights, the published one where the shapes
+    are AlexNet's."""
     from caffe2tf.net.reading import from_files
 
-    seeded = load(os.path.join(bundled.home(), "alexnet"))
-    if net.weight_shapes == from_files(bundled.alexnet_text()).weight_shapes:
-        # Two small blobs tell the two networks apart; `verify` compares all of them.
-        first = {
-            name: hashlib.sha256(np.ascontiguousarray(net.arrays[name][1], "<f4").data).hexdigest()
-            for name in ("conv1", "fc8")
-        }
-        if any(first[name] == seeded.weights[name][1] for name in first):
-            return seeded
-        return load(os.path.join(bundled.home(), "bvlc_alexnet"))
+    for name, text in (("alexnet", bundled.alexnet_text()), ("squeezenet", bundled.squeezenet_text())):
+        if net.weight_shapes != from_files(text).weight_shapes:
+            continue
+        known = load(os.path.join(bundled.home(), name))
+        # Two small blobs tell networks apart; `verify` compares all of them.
+        ends = [layer for layer in net.arrays if layer in known.weights]
+        if any(_digest(net.arrays[layer][1]) == known.weights[layer][1] for layer in (*ends[:1], *ends[-1:])):
+            return known
+        if name == "alexnet":
+            return load(os.path.join(bundled.home(), "bvlc_alexnet"))
     raise GoldenError(
         f"no golden set of the network '{net.name}' comes with caffe2tf; record one with golden/record.py on a machine "
         "with Caffe, and give its folder with `golden`"
@@ -143,7 +145,9 @@ def _json(path: str) -> dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as file:
             data = json.load(file)
-    except (OSError, ValueError) as error:
+        if not isinstance(data, dict):
+            raise ValueError("it holds no dictionary")
+    except (OSError, ValueError, RecursionError) as error:
         raise GoldenError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from None
     if data.get("version", 1) not in VERSIONS:
         raise GoldenError(f"{path}: version {data['version']}; this caffe2tf reads {', '.join(map(str, VERSIONS))}")
@@ -204,12 +208,22 @@ def find_photographs(photographs: Iterable[Photograph], folder: str | os.PathLik
         if len(found) == len(wanted):
             break
         if os.path.isfile(path) and entry.lower().endswith(imaging.SUFFIXES):
-            with open(path, "rb") as file:
-                photo = wanted.get(
-                    hashlib.file_digest(file, "sha256").hexdigest()
-                    if hasattr(hashlib, "file_digest")
-                    else hashlib.sha256(file.read()).hexdigest()
-                )
+            photo = wanted.get(file_digest(path))
             if photo is not None:
                 found[photo] = path
     return found
+
+
+def at_hand(photographs: Iterable[Photograph]) -> dict[Photograph, str]:
+    """{photograph: path} of those that come with packages that caffe2tf needs, and are there as they were."""
+    places = {photo: bundled.photograph(photo.file) for photo in photographs if photo.file in bundled.PHOTOGRAPHS}
+    return {p: path for p, path in places.items() if os.path.isfile(path) and file_digest(path) == p.sha256}
+
+
+def file_digest(path: str) -> str:
+    """The SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()

@@ -23,19 +23,25 @@ def as_html(reports: Sequence[Report]) -> str:
         f"<h1>caffe2tf verify: <span class='{_word(data['pass'])}'>{_word(data['pass'])}</span></h1>",
         f"<p class=soft>{html.escape(' · '.join(facts))}</p>",
     ]
-    for report, net in zip(reports, data["nets"], strict=True):
-        verdict, _, why = conclusion(report).partition("  ")
-        body.append(
-            f"<h2>{html.escape(net['name'] or 'network')} against golden set “{html.escape(net['golden'])}”</h2>"
-        )
-        body.append(f"<p><span class='verdict {verdict}'>{verdict}</span> {html.escape(why)}</p>")
-        body.append(f"<p class='soft digest'>weights SHA-256 {net['weights_sha256']}</p>")
-        if net["layers"]:
-            body.append(_layers(net))
-        if net["predictions"]:
-            cards = (_card(p, shown) for p, shown in zip(report.predictions, net["predictions"], strict=True))
-            body.append("<h2>Predictions</h2><div class=photos>" + "".join(cards) + "</div>")
+    body += map(section, reports)
     return pages.page(f"caffe2tf verify: {_word(data['pass'])}", "".join(body))
+
+
+def section(report: Report) -> str:
+    """What one Report has on the page: its verdict, its layers, its predictions."""
+    (net,) = as_data([report])["nets"]
+    verdict, _, why = conclusion(report).partition("  ")
+    body = [
+        f"<h2>{html.escape(net['name'] or 'network')} against golden set “{html.escape(net['golden'])}”</h2>",
+        f"<p><span class='verdict {verdict}'>{verdict}</span> {html.escape(why)}</p>",
+        f"<p class='soft digest'>weights SHA-256 {net['weights_sha256']}</p>",
+    ]
+    if net["layers"]:
+        body.append(_layers(net))
+    if net["predictions"]:
+        cards = (_card(p, shown) for p, shown in zip(report.predictions, net["predictions"], strict=True))
+        body.append("<h2>Predictions</h2><div class=photos>" + "".join(cards) + "</div>")
+    return "".join(body)
 
 
 def _word(passed: bool) -> str:

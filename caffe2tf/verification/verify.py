@@ -17,7 +17,7 @@ from caffe2tf.net.net import Net, rebuild
 from caffe2tf.net.wiring import Node
 from caffe2tf.verification import golden as goldens
 from caffe2tf.verification.compare import LayerCheck, Prediction, Report, compare
-from caffe2tf.verification.golden import Golden, GoldenError, Photograph
+from caffe2tf.verification.golden import Golden, GoldenError
 
 _BATCH = 16
 _Blob = tuple[str, int]  # name and version
@@ -228,7 +228,8 @@ def _photographs(
     """(predictions, photographs that are not there)."""
     if not golden.photographs:
         return [], ()
-    places = goldens.find_photographs(golden.photographs, folder) if folder else dict[Photograph, str]()
+    photographs = golden.photographs
+    places = goldens.find_photographs(photographs, folder) if folder else goldens.at_hand(photographs)
     missing = tuple(photo.file for photo in golden.photographs if photo not in places)
     if folder and missing:
         few = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")

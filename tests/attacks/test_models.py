@@ -16,7 +16,7 @@ from caffe2tf.caffe.caffe_pb2 import BlobProto, LayerParameter
 from caffe2tf.cli import terminal
 from caffe2tf.errors import ParseError
 from caffe2tf.images import decode as imaging
-from tests.helpers import GOLDEN, inputs, layer, make, run
+from tests.helpers import GOLDEN, inputs, is_model, layer, load, make, run
 
 CASE = GOLDEN / "layers" / "conv_basic"
 
@@ -234,21 +234,197 @@ def test_a_saved_model_of_others_runs_only_when_trusted(tmp_path, monkeypatch):
     assert refused.count("\n") == 1
     os.makedirs("evil/assets.extra")
     shutil.copy(CASE / "net.prototxt", "evil/assets.extra/caffe2tf.json")  # the marker, copied
-    assert "holds the operation WriteFile" in run("classify", "evil", "x.png", "-q", code=1).stderr
+    assert (
+        "holds the operation WriteFile, which caffe2tf does not write"
+        in run("classify", "evil", "x.png", "-q", code=1).stderr
+    )
     assert not os.path.exists("written")
     (tmp_path / "evil" / "assets.extra" / "caffe2tf.json").write_text(json.dumps({}))
     run("classify", "evil", "x.png", "-q", "--trust")
     assert os.path.exists("written")
 
 
-def test_our_own_saved_model_needs_no_trust(tmp_path):
+def our_own(folder, case=CASE):
+    """A SavedModel of ours in `folder`, and its message to be changed."""
+    run("convert", case / "net.caffemodel", "-p", case / "net.prototxt", "-q", "-o", f"{folder}/")
+    return saved_model(folder)
+
+
+def saved_model(folder):
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    return saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+
+
+def entered(graph):
+    """A function that running the model enters."""
+    wanted = set(graph.object_graph_def.concrete_functions)
+    return next(f for f in graph.graph_def.library.function if f.signature.name in wanted)
+
+
+def saver(graph):
+    return next(f for f in graph.graph_def.library.function if "traced_save" in f.signature.name)
+
+
+def stores(graph):
+    entered(graph).node_def.add(name="evil", op="SaveV2")
+
+
+def calls_what_stores(graph):
+    node = entered(graph).node_def.add(name="evil", op="PartitionedCall")
+    node.attr["f"].func.name = saver(graph).signature.name
+
+
+def calls_in_a_list(graph):
+    node = entered(graph).node_def.add(name="evil", op="If")
+    node.attr["branches"].list.func.add(name=saver(graph).signature.name)
+
+
+def enters_what_stores(graph):
+    name = saver(graph).signature.name
+    graph.object_graph_def.concrete_functions[name].canonicalized_input_signature.SetInParent()
+
+
+def calls_by_name(graph):
+    entered(graph).node_def.add(name="evil", op=saver(graph).signature.name)
+
+
+def restores_by_itself(graph):
+    graph.object_graph_def.nodes[0].saveable_objects["x"].restore_function = 1
+
+
+def has_a_saver(graph):
+    graph.object_graph_def.nodes[0].registered_saver = "theirs"
+
+
+def has_an_asset(graph):
+    graph.object_graph_def.nodes.add().asset.asset_file_def_index = 0
+
+
+def has_a_table(graph):
+    graph.object_graph_def.nodes.add().resource.device = "cpu"
+
+
+def has_an_object_of_theirs(graph):
+    graph.object_graph_def.nodes.add().user_object.identifier = "theirs"
+
+
+def has_a_gradient(graph):
+    graph.graph_def.library.gradient.add(function_name="a", gradient_func="b")
+
+
+def has_another_signature(graph):
+    graph.signature_def["other"].method_name = "x"
+
+
+def is_of_tensorflow_1(graph):
+    graph.ClearField("object_graph_def")
+
+
+def reads(graph):
+    graph.graph_def.node.add(name="evil", op="ReadFile")
+
+
+def calls_python(graph):
+    entered(graph).node_def.add(name="evil", op="PyFuncStateless")
+
+
+LYING = {
+    stores: "the operation SaveV2 in what it computes",
+    calls_what_stores: "in what it computes",
+    calls_in_a_list: "in what it computes",
+    enters_what_stores: "in what it computes",
+    calls_by_name: "the operation __inference__traced_save_",
+    restores_by_itself: "an object that saves itself",
+    has_a_saver: "an object that saves itself",
+    has_an_asset: "an object of the kind asset",
+    has_a_table: "an object of the kind resource",
+    has_an_object_of_theirs: "an object of the kind theirs",
+    has_a_gradient: "gradients of its own",
+    has_another_signature: "the signatures __saved_model_init_op, other, serving_default",
+    is_of_tensorflow_1: "a graph of TensorFlow 1",
+    reads: "the operation ReadFile",
+    calls_python: "the operation PyFuncStateless",
+}
+
+
+def test_a_saved_model_that_was_changed_is_refused(tmp_path):
+    """Whatever it could do when it is loaded or run, before it is loaded."""
     pytest.importorskip("tensorflow")
     from caffe2tf.formats import savedmodel
 
-    for name in ("conv_basic", "lstm_static_input", "fire_module", "lrn_within_channel"):
-        case = GOLDEN / "layers" / name
-        run("convert", case / "net.caffemodel", "-p", case / "net.prototxt", "-q", "-o", f"{tmp_path}/{name}/")
-        savedmodel._refuse_strangers(f"{tmp_path}/{name}")
+    folder = tmp_path / "ours"
+    whole = our_own(folder).SerializeToString()
+    for change, why in LYING.items():
+        model = saved_model(folder)
+        change(model.meta_graphs[0])
+        (folder / "saved_model.pb").write_bytes(model.SerializeToString())
+        with pytest.raises(ParseError, match="which caffe2tf does not write") as told:
+            savedmodel.runner(str(folder))
+        assert str(told.value).startswith(f"{folder}: holds ")
+        assert why in str(told.value)
+        (folder / "saved_model.pb").write_bytes(whole)
+    (folder / "saved_model.pb").write_bytes(whole * 2)  # protobuf merges them
+    with pytest.raises(ParseError, match="holds 2 graphs"):
+        savedmodel.runner(str(folder))
+    (folder / "saved_model.pb").write_bytes(whole)
+    (folder / "assets.extra" / "lib.so").write_bytes(b"x")
+    with pytest.raises(ParseError, match=r"holds assets\.extra/lib\.so, which"):
+        savedmodel.runner(str(folder))
+    (folder / "assets.extra" / "lib.so").unlink()
+    savedmodel.runner(str(folder))
+
+
+def test_what_a_saved_model_may_hold_only_computes():
+    """As TensorFlow registers it: no state but the variables, nothing that reads or writes files, or runs Python."""
+    pytest.importorskip("tensorflow")
+    from tensorflow.python.framework import op_def_registry
+
+    from caffe2tf.formats import _allowed
+
+    known = {name: op_def_registry.get(name) for name in _allowed.COMPUTING}
+    assert {name for name, op in known.items() if op is None} <= {"Inv"}
+    stateful = {name for name, op in known.items() if op and op.is_stateful}
+    assert stateful == {"ReadVariableOp", "StatefulPartitionedCall", "While", "If"}
+    acting = (
+        "File",
+        "PyFunc",
+        "Dataset",
+        "Read",
+        "Write",
+        "Save",
+        "Restore",
+        "Summary",
+        "Print",
+        "Decode",
+        "Encode",
+        "Rpc",
+    )
+    assert not {name for name in known if any(word in name for word in acting)} - {"ReadVariableOp"}
+
+
+OWN = [path for kind in ("layers", "forks") for path in sorted((GOLDEN / kind).iterdir()) if path.is_dir()]
+
+
+@pytest.mark.parametrize("number", range(0, len(OWN), 60))
+def test_our_own_saved_model_needs_no_trust(number, tmp_path):
+    check_own(OWN[number], tmp_path)
+
+
+@pytest.mark.slow
+def test_no_saved_model_of_ours_needs_trust(tmp_path):
+    for case in OWN:
+        check_own(case, tmp_path / case.name)
+
+
+def check_own(case, folder):
+    pytest.importorskip("tensorflow")
+    from caffe2tf.formats import savedmodel
+
+    net = load(case)
+    if is_model(net):
+        formats.save(net, f"{folder}/")
+        savedmodel._refuse_strangers(str(folder))
 
 
 # ------------------------------------------------------------------------------------------------ drawings
