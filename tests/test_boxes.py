@@ -136,6 +136,7 @@ def test_the_graph_does_not_grow_with_the_boxes(tmp_path):
     assert sizes[0] == sizes[1] < 100
 
 
+@pytest.mark.slow
 def test_twenty_thousand_candidates_need_little_memory(tmp_path):
     """Every pair of them in one array would be 1.6 GB; the process is given 1 GB more than it has before the run."""
     make(tmp_path, twenty_thousand(20_000))
@@ -221,6 +222,7 @@ def test_proposals_in_python(text, tmp_path):
     assert edges.shape != rois.shape or np.abs(edges - rois).max() > 0.1  # widths without the last pixel
 
 
+@pytest.mark.slow
 def test_proposals_stop_at_three_hundred(tmp_path):
     scores, offsets = rpn(2, 30, 40, 0.01)
     info = np.array([[480.0, 640.0, 1.0]])

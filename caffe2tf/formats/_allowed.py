@@ -22,7 +22,7 @@ _COMPUTING = """
     Squeeze StatefulPartitionedCall StatelessIf StatelessWhile StopGradient StridedSlice Sub Sum Tan Tanh TensorListElementShape
     TensorListFromTensor TensorListGetItem TensorListLength TensorListPopBack TensorListPushBack TensorListReserve TensorListSetItem
     TensorListStack TensorScatterAdd TensorScatterUpdate Tile TopK TopKV2 Transpose TruncateDiv TruncateMod Unpack Where While Xdivy
-    Xlog1py Xlogy ZerosLike
+    Case StatelessCase Xlog1py Xlogy ZerosLike
 """
 # Of variables, and of the functions that save and restore them, which nobody calls: the loader reads variables by itself.
 _STORING = """

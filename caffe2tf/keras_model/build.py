@@ -2,7 +2,7 @@
 
 import contextlib
 import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -188,19 +188,25 @@ class Build:
         with deep(len(self.net.nodes)):
             model = self.keras.Model(self._inputs(), outputs)
 
-        # JAX compiles a loop by itself, and PyTorch none.
-        compiled = self.keras.backend.backend() == "tensorflow" and any(node.layer.loops for node in self.nodes)
-        model.jit_compile = False
+        call = caller(model, self.nodes)
 
         def run(values: Sequence[Array]) -> list[Array]:
-            if compiled:
-                found = model.predict_on_batch(list(values))
-                return list(found) if isinstance(found, (list, tuple)) else [found]
-            found = model([self.keras.ops.convert_to_tensor(value) for value in values], training=False)
+            found = call(list(values))
             found = found if isinstance(found, (list, tuple)) else [found]
             return [to_numpy(self.keras, value) for value in found]
 
         return run
+
+
+def caller(model: KerasModel, nodes: Iterable[Node]) -> Callable[[Any], Any]:
+    """`model`, of the layers `nodes`, as a function of its input or the list of them. Where a layer loops, TensorFlow runs all of
+    it as one graph: JAX compiles a loop by itself, and PyTorch none."""
+    import keras
+
+    if keras.backend.backend() == "tensorflow" and any(node.layer.loops for node in nodes):
+        model.jit_compile = False  # XLA takes no count that is known at run time
+        return lambda inputs: model.predict_on_batch(inputs)
+    return lambda inputs: model(keras.tree.map_structure(keras.ops.convert_to_tensor, inputs), training=False)
 
 
 @contextlib.contextmanager
