@@ -99,6 +99,7 @@ def test_equal_scores_stay_in_the_order_of_the_priors(tmp_path):
         nms_param { nms_threshold: 0.5 top_k: -1 } }"""
     given = {"loc": np.zeros((1, 16)), "conf": np.full((1, 8), 0.5)}
     given["prior"] = np.stack([prior.ravel(), np.ones(16)])[None]
+    given["picture"] = RANDOM.rand(1, 3, 4, 5)  # a fourth bottom is there to be shown
     (found,), (judged,) = run(tmp_path, "DetectionOutput", params, given)
     close(found[0, 0, :, 3:], prior[[0, 2]])
     close(judged, found)

@@ -83,15 +83,16 @@ class DetectionOutput(
     param="detection_output_param",
     fields="num_classes share_location background_label_id nms_param code_type keep_top_k variance_encoded_in_target "
     "confidence_threshold nms_param.nms_threshold nms_param.top_k nms_param.eta",
-    bottoms=3,
+    bottoms=(3, 4),
 ):
     """Boxes decoded from offsets and priors, per class the best without overlaps, then the best of all classes.
 
     The best come first, as OpenCV lists them; SSD's own Caffe lists the same rows class by class.
 
-    Bottoms: offsets (N, priors * 4), where share_location is false (N, priors * classes * 4), scores (N, priors * classes), priors (1, 2, priors * 4). Caffe's top is
-    (1, 1, n, 7): image, class, score, x1, y1, x2, y2. The Keras model gives (N, keep_top_k, 7) padded with -1, and
-    `forward` trims it (detection_output_layer.cpp).
+    Bottoms: offsets (N, priors * 4), where share_location is false (N, priors * classes * 4), scores (N, priors * classes),
+    priors (1, 2, priors * 4), and maybe the picture, which Caffe only shows. Caffe's top is (1, 1, n, 7): image, class,
+    score, x1, y1, x2, y2. The Keras model gives (N, keep_top_k, 7) padded with -1, and `forward` trims it
+    (detection_output_layer.cpp).
     """
 
     loops = True
@@ -118,6 +119,9 @@ class DetectionOutput(
     def tops(self) -> list[Shape]:
         """As if every place were taken: the true count is known only at run time."""
         return [(1, 1, self.bottoms[0][0] * self.kept, 7)]
+
+    def value_bottoms(self) -> tuple[int, ...]:
+        return (0, 1, 2)
 
     def caffe_top(self, rows: Array) -> Array:
         """The detections of all images in Caffe's shape from the Keras top (N, kept, 7); where none is at all, one row of -1
@@ -146,7 +150,7 @@ class DetectionOutput(
             decoded = [x - half_w, y - half_h, x + half_w, y + half_h]
         return ops.stack(decoded, axis=-1)
 
-    def build(self, ctx: Context, loc: Tensor, conf: Tensor, prior: Tensor) -> Tensor | list[Tensor]:
+    def build(self, ctx: Context, loc: Tensor, conf: Tensor, prior: Tensor, *picture: Tensor) -> Tensor | list[Tensor]:
         ops, p, k, count = ctx.ops, self.p, self.candidates, len(self.labels)
         prior = ops.reshape(prior, (2, self.priors, 4))
         offsets = ops.reshape(self.to_caffe_order(ctx, loc), (-1, self.priors, self.places, 4))

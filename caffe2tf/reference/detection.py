@@ -84,7 +84,9 @@ def _best(p: DetectionOutputParameter, boxes: list[tuple[float, ...]], scores: A
 
 
 @rule("DetectionOutput")
-def detection_output(layer: LayerParameter, weights: list[Array], loc: Array, conf: Array, prior: Array) -> Array:
+def detection_output(
+    layer: LayerParameter, weights: list[Array], loc: Array, conf: Array, prior: Array, *picture: Array
+) -> Array:
     """Rows (image, class, score, x1, y1, x2, y2), image by image, class by class, best first.
 
     Of each image the keep_top_k best of all classes stay. Where no image has any, one row (image, -1, ...) for each
