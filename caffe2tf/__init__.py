@@ -21,6 +21,7 @@ _HOMES = {
     "from_keras": "keras_model.model",
     "forward": "keras_model.model",
     "fold": "net.folding",
+    "plugin": "plugins",
     "inspect": "inspection.summary",
     "diff": "inspection.difference",
     "verify": "verification.verify",

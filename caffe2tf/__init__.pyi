@@ -11,6 +11,7 @@ from caffe2tf.keras_model.model import to_keras as to_keras
 from caffe2tf.loading import load as load
 from caffe2tf.net.folding import fold as fold
 from caffe2tf.net.net import Net as Net
+from caffe2tf.plugins import plugin as plugin
 from caffe2tf.samples.download import download as download
 from caffe2tf.samples.sample import sample as sample
 from caffe2tf.verification.verify import verify as verify

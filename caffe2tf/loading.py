@@ -9,6 +9,7 @@ from caffe2tf.caffe.read import is_text
 from caffe2tf.errors import Caffe2TFError
 from caffe2tf.net import reading
 from caffe2tf.net.net import Net
+from caffe2tf.net.outputs import checked
 
 Path = str | os.PathLike[str]
 InputShape = Mapping[str | None, Sequence[int]]
@@ -21,6 +22,7 @@ def load(
     other: Path | None = None,
     input_shape: InputShape | None = None,
     *,
+    outputs: str | Sequence[str] | None = None,
     prototxt: Path | None = None,
     model: Path | None = None,
 ) -> Net:
@@ -32,7 +34,8 @@ def load(
     or a `.npy`, `.npz`, `.h5` or `.safetensors` that caffe2tf wrote, which needs the text (AlexNet's is taken where the
     weights are AlexNet's).
     `input_shape`: {input, or None for the only one: shape in Caffe's axis order, N first} where the files do not tell, or
-    other than they tell. What was assumed or left out is in the Net's `notes`, and is logged as information to "caffe2tf".
+    other than they tell. `outputs`: the blobs that are wanted, each as it is at the end of the whole network; what they do not
+    need is left out, so that neither its types nor its shapes matter. What was assumed or left out is in the Net's `notes`, and is logged as information to "caffe2tf".
     Raises ParseError, NetError, UnsupportedLayer, WeightMismatch, and Caffe2TFError for files that are no pair.
     """
     if isinstance(input_shape, str | os.PathLike):
@@ -48,7 +51,7 @@ def load(
         prototxt, model = told_apart(given)
     text, weights = (None if file is None else os.fspath(file) for file in (prototxt, model))
     shapes = {name: tuple(shape) for name, shape in input_shape.items()} if input_shape else None
-    net = _read(text, weights, shapes)
+    net = _read(text, weights, shapes, checked(outputs) if outputs is not None else ())
     for note in net.notes:
         _LOG.info("%s", note)
     return net
@@ -85,10 +88,15 @@ def _suffix(path: str) -> str:
     return os.path.splitext(path)[1].lstrip(".").lower()
 
 
-def _read(prototxt: str | None, model: str | None, input_shape: Mapping[str | None, tuple[int, ...]] | None) -> Net:
+def _read(
+    prototxt: str | None,
+    model: str | None,
+    input_shape: Mapping[str | None, tuple[int, ...]] | None,
+    outputs: Sequence[str],
+) -> Net:
     suffix = _suffix(model) if model is not None else ""
     if suffix not in formats.names() or suffix == "caffemodel":
-        return reading.from_files(prototxt, model, input_shape)
+        return reading.from_files(prototxt, model, input_shape, outputs)
     if not formats.readable(suffix):
         kinds = ", ".join(f".{name}" for name in formats.names() if formats.readable(name))
         raise Caffe2TFError(f"{model}: a .{suffix} is not read here; takes a .caffemodel, or weights as {kinds}")
@@ -99,4 +107,7 @@ def _read(prototxt: str | None, model: str | None, input_shape: Mapping[str | No
         found = {name: {key: array.shape for key, array in arrays.items()} for name, arrays in weights.items()}
         if found != layers:
             raise Caffe2TFError(f"{model}: holds weights but no network; give its text with `prototxt`")
-    return reading.from_files(prototxt, None, input_shape).with_weights(weights)
+    net = reading.from_files(prototxt, None, input_shape, outputs)
+    if outputs:
+        weights = {name: arrays for name, arrays in weights.items() if name in net.weight_shapes}
+    return net.with_weights(weights)

@@ -140,12 +140,27 @@ def test_the_marker_lists_what_was_written(here):
 
 def test_a_folder_takes_one_run_at_a_time(here):
     """The second is refused in a line, and the first goes on."""
-    command = [sys.executable, "-m", "caffe2tf", "finetune", *SMALL, "--layers", "all", "--epochs", "60", "--out", "out"]
+    command = [
+        sys.executable,
+        "-m",
+        "caffe2tf",
+        "finetune",
+        *SMALL,
+        "--layers",
+        "all",
+        "--epochs",
+        "60",
+        "--out",
+        "out",
+    ]
     first = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     next(line for line in first.stdout if line.startswith("epoch"))
     for more in (["--resume"], [*SMALL, "--layers", "all", "-f"]):
         second = run("finetune", *more, "--out", "out", "-q", code=1)
-        assert second.stderr == "caffe2tf: out: another run writes into it; wait for it, or name another folder with --out\n"
+        assert (
+            second.stderr
+            == "caffe2tf: out: another run writes into it; wait for it, or name another folder with --out\n"
+        )
     first.send_signal(signal.SIGTERM)
     assert "go on with" in first.communicate()[1]
     assert not (here / "out" / "checkpoint" / "running").exists()

@@ -34,14 +34,25 @@ def in_precision(net, policy):
 
 def test_every_type_with_weights_has_a_case():
     learned = {row.types[0] for row in layers.REGISTRY.values() if row.blobs is not layers.base.Layer.blobs}
-    assert {kind for case in CASES for kind in with_weights(case.values[0])} == learned - CONSTANT - {"BN"}
+    assert {kind for case in CASES for kind in with_weights(case.values[0])} == learned - CONSTANT - {"BN", "Lstm"}
 
 
-def test_gradients_of_bn(tmp_path):
-    """It is of forks that no golden set holds."""
-    text = inputs(data=(2, 3, 4, 5)) + layer("BN", "bn_param { eps: 1e-3 }")
-    shapes = {"x": [*[(1, 3, 1, 1)] * 3, np.random.RandomState(2).uniform(0.5, 2, (1, 3, 1, 1))]}
-    check(loading.load(*make(tmp_path, text, shapes)), [np.random.RandomState(3).randn(2, 4, 5, 3)])
+STATISTICS = np.random.RandomState(2).uniform(0.5, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "params", "shape", "blobs"),
+    [
+        ("BN", "bn_param { eps: 1e-3 }", (2, 4, 5, 3), [*[(1, 3, 1, 1)] * 3, STATISTICS.reshape(1, 3, 1, 1)]),
+        ("BatchNorm", "batch_norm_param { scale_bias: true }", (2, 4, 5, 3), [(3,), STATISTICS, (1,), (3,), (3,)]),
+        ("Lstm", "lstm_param { num_output: 2 }", (4, 2, 3), [(8, 3), (8, 2), (8,)]),
+    ],
+)
+def test_gradients_of_forks(kind, params, shape, blobs, tmp_path):
+    """What no golden set holds."""
+    given = np.random.RandomState(3).randn(*shape)
+    caffe = shape if len(shape) == 3 else np.moveaxis(given, -1, 1).shape
+    check(loading.load(*make(tmp_path, inputs(data=caffe) + layer(kind, params), {"x": blobs})), [given])
 
 
 @pytest.mark.parametrize("path", CASES)

@@ -86,8 +86,6 @@ CONV = "convolution_param { num_output: 4 kernel_size: 3 }"
         ([layer("Slice", tops=["a", "b"])], "3 values along axis 1 do not part evenly into 2 tops"),
         ([layer("Slice", "slice_param { slice_point: 3 }", tops=["a", "b"])], "slice_point [3] for 2 tops of 3 values"),
         ([layer("Reshape", "reshape_param { shape { dim: 0 dim: 5 dim: -1 } }")], "do not fit shape [0, 5, -1]"),
-        ([layer("DummyData", 'dummy_data_param { shape { dim: 2 } data_filler { type: "gaussian" } }', bottoms=[])],
-         "data_filler 'gaussian' is random"),
     ],
 )  # fmt: skip
 def test_networks_that_do_not_fit_together(parts, why, tmp_path):
@@ -108,17 +106,17 @@ def test_everything_unsupported_is_said_at_once_before_weights_are_read(tmp_path
     text = text_of(
         layer("Reorg", name="r"),
         layer("Convolution", CONV, tops=["c"], name="c"),
-        layer("BatchNorm", "batch_norm_param { scale_bias: true }", bottoms=["c"], tops=["d"], name="d"),
+        layer("Correlation", "correlation_param { do_abs: true }", bottoms=["c", "c"], tops=["d"], name="d"),
         layer("Proposal", bottoms=["d"], tops=["e"], name="e"),
     )
     with pytest.raises(UnsupportedLayer) as caught:
         loading.load(*make(tmp_path, text))  # the convolution has no weights either
     lines = str(caught.value).splitlines()
     assert lines[0] == "layer 'r': type 'Reorg' is not supported"
-    assert "layer 'd' (BatchNorm): batch_norm_param sets 'scale_bias', which is not computed" in lines[1]
+    assert "layer 'd' (Correlation): correlation_param sets 'do_abs', which is not computed" in lines[1]
     assert lines[2] == "layer 'e': type 'Proposal' is not supported"
     with pytest.raises(UnsupportedParameter):
-        loading.load(make(tmp_path, text_of(layer("BatchNorm", "batch_norm_param { scale_bias: true }")))[0])
+        loading.load(make(tmp_path, text_of(layer("Correlation", "correlation_param { do_abs: true }")))[0])
 
 
 def test_weights_that_do_not_belong(tmp_path):

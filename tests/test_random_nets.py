@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from tests.helpers import ROOT
 from tests.random_nets import FEATURES, make
 from tests.random_nets.checks import check
 from tests.random_nets.comparing import differing, distance, shaken
@@ -36,9 +37,6 @@ def test_a_seed_is_one_net_everywhere():
     assert make(4).text != once.text
 
 
-_BOXES = ("detection", "proposals", "regions", "mscnn", "cascade", "yolo")
-
-
 def test_nets_are_legal_and_of_every_type():
     seen = Counter()
     for seed in range(1500):
@@ -48,9 +46,10 @@ def test_nets_are_legal_and_of_every_type():
         seen.update(layer.type for layer in sample.kept)
     from caffe2tf.layers import REGISTRY
 
-    # What needs another layer's boxes, masks or regions is no layer of a net by chance.
-    of_boxes = {name for name, kind in REGISTRY.items() if kind.__module__.split(".")[-1] in _BOXES}
-    assert set(REGISTRY) - set(seen) == {"Upsample", *of_boxes}
+    # What needs another layer's boxes, masks or regions, and forks that no Caffe beside a random net has, is held against
+    # its source alone.
+    alone = "".join(path.read_text() for path in (ROOT / "tests").glob("test_forks*.py"))
+    assert not [kind for kind in set(REGISTRY) - set(seen) if f'"{kind}"' not in alone]
 
 
 def _pool(kernel, stride, pad):

@@ -6,12 +6,15 @@ import shutil
 
 import numpy as np
 import pytest
+from click.shell_completion import BashComplete
 from PIL import Image
 
 import caffe2tf
 from caffe2tf import bundled, loading
 from caffe2tf.caffe import read
+from caffe2tf.cli.main import main
 from caffe2tf.errors import Caffe2TFError
+from caffe2tf.files import renames
 from caffe2tf.finetuning import data
 from caffe2tf.samples import networks as sample
 from caffe2tf.samples import pictures, squeezenet
@@ -300,3 +303,18 @@ def test_what_is_there_is_replaced_with_force_alone(tmp_path, monkeypatch):
     (tmp_path / "photographs" / "mine.jpg").write_bytes(b"mine")
     assert "holds mine.jpg, which caffe2tf did not write" in run("sample", "photographs", "-f", code=1).stderr
     assert (tmp_path / "photographs" / "mine.jpg").read_bytes() == b"mine"
+
+
+def test_a_model_is_on_the_disk_when_it_is_named_and_digits_are_not_waited_for(tmp_path, monkeypatch):
+    waited = []
+    monkeypatch.setattr(renames, "flush", waited.append)
+    caffe2tf.sample("digits", tmp_path / "digits")
+    assert waited == []
+    caffe2tf.sample("lenet", tmp_path / "lenet.caffemodel")
+    assert len(waited) == 2
+
+
+def test_shells_complete_names_of_samples():
+    shell = BashComplete(main, {}, "caffe2tf", "_CAFFE2TF_COMPLETE")
+    assert [item.value for item in shell.get_completions(["sample"], "")] == list(SAMPLES)
+    assert [item.value for item in shell.get_completions(["sample"], "s")] == ["squeezenet"]

@@ -46,6 +46,15 @@ def test_v1_names_of_shared_parameters():
     assert [(spec.name, spec.lr_mult) for spec in net.layer[0].param] == [("w", 1), ("", 2)]
 
 
+@pytest.mark.parametrize(
+    "field", ["bn_param { bn_mode: INFERENCE }", "unpooling_param { kernel_size: 2 unpool_size: 14 }"]
+)
+def test_v1_parameters_of_forks_reach_todays_layer(field):
+    net, _, _ = run(f'layers {{ name: "x" type: POOLING {field} }}')
+    name = field.split()[0]
+    assert getattr(net.layer[0], name) == getattr(parameter(f"layer {{ {field} }}").layer[0], name)
+
+
 def test_unknown_v0_and_v1_types_are_refused():
     with pytest.raises(NetError, match="layer 'x' has the V0 type 'warp'"):
         run('layers { layer { name: "x" type: "warp" } }')

@@ -4,24 +4,18 @@ import math
 from collections.abc import Mapping, Sequence
 
 from caffe2tf.arrays.layout import Shaped
+from caffe2tf.caffe import purposes
 from caffe2tf.caffe.caffe_pb2 import LayerParameter, NetParameter, TransformationParameter
+from caffe2tf.errors import NetError
 
 _TRANSFORM_FIELDS = ("scale", "mean_file", "crop_size", "mirror")
 
-_DATA_PARAMS = {
-    "Data": "data_param",
-    "ImageData": "image_data_param",
-    "WindowData": "window_data_param",
-    "HDF5Data": "hdf5_data_param",
-    "MemoryData": "memory_data_param",
-    "AnnotatedData": "data_param",
-}
 UNKNOWN = -1  # an extent of an Input that the file does not tell
 
 
 def move_transform(layer: LayerParameter) -> None:
     """Data layers once held scale, mean_file, crop_size and mirror themselves (UpgradeNetDataTransformation)."""
-    param = _DATA_PARAMS.get(layer.type)
+    param = purposes.DATA.get(layer.type)
     if param is None or not layer.HasField(param):
         return
     data = getattr(layer, param)
@@ -31,17 +25,13 @@ def move_transform(layer: LayerParameter) -> None:
             data.ClearField(name)
 
 
-def is_data(layer: LayerParameter) -> bool:
-    return layer.type in _DATA_PARAMS or (layer.type == "Python" and not layer.bottom)
-
-
 def to_inputs(
     net: NetParameter, blobs: Mapping[str, Sequence[Shaped]], notes: list[str]
 ) -> dict[str, TransformationParameter]:
     """Data layers become Inputs; returns the transform_param of each by layer name."""
     transforms: dict[str, TransformationParameter] = {}
     for layer in net.layer:
-        if not is_data(layer) or not layer.top:
+        if not (purposes.is_data(layer) or _is_chance(layer)) or not layer.top:
             continue
         put = LayerParameter(name=layer.name, type="Input", top=layer.top)
         for top in layer.top:
@@ -52,24 +42,40 @@ def to_inputs(
     return transforms
 
 
+def _is_chance(layer: LayerParameter) -> bool:
+    """Whether it is a DummyData that draws a blob by chance, which says of the values that any will do."""
+    return layer.type == "DummyData" and any(filler.type != "constant" for filler in layer.dummy_data_param.data_filler)
+
+
+def _dummy_shape(layer: LayerParameter, index: int) -> list[int]:
+    """The shape that a DummyData gives its top number `index`, empty where it tells none."""
+    dummy = layer.dummy_data_param
+    if dummy.shape:
+        return list(dummy.shape[index if len(dummy.shape) > index else 0].dim)
+    four = (dummy.num, dummy.channels, dummy.height, dummy.width)
+    return [extents[index if len(extents) > index else 0] for extents in four] if all(four) else []
+
+
 def _data_shape(
     layer: LayerParameter, top: str, net: NetParameter, blobs: Mapping[str, Sequence[Shaped]], notes: list[str]
 ) -> list[int]:
     """(1, C, H, W) as far as the data layer and the weights of its first reader tell."""
     transform, images = layer.transform_param, layer.image_data_param
+    if layer.type == "DummyData" and (dummy := _dummy_shape(layer, list(layer.top).index(top))):
+        return dummy
     if layer.type == "MemoryData":
         memory = layer.memory_data_param
         return [1, memory.channels, transform.crop_size or memory.height, transform.crop_size or memory.width]
     height = transform.crop_h or transform.crop_size
     width = transform.crop_w or transform.crop_size
-    if not height and layer.type == "ImageData":
+    if not height and layer.HasField("image_data_param"):
         height, width = images.new_height, images.new_width
     if not height and transform.HasField("resize_param"):
         height, width = transform.resize_param.height, transform.resize_param.width
     channels = len(transform.mean_value) if len(transform.mean_value) > 1 else UNKNOWN
     if transform.force_color:
         channels = 3
-    elif transform.force_gray or (layer.type == "ImageData" and not images.is_color):
+    elif transform.force_gray or (layer.HasField("image_data_param") and not images.is_color):
         channels = 1
     channels, flat = _first_weights(net, top, blobs, channels)
     if flat and not height:
@@ -102,3 +108,32 @@ def _first_weights(
             if known != UNKNOWN and flat is None:
                 return known, None
     return channels, None
+
+
+def inputs_of(net: NetParameter) -> list[str]:
+    """The blobs that Input layers make."""
+    return [top for layer in net.layer if layer.type == "Input" for top in layer.top]
+
+
+def override_inputs(net: NetParameter, given: Mapping[str | None, Sequence[int]]) -> None:
+    """Gives inputs these shapes, None being the only input. Raises NetError for a name that no input has."""
+    tops = inputs_of(net)
+    shapes = dict(given)
+    if None in shapes:
+        if len(tops) != 1:
+            raise NetError(
+                f"`input_shape` without a name, but the inputs are {', '.join(tops) or 'none'}: write NAME=N,C,H,W"
+            )
+        shapes[tops[0]] = shapes.pop(None)
+    for name in shapes:
+        if name not in tops:
+            raise NetError(f"`input_shape` names '{name}'; the inputs are {', '.join(tops) or 'none'}")
+    for layer in net.layer:
+        if layer.type != "Input" or not any(top in shapes for top in layer.top):
+            continue
+        told = [tuple(shape.dim) for shape in layer.input_param.shape] or [()]
+        old = told * len(layer.top) if len(told) == 1 else told
+        dims = [shapes.get(top, shape) for top, shape in zip(layer.top, old, strict=False)]
+        del layer.input_param.shape[:]
+        for shape in dims:
+            layer.input_param.shape.add().dim.extend(shape)

@@ -5,6 +5,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from caffe2tf.caffe import extra
 from caffe2tf.caffe.caffe_pb2 import LayerParameter, V1LayerParameter
 from caffe2tf.errors import NetError
 
@@ -12,7 +13,13 @@ from caffe2tf.errors import NetError
 _V1_NAMES = {
     "ABSVAL": "AbsVal", "ARGMAX": "ArgMax", "BNLL": "BNLL", "HDF5_DATA": "HDF5Data", "HDF5_OUTPUT": "HDF5Output",
     "IM2COL": "Im2col", "LRN": "LRN", "MVN": "MVN", "RELU": "ReLU", "SOFTMAX_LOSS": "SoftmaxWithLoss", "TANH": "TanH",
+    # Forks' own, as a text may name them.
+    "BN": "BN", "BATCHNORM": "BatchNorm", "ELU": "ELU", "LSTM": "LSTM", "PRELU": "PReLU", "RNN": "RNN",
+    "ROI_POOLING": "ROIPooling", "ROIPOOLING": "ROIPooling", "SPP": "SPP",
 }  # fmt: skip
+# Forks' types that computed something else than the type of that name does today: the place that the first CROP cut from
+# followed from all layers between its bottoms (longjon's crop_layer.cpp).
+_V1_APART = ("CROP",)
 
 # V0 type -> (type, {V0 field: (parameter message, field)}).
 _V0_SHARED = {
@@ -59,18 +66,21 @@ def layers(records: Iterable[V1LayerParameter]) -> list[LayerParameter]:
 
 
 def _from_v1(v1: V1LayerParameter) -> LayerParameter:
-    if not v1.HasField("type"):
+    if not v1.HasField("type") and not v1.other_type:
         raise NetError(f"layer '{v1.name}' has no type")
-    name = V1LayerParameter.LayerType.Name(v1.type)
+    name = v1.other_type or V1LayerParameter.LayerType.Name(v1.type)
     if name == "NONE":
         raise NetError(f"layer '{v1.name}' has the type NONE, which Caffe cannot run")
-    layer = LayerParameter(name=v1.name, type=_V1_NAMES.get(name, name.title().replace("_", "")))
+    own = not name.isupper() or name in _V1_APART  # a type of today in a V1 layer
+    layer = LayerParameter(name=v1.name, type=name if own else _V1_NAMES.get(name, name.title().replace("_", "")))
     same = LayerParameter.DESCRIPTOR.fields_by_name
     for field, value in v1.ListFields():
         if field.name in ("bottom", "top", "include", "exclude", "loss_weight"):
             getattr(layer, field.name).extend(value)
         elif field.message_type is not None and field.name in same and field.name != "blobs":
             getattr(layer, field.name).CopyFrom(value)
+    for text in extra.texts(v1):
+        extra.keep(layer, text)
     _param_specs(layer, v1.blobs_lr, v1.weight_decay, v1.param)
     return layer
 

@@ -1,8 +1,10 @@
 """What protobuf lets through in a message and Caffe does not, or only in C++: axes without end, names in any encoding."""
 
 import os
+from collections.abc import Iterator
 
 from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from caffe2tf.arrays.numbers import MAX_AXES
 from caffe2tf.errors import ParseError
@@ -34,6 +36,18 @@ def decode_names(message: Message, encodings: set[str]) -> None:
                     value[index] = text
                 else:
                     setattr(message, entry.name, text)
+
+
+def unknown_values(message: Message) -> Iterator[tuple[Message, int]]:
+    """(message, field number) of every field in `message`, or in one within it, that the schema lacks or whose value it lacks:
+    protobuf reads on without it."""
+    skipped = UnknownFieldSet(message)
+    for index in range(len(skipped)):
+        yield message, skipped[index].field_number
+    for entry, value in message.ListFields():
+        if entry.message_type is not None:
+            for item in value if entry.is_repeated else (value,):
+                yield from unknown_values(item)
 
 
 def check_axes(message: Message, path: str | os.PathLike[str]) -> None:

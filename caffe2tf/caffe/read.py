@@ -12,12 +12,12 @@ from typing import TypeVar
 
 import numpy as np
 from google.protobuf.message import DecodeError, Message
-from google.protobuf.unknown_fields import UnknownFieldSet
 
 from caffe2tf.arrays.layout import Array, Floats, Shape
 from caffe2tf.arrays.numbers import MAX_AXES, float32
-from caffe2tf.caffe import foreign, messages, prototxt
+from caffe2tf.caffe import extra, foreign, messages, prototxt
 from caffe2tf.caffe.caffe_pb2 import TRAIN, BlobProto, LayerParameter, NetParameter, V0LayerParameter, V1LayerParameter
+from caffe2tf.caffe.faults import Fault, told_wrong
 from caffe2tf.caffe.wire import BYTES, FIXED32, FIXED64, Damaged, fields, fields_with_runs
 from caffe2tf.caffe.wire import field as wire_field
 from caffe2tf.errors import ParseError
@@ -62,15 +62,16 @@ class Source:
     path: str = ""
 
 
-def read_prototxt(path: str | os.PathLike[str]) -> Source:
-    """A network text as a Source without blobs. Unknown fields become warnings that name field and line."""
+def read_prototxt(path: str | os.PathLike[str], faults: list[Fault] | None = None) -> Source:
+    """A network text as a Source without blobs. Unknown fields become warnings that name field and line; values that a field
+    does not take go to `faults` where that is given, and are a ParseError where not."""
     data = bytes(_open(path))
     text = data.decode("utf-8", "surrogateescape")
     if not foreign.is_text(data):
         raise ParseError(f"{path}: is binary, expected a network text (.prototxt); a .caffemodel goes to `model`")
     foreign.refuse(path, data)
     net = NetParameter()
-    warnings = prototxt.parse(text.removeprefix("\ufeff"), net, str(path))
+    warnings = prototxt.parse(text.removeprefix("\ufeff"), net, str(path), faults)
     messages.check_axes(net, path)
     if not net.layer and not net.layers:
         solver = "base_lr" in text or "lr_policy" in text
@@ -81,8 +82,9 @@ def read_prototxt(path: str | os.PathLike[str]) -> Source:
     return Source(net, encoding=_generation(net), warnings=tuple(warnings), path=str(path))
 
 
-def read_caffemodel(path: str | os.PathLike[str]) -> Source:
-    """A snapshot as a Source; blob values are views of the mapped file.
+def read_caffemodel(path: str | os.PathLike[str], faults: list[Fault] | None = None) -> Source:
+    """A snapshot as a Source; blob values are views of the mapped file. Values that a field of a layer does not take go to
+    `faults`, where that is given: they matter where the snapshot's own network is used.
 
     Raises ParseError for whatever is not a snapshot (an error page, a Git LFS pointer, a network text, HDF5) and for a
     damaged one: a length past the end, a shape that is not its data's.
@@ -92,7 +94,7 @@ def read_caffemodel(path: str | os.PathLike[str]) -> Source:
     foreign.refuse(path, head)
     net, rest = NetParameter(), bytearray()
     blobs: dict[str, tuple[Blob, ...]] = {}
-    unknown: dict[int, list[str]] = {}
+    unknown: dict[tuple[str, int], list[str]] = {}
     encodings: set[str] = set()
     try:
         for number, wire, start, end, begin in fields(buffer, 0, len(buffer)):
@@ -109,9 +111,15 @@ def read_caffemodel(path: str | os.PathLike[str]) -> Source:
                 if found:
                     blobs.pop(name, None)  # Caffe copies layer by layer: of two of one name the last stays
                     blobs[name] = tuple(found)
-                skipped = UnknownFieldSet(layer)
-                for index in range(len(skipped)):
-                    unknown.setdefault(skipped[index].field_number, []).append(name)
+                for message, missed in messages.unknown_values(layer):
+                    if extra.reads(message, missed):
+                        continue
+                    field_name = told_wrong(message, missed)
+                    if field_name is None:
+                        unknown.setdefault((message.DESCRIPTOR.name, missed), []).append(name)
+                    elif faults is not None:
+                        why = f"field '{field_name}' has a value that Caffe does not know (layer '{name}')"
+                        faults.append(Fault(name, f"{path}: {why}"))
             else:
                 rest += buffer[begin:end]
         net.MergeFromString(bytes(rest))
@@ -128,8 +136,8 @@ def read_caffemodel(path: str | os.PathLike[str]) -> Source:
     if not (net.layer or net.layers or net.name):
         raise ParseError(f"{path}: holds no layers, so it is not a .caffemodel")
     warnings = tuple(
-        f"{path}: unknown field {number} of {len(names)} layers skipped (first: '{names[0]}')"
-        for number, names in sorted(unknown.items())
+        f"{path}: unknown field {number} in {kind_name} of {len(names)} layers skipped (first: '{names[0]}')"
+        for (kind_name, number), names in sorted(unknown.items())
     ) + tuple(f"{path}: names that are not UTF-8 are read as {name}" for name in sorted(encodings - {"utf-8"}))
     return Source(net, blobs, _generation(net), warnings, str(path))
 

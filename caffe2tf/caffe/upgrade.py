@@ -6,44 +6,49 @@ that Caffe inserts (util/insert_splits.cpp), data layers, losses. Nothing here k
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-from caffe2tf.caffe import datalayers, legacy
+from caffe2tf.caffe import datalayers, legacy, purposes
 from caffe2tf.caffe.caffe_pb2 import TEST, LayerParameter, NetParameter, NetState, NetStateRule, TransformationParameter
 from caffe2tf.caffe.datalayers import UNKNOWN
 from caffe2tf.caffe.read import Source
 from caffe2tf.errors import NetError
 
-_SINKS = ("Accuracy", "Silence", "HDF5Output", "DetectionEvaluate")
-_BECOMES = {"SoftmaxWithLoss": "Softmax", "SigmoidCrossEntropyLoss": "Sigmoid"}
-
 
 def upgrade(
-    source: Source, learned: Callable[[str], bool], input_shapes: Mapping[str | None, Sequence[int]] | None = None
+    source: Source,
+    learned: Callable[[str], bool],
+    input_shapes: Mapping[str | None, Sequence[int]] | None = None,
+    cut: Callable[[NetParameter], list[str]] | None = None,
 ) -> tuple[NetParameter, dict[str, TransformationParameter], list[str]]:
     """`source` (read.Source) as (NetParameter of today's layers for inference, {blob: transform_param}, notes).
 
-    `learned` says of a type whether its layers have weights. An extent that nothing tells is UNKNOWN. `input_shapes` maps
+    `learned` says of a type whether its layers have weights. `cut` leaves out of a NetParameter what is not wanted and returns
+    notes; else what has no part in inference goes. An extent that nothing tells is UNKNOWN. `input_shapes` maps
     input blobs to shapes, N first, and wins over the file; the key None stands for the only input. Notes are lines for
     the user: what was dropped, what was assumed.
     """
     notes: list[str] = []
     net = NetParameter(name=source.net.name)
-    net.layer.extend(_inputs(source.net))
-    if source.net.layers:
-        net.layer.extend(legacy.layers(source.net.layers))
-    net.layer.extend(source.net.layer)
+    net.layer.extend(_inputs(source.net, notes))
+    net.layer.extend(_generations(source.net, notes))
     for layer in net.layer:
         datalayers.move_transform(layer)
     _filter_phase(net, source.net.state, notes)
     _remove_splits(net)
+    _samples(net, notes)
     _losses(net, notes)
     transforms = datalayers.to_inputs(net, source.blobs, notes)
-    inputs = _inputs_of(net)
-    _drop_unused(net, transforms.keys(), lambda layer: learned(layer.type) or bool(source.blobs.get(layer.name)), notes)
+    inputs = datalayers.inputs_of(net)
+    if cut is not None:
+        notes += cut(net)
+    else:
+        _drop_unused(
+            net, transforms.keys(), lambda layer: learned(layer.type) or bool(source.blobs.get(layer.name)), notes
+        )
     shapes = dict(input_shapes or {})
-    for name in [name for name in shapes if name in inputs and name not in _inputs_of(net)]:
+    for name in [name for name in shapes if name in inputs and name not in datalayers.inputs_of(net)]:
         notes.append(f"the shape given for '{name}' has no effect: no layer that stays reads it")
         del shapes[name]
-    _override_inputs(net, shapes)
+    datalayers.override_inputs(net, shapes)
     return (
         net,
         {
@@ -55,13 +60,30 @@ def upgrade(
     )
 
 
-def _inputs(net: NetParameter) -> Iterator[LayerParameter]:
-    """`input`, `input_dim` and `input_shape` as Input layers."""
+def _generations(net: NetParameter, notes: list[str]) -> list[LayerParameter]:
+    """The layers of every generation; where a text has both, those of today come first if the old ones read what they make."""
+    old, new = legacy.layers(net.layers) if net.layers else [], list(net.layer)
+    if not (old and new):
+        return old or new
+    notes.append(
+        "the network has layers of two generations ('layers' and 'layer'): Caffe reads the old ones alone, here all are"
+    )
+    made = {top for layer in old for top in layer.top}.union(net.input)
+    lacking = {bottom for layer in old for bottom in layer.bottom} - made
+    return [*new, *old] if lacking & {top for layer in new for top in layer.top} else [*old, *new]
+
+
+def _inputs(net: NetParameter, notes: list[str]) -> Iterator[LayerParameter]:
+    """`input`, `input_dim` and `input_shape` as Input layers; one without a shape that a layer makes too is that layer's."""
     if net.input_dim and len(net.input_dim) != 4 * len(net.input):
         raise NetError(f"{len(net.input_dim)} input_dim for {len(net.input)} inputs; Caffe takes four for each")
     if net.input_shape and len(net.input_shape) != len(net.input):
         raise NetError(f"{len(net.input_shape)} input_shape for {len(net.input)} inputs; Caffe takes one for each")
+    made = {top for layer in net.layer if layer.type == "Input" for top in layer.top}
     for index, name in enumerate(net.input):
+        if name in made and not net.input_dim and not net.input_shape:
+            notes.append(f"'input: \"{name}\"' has no shape: it is the layer's that makes it")
+            continue
         layer = LayerParameter(name=name, type="Input", top=[name])
         dims = net.input_shape[index].dim if net.input_shape else net.input_dim[4 * index : 4 * index + 4]
         if not dims and not net.input_shape:
@@ -93,14 +115,18 @@ def _filter_phase(net: NetParameter, state: NetState, notes: list[str]) -> None:
         rules = layer.include or layer.exclude
         met = any(_meets(rule, state) for rule in rules)
         (kept if not rules or met == bool(layer.include) else dropped).append(layer)
-    # A snapshot of the training phase holds only that phase's data layer: it is the input all the same.
+    # A network of the training phase holds only that phase's data layer: it is the input all the same, and samples of its
+    # boxes are the boxes.
     made = {top for layer in kept for top in layer.top}
-    rescued = [layer for layer in dropped if datalayers.is_data(layer) and not made.intersection(layer.top)]
-    notes.extend(
-        f"layer '{layer.name}' ({layer.type}) belongs to training only: dropped"
-        for layer in dropped
-        if not datalayers.is_data(layer)
-    )
+    read = {bottom for layer in kept for bottom in layer.bottom}
+    rescued = []
+    for layer in dropped:
+        feeds = purposes.is_data(layer) or layer.type in ("DummyData", "Input")
+        if (feeds and not made.intersection(layer.top)) or (purposes.draws(layer) and layer.top[0] in read - made):
+            rescued.append(layer)
+            made.update(layer.top)
+        elif not feeds:
+            notes.append(f"layer '{layer.name}' ({layer.type}) belongs to training only: dropped")
     keep = {id(layer) for layer in kept + rescued}
     _keep(net, [layer for layer in net.layer if id(layer) in keep])
     for layer in net.layer:  # the rules have done their work: what is written out holds for every phase and stage
@@ -135,17 +161,39 @@ def _keep(net: NetParameter, layers: Iterable[LayerParameter]) -> None:
     net.layer.extend(layers)
 
 
-# ------------------------------------------------------------------------------------------------ losses
+# ------------------------------------------------------------------------------------------------ samples, losses
+
+
+def _samples(net: NetParameter, notes: list[str]) -> None:
+    """Layers that draw samples of their bottom, or change it, in training alone give it on; what reads the labels of samples
+    beside other bottoms reads those alone."""
+    labels: set[str] = set()
+    for layer in net.layer:
+        if labels.intersection(layer.bottom) and not purposes.is_sink(layer):
+            kept = [bottom for bottom in layer.bottom if bottom not in labels]
+            if kept and layer.bottom[0] not in labels:
+                del layer.bottom[:]
+                layer.bottom.extend(kept)
+        if purposes.draws(layer):
+            labels.update(layer.top[1:])
+        elif not purposes.is_same(layer):
+            continue
+        notes.append(f"layer '{layer.name}' ({layer.type}) gives on '{layer.bottom[0]}' at inference")
+        same = LayerParameter(name=layer.name, type="Dropout", bottom=layer.bottom[:1], top=layer.top[:1])
+        same.dropout_param.dropout_ratio = 0
+        layer.CopyFrom(same)
 
 
 def _losses(net: NetParameter, notes: list[str]) -> None:
     """Losses become what they mean at inference, or sinks that `_drop_unused` takes away."""
     names = {layer.name for layer in net.layer} | {blob for layer in net.layer for blob in [*layer.top, *layer.bottom]}
-    given = {layer.bottom[0] for layer in net.layer if layer.type in _BECOMES.values() and layer.bottom}
-    losses = [layer for layer in net.layer if layer.type in _BECOMES and layer.bottom and layer.bottom[0] not in given]
+    given = {layer.bottom[0] for layer in net.layer if layer.type in purposes.BECOMES.values() and layer.bottom}
+    losses = [
+        layer for layer in net.layer if layer.type in purposes.BECOMES and layer.bottom and layer.bottom[0] not in given
+    ]
     for layer in reversed(losses):
         old, top = layer.name, layer.top[1] if len(layer.top) > 1 else None
-        kind = _BECOMES[layer.type]
+        kind = purposes.BECOMES[layer.type]
         if "prob" not in names:
             layer.name = "prob"
             top = top or "prob"
@@ -160,29 +208,34 @@ def _losses(net: NetParameter, notes: list[str]) -> None:
             layer.ClearField(name)
 
 
-def _is_sink(layer: LayerParameter) -> bool:
-    return layer.type in _SINKS or layer.type.endswith("Loss")
-
-
 def _drop_unused(
     net: NetParameter, data_layers: Collection[str], has_weights: Callable[[LayerParameter], bool], notes: list[str]
 ) -> None:
     """Sinks go, and with them what served them alone: labels and what is made of labels, and whatever is silenced.
 
-    What a loss was computed from stays as an output (MTCNN's box regression), told by the weights it depends on.
-    An explicit Input stays, even unused.
+    What a loss was computed from stays as an output (MTCNN's box regression), told by the weights it depends on, but not
+    where it is mixed with a label (DetectNet's boxes, masked where there are none). An explicit Input stays, even unused.
     """
     writer: dict[str, int] = {}  # blob -> index of its last writer
+    reads: list[list[tuple[int, str]]] = []  # of each layer: (writer, blob) of its bottoms
     sources: list[list[int]] = []  # of each layer: the writers of its bottoms
     readers: dict[tuple[int | None, str], set[int]] = {}  # (writer, blob) -> the layers that read it
     for index, layer in enumerate(net.layer):
-        sources.append([writer[bottom] for bottom in layer.bottom if bottom in writer])
+        reads.append([(writer[bottom], bottom) for bottom in layer.bottom if bottom in writer])
+        sources.append([index for index, _ in reads[-1]])
         for bottom in layer.bottom:
             readers.setdefault((writer.get(bottom), bottom), set()).add(index)
         writer.update(dict.fromkeys(layer.top, index))
     learned: set[int] = set()
-    for index, layer in enumerate(net.layer):
-        if has_weights(layer) or learned.intersection(sources[index]):
+    labels: set[tuple[int, str]] = (
+        set()
+    )  # (writer, blob) of what data layers give beside their first blob, and made of that
+    for index, (layer, read) in enumerate(zip(net.layer, reads, strict=True)):
+        if layer.type == "Input" and layer.name in data_layers:
+            labels.update((index, top) for top in layer.top[1:])
+        elif read and labels.issuperset(read):
+            labels.update((index, top) for top in layer.top)
+        elif has_weights(layer) or (labels.isdisjoint(read) and learned.intersection(sources[index])):
             learned.add(index)
 
     dropped: set[int] = set()
@@ -199,7 +252,7 @@ def _drop_unused(
             layer.input_param.shape.extend(shapes)
             if keep:
                 continue
-        elif _is_sink(layer):
+        elif purposes.is_sink(layer):
             silent.update({index} if layer.type == "Silence" else ())
         elif layer.type == "Input" or not layer.top or not all(used):
             continue
@@ -208,6 +261,11 @@ def _drop_unused(
         elif index in learned or not all(by <= dropped for by in used):
             continue
         dropped.add(index)
+    lost = {index for index in dropped if purposes.is_sink(net.layer[index]) and net.layer[index].type != "Silence"}
+    for index in range(len(net.layer)):
+        if index not in dropped and lost.intersection(sources[index]):
+            lost.add(index)
+            dropped.add(index)
     for index in sorted(dropped):
         # A blob that stays has the value that was written to it last, be it for Silence alone.
         if set(net.layer[index].top) & set(net.layer[index].bottom) and dropped.isdisjoint(sources[index]):
@@ -217,29 +275,3 @@ def _drop_unused(
         for index in sorted(dropped, reverse=True)
     )
     _keep(net, [layer for index, layer in enumerate(net.layer) if index not in dropped])
-
-
-def _inputs_of(net: NetParameter) -> list[str]:
-    return [top for layer in net.layer if layer.type == "Input" for top in layer.top]
-
-
-def _override_inputs(net: NetParameter, given: Mapping[str | None, Sequence[int]]) -> None:
-    tops = _inputs_of(net)
-    shapes = dict(given)
-    if None in shapes:
-        if len(tops) != 1:
-            raise NetError(
-                f"`input_shape` without a name, but the inputs are {', '.join(tops) or 'none'}: write NAME=N,C,H,W"
-            )
-        shapes[tops[0]] = shapes.pop(None)
-    for name in shapes:
-        if name not in tops:
-            raise NetError(f"`input_shape` names '{name}'; the inputs are {', '.join(tops) or 'none'}")
-    for layer in net.layer:
-        if layer.type != "Input" or not any(top in shapes for top in layer.top):
-            continue
-        old = layer.input_param.shape
-        dims = [shapes.get(top, tuple(old[i].dim if len(old) > 1 else old[0].dim)) for i, top in enumerate(layer.top)]
-        del layer.input_param.shape[:]
-        for shape in dims:
-            layer.input_param.shape.add().dim.extend(shape)

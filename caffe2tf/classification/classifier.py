@@ -96,6 +96,7 @@ def load(
     many: bool = False,
     device: str = "auto",
     trust: bool = False,
+    outputs: str | Sequence[str] | None = None,
 ) -> Classifier:
     """A Classifier of a Net, a .caffemodel, weights (.npy, .npz, .h5, .safetensors), a .keras or .tflite file, a SavedModel
     folder or a folder of finetune's results.
@@ -106,9 +107,9 @@ def load(
     """
     names = _labels(labels) if labels else None
     if isinstance(model, Net):
-        if prototxt or input_shape:
+        if prototxt or input_shape or outputs:
             raise Caffe2TFError(
-                f"the Net '{model.name}' has its text and shapes; `prototxt` and `input_shape` are for files"
+                f"the Net '{model.name}' has its text and shapes; `prototxt`, `input_shape` and `outputs` are for files"
             )
         return _of_net(model, model.name, names, many)
     model = str(model)
@@ -124,13 +125,17 @@ def load(
     if kind == "tflite" and device.startswith("gpu"):
         raise DeviceError(f"`device` {device}: TensorFlow Lite runs on the cpu")
     if kind in formats.names() and formats.runnable(kind):
+        if outputs:
+            raise Caffe2TFError(
+                f"{model}: is a whole model, which cannot be cut; `outputs` is for Caffe's files and weights"
+            )
         if prototxt:
             raise Caffe2TFError(f"{model}: holds the whole network; `prototxt` has no part in it")
         runner = formats.module(kind).runner(model, many, **({"trust": trust} if kind == formats.FOLDER else {}))
         if how is None:
             how, source = _habit(runner, input_shape)
     else:
-        net = loading.load(prototxt=prototxt, model=model, input_shape=input_shape)
+        net = loading.load(prototxt=prototxt, model=model, input_shape=input_shape, outputs=outputs)
         return _of_net(net, model, names, many)
     return _sized(model, runner, how, source, names, many)
 
@@ -217,6 +222,7 @@ def classify(
     truth: _Path | None = None,
     labels_from_names: bool = False,
     input_shape: Mapping[str | None, Sequence[int]] | None = None,
+    outputs: str | Sequence[str] | None = None,
     device: str = "auto",
     trust: bool = False,
 ) -> list[Seen]:
@@ -226,7 +232,7 @@ def classify(
     `model`: a Net, a Classifier, or whatever `load` takes, `prototxt` its network text. `images`: files, folders or globs.
     `labels`: a file with one class name per line. What the pictures really show, for `Seen.right`, say `truth` (a list file
     of `path label` lines, or a folder per class) or `labels_from_names` (the file name up to the first dot).
-    `input_shape`: {input or None: (N, C, H, W)} where the model does not tell. `device`: "auto", "cpu", "gpu" or "gpu:N";
+    `input_shape`: {input or None: (N, C, H, W)} where the model does not tell; `outputs`: the blob of the scores, as `load` has it. `device`: "auto", "cpu", "gpu" or "gpu:N";
     `trust`: whether a SavedModel is run that caffe2tf did not write. Raises Caffe2TFError.
     """
     several = [images] if isinstance(images, str | os.PathLike) else images
@@ -234,7 +240,7 @@ def classify(
     with devices.running(device):
         made = model
         if not isinstance(made, Classifier):
-            made = load(made, prototxt, labels, input_shape, len(paths) > MANY, device, trust)
+            made = load(made, prototxt, labels, input_shape, len(paths) > MANY, device, trust, outputs)
         numbers = labelling.numbers(written, made.names, made.ids) if written else None
         return list(made(paths, top, numbers))
 

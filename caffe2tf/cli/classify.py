@@ -62,6 +62,7 @@ def command(
     trust: bool,
     device: str,
     input_shape: options.Shapes,
+    outputs: options.Outputs,
     force: bool,
     quiet: bool,
     verbose: bool,
@@ -109,7 +110,7 @@ def command(
 
             stack.enter_context(devices.running(device))
             many = len(paths) > classifying.MANY
-            classifier = classifying.load(model, text, labels, input_shape, many, device, trust)
+            classifier = classifying.load(model, text, labels, input_shape, many, device, trust, outputs)
         numbers = labelling.numbers(written, classifier.names, classifier.ids) if written else None
         score, found = scores.Score(classifier.names), []
         if not quiet:

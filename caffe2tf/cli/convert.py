@@ -43,6 +43,7 @@ def command(
     quantize: bool,
     folding: bool,
     input_shape: options.Shapes,
+    outputs: options.Outputs,
     force: bool,
     quiet: bool,
     verbose: bool,
@@ -75,7 +76,7 @@ def command(
         raise click.UsageError("--quantize is of a .tflite, and no -o is one")
     formats.check_targets(outs, force, sources=[path for path in (weights, prototxt) if path], kinds=kinds)
     with terminal.notes(not quiet):
-        net = loading.load(prototxt=prototxt, model=weights, input_shape=input_shape)
+        net = loading.load(prototxt=prototxt, model=weights, input_shape=input_shape, outputs=outputs)
     if folding:
         from caffe2tf.net.folding import fold
 

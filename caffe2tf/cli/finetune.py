@@ -16,7 +16,7 @@ class _Settings(click.Command):
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         from caffe2tf.finetuning import settings
 
-        said = [name for name in settings.OPTIONS if name not in ("model", "prototxt", "input_shape")]
+        said = [name for name in settings.OPTIONS if name not in ("model", "prototxt", "input_shape", "outputs")]
         first, second, *rest = super().get_params(ctx)
         return [first, second, *map(_setting, said), *rest]
 
@@ -84,6 +84,7 @@ def command(
     out: str,
     device: str,
     input_shape: options.Shapes,
+    outputs: options.Outputs,
     force: bool,
     quiet: bool,
     verbose: bool,
@@ -139,6 +140,7 @@ def command(
                 force=force,
                 device=device,
                 input_shape=input_shape or None,
+                outputs=outputs,
                 say=say,
                 bar=lambda what, total: terminal.progress(what, total, quiet, count=True),
                 hushed=lambda: terminal.hushed(verbose),

@@ -25,6 +25,7 @@ def command(
     page: str | None,
     as_json: bool,
     input_shape: options.Shapes,
+    outputs: options.Outputs,
     force: bool,
     quiet: bool,
     verbose: bool,
@@ -49,7 +50,7 @@ def command(
     if diff and len(files) != 2:
         raise click.UsageError(f"--diff compares two files, {len(files)} given")
     if diff:
-        _diff(files, prototxt, input_shape, as_json, quiet)
+        _diff(files, prototxt, input_shape, outputs, as_json, quiet)
         return
     from caffe2tf.inspection.summary import inspect
 
@@ -60,7 +61,7 @@ def command(
             networks = [loading.told_apart(files)]
     if page:
         formats.check_targets([page], force, sources=[*files, *filter(None, [prototxt])])
-    found = [inspect(prototxt=text, model=model, input_shape=input_shape) for text, model in networks]
+    found = [inspect(prototxt=text, model=model, input_shape=input_shape, outputs=outputs) for text, model in networks]
     if page:
         from caffe2tf.files.replacing import write_text
         from caffe2tf.inspection import page as pages
@@ -77,13 +78,18 @@ def command(
 
 
 def _diff(
-    files: tuple[str, ...], prototxt: str | None, input_shape: options.Shapes, as_json: bool, quiet: bool
+    files: tuple[str, ...],
+    prototxt: str | None,
+    input_shape: options.Shapes,
+    outputs: options.Outputs,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     from caffe2tf import loading
     from caffe2tf.inspection.difference import diff
 
     pairs = [options.network(file, prototxt=prototxt) for file in files]
-    nets = [loading.load(prototxt=text, model=model, input_shape=input_shape) for text, model in pairs]
+    nets = [loading.load(prototxt=text, model=model, input_shape=input_shape, outputs=outputs) for text, model in pairs]
     with terminal.progress("comparing", len(nets[0].nodes), quiet, count=True) as step:
         found = {"files": files, **diff(nets[0], nets[1], step=step)}
     if as_json:
@@ -128,6 +134,8 @@ def _print_network(net: dict[str, Any], verbose: bool) -> None:
         terminal.echo(f"batch fixed by {', '.join(net['fixed_batch'])}, which use axis 0")
     for line in net["unsupported"]:
         terminal.echo(f"not supported: {line}")
+    if net["possible_outputs"]:
+        terminal.echo(f"still to be had with --outputs {','.join(net['possible_outputs'])}")
 
 
 def _print_diff(found: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from caffe2tf.cli import terminal
 NO = 1  # the exit code of an answer that is no, and of bad input; click's own for wrong usage is 2
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+Outputs = tuple[str, ...] | None
 Shapes = dict[str | None, tuple[int, ...]]
 
 
@@ -68,6 +69,24 @@ def shapes(ctx: click.Context | None, param: click.Parameter | None, values: Seq
         raise click.BadParameter(str(error)) from None
 
 
+def blobs(ctx: click.Context, param: click.Parameter, value: str | None) -> Outputs:
+    """The names in --outputs, None where it is not given."""
+    names = None if value is None else tuple(name.strip() for name in value.split(","))
+    if names is not None and not all(names):
+        raise click.BadParameter(f"'{value}'; takes names of blobs with commas between")
+    return names
+
+
+def load_plugins(ctx: click.Context, param: click.Parameter, names: Sequence[str]) -> None:
+    """Runs every --plugin, whose types are known while the command runs."""
+    if not names or ctx.resilient_parsing:  # a shell that completes runs none
+        return
+    from caffe2tf.plugins import plugin
+
+    for name in names:
+        ctx.with_resource(plugin(name))
+
+
 def _loud(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
     """How much TensorFlow says, which it reads from the environment when it is imported."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1" if value else "3")
@@ -89,6 +108,20 @@ input_shape = click.option(
     metavar="[NAME=]N,C,H,W",
     help="Shape of an input, where the files do not tell it: items, channels, height, width.",
 )
+outputs = click.option(
+    "--outputs",
+    callback=blobs,
+    metavar="BLOB,...",
+    help="Cut the network to what these blobs need: layers, inputs and weights.",
+)
+plugin = click.option(
+    "--plugin",
+    multiple=True,
+    callback=load_plugins,
+    expose_value=False,
+    metavar="FILE.py|NAME",
+    help="Layer types of your own: run a Python file, or an installed entry point of caffe2tf.layers. Repeatable.",
+)
 force = click.option("-f", "--force", is_flag=True, help="Replace what exists.")
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 verbose = click.option("-v", "--verbose", is_flag=True, callback=_loud, help="Print more, TensorFlow's messages too.")
@@ -99,8 +132,8 @@ device = click.option(
 
 
 def everyday(function: Decorated) -> Decorated:
-    """--input-shape, -f, -q and -v, which most commands take, in this order."""
-    return input_shape(force(quiet(verbose(function))))
+    """--plugin, --input-shape, --outputs, -f, -q and -v, which most commands take, in this order."""
+    return plugin(input_shape(outputs(force(quiet(verbose(function))))))
 
 
 def name(path: str) -> str:

@@ -9,8 +9,14 @@ from caffe2tf.cli import options, terminal
 PLACE = 3
 
 
+def _names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    from caffe2tf.samples import sample as samples
+
+    return [name for name in samples.SAMPLES if name.startswith(incomplete)]
+
+
 @click.command(short_help="Write networks and pictures to try everything on.")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=_names)
 @click.argument("place", type=options.FILE, required=False)
 @click.option("--list", "listing", is_flag=True, help="Say what there is.")
 @options.force

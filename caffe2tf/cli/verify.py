@@ -42,6 +42,7 @@ def command(
     page: str | None,
     as_json: bool,
     input_shape: options.Shapes,
+    outputs: options.Outputs,
     force: bool,
     quiet: bool,
     verbose: bool,
@@ -65,7 +66,7 @@ def command(
     if page:
         formats.check_targets([page], force)
     with terminal.notes(verbose and not quiet):
-        net = loading.load(prototxt=prototxt, model=model, input_shape=input_shape)
+        net = loading.load(prototxt=prototxt, model=model, input_shape=input_shape, outputs=outputs)
     with terminal.hushed(verbose):
         from caffe2tf.verification import report as reports
         from caffe2tf.verification.verify import verify

@@ -47,6 +47,7 @@ def filters(
     group: int | None,
     out: str | None,
     input_shape: options.Shapes,
+    outputs: options.Outputs,
     force: bool,
     quiet: bool,
     verbose: bool,
@@ -64,7 +65,7 @@ def filters(
     text, model, rest = options.leading([model, *arguments], prototxt)
     (layer,) = _named(rest, "LAYER")
     out = out or f"{options.stem(model)}-{names.plain(layer)}{f'-group{group}' if group else ''}.png"
-    _draw("filters", out, text, model, None, [layer], group, "auto", input_shape, force, quiet, verbose)
+    _draw("filters", out, text, model, None, [layer], group, "auto", input_shape, outputs, force, quiet, verbose)
 
 
 @command.command("activations")
@@ -81,6 +82,7 @@ def activations(
     out: str | None,
     device: str,
     input_shape: options.Shapes,
+    outputs: options.Outputs,
     force: bool,
     quiet: bool,
     verbose: bool,
@@ -96,7 +98,7 @@ def activations(
     text, model, rest = options.leading([model, *arguments], prototxt)
     image, *layers = _named(rest, "IMAGE", "LAYER...")
     out = out or f"{options.stem(model)}-{options.stem(image)}.png"
-    _draw("activations", out, text, model, image, layers, None, device, input_shape, force, quiet, verbose)
+    _draw("activations", out, text, model, image, layers, None, device, input_shape, outputs, force, quiet, verbose)
 
 
 @command.command("graph")
@@ -111,6 +113,7 @@ def graph(
     prototxt: str | None,
     out: str | None,
     input_shape: options.Shapes,
+    outputs: options.Outputs,
     force: bool,
     quiet: bool,
     verbose: bool,
@@ -125,7 +128,7 @@ def graph(
     """
     text, model, _ = options.leading([model, *([text] if text else [])], prototxt)
     out = out or f"{options.stem(model)}-graph.svg"
-    _draw("graph", out, text, model, None, [], None, "auto", input_shape, force, quiet, verbose)
+    _draw("graph", out, text, model, None, [], None, "auto", input_shape, outputs, force, quiet, verbose)
 
 
 @command.command("all")
@@ -142,6 +145,7 @@ def everything(
     out: str | None,
     device: str,
     input_shape: options.Shapes,
+    outputs: options.Outputs,
     force: bool,
     quiet: bool,
     verbose: bool,
@@ -157,7 +161,7 @@ def everything(
     text, model, rest = options.leading([model, *arguments], prototxt)
     (image,) = _named(rest, "IMAGE")
     out = out or f"{options.stem(model)}-{options.stem(image)}.html"
-    _draw("all", out, text, model, image, [], None, device, input_shape, force, quiet, verbose)
+    _draw("all", out, text, model, image, [], None, device, input_shape, outputs, force, quiet, verbose)
 
 
 def _named(rest: list[str], *wanted: str) -> list[str]:
@@ -179,6 +183,7 @@ def _draw(
     group: int | None,
     device: str,
     input_shape: options.Shapes,
+    outputs: options.Outputs,
     force: bool,
     quiet: bool,
     verbose: bool,
@@ -191,7 +196,7 @@ def _draw(
     formats.check_targets([out], force, sources=[path for path in (model, image, text) if path])
     pair = loading.told_apart([model]) if text is None else (text, model)
     with terminal.notes(verbose and not quiet):
-        net = loading.load(prototxt=pair[0], model=pair[1], input_shape=input_shape)
+        net = loading.load(prototxt=pair[0], model=pair[1], input_shape=input_shape, outputs=outputs)
     count = visualizing.count(net, what)
     hush = terminal.hushed(verbose or image is None)
     with terminal.progress(options.name(out), count, quiet or image is None, count=True) as step, hush:

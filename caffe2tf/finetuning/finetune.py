@@ -12,6 +12,7 @@ from caffe2tf.finetuning import inputs, placement, results
 from caffe2tf.finetuning import recipe as recipes
 from caffe2tf.finetuning import run as running
 from caffe2tf.finetuning.settings import Recipe, RecipeError
+from caffe2tf.net.outputs import checked
 
 _LOG = logging.getLogger("caffe2tf")
 Setting = str | float | bool | os.PathLike[str] | Sequence[str] | Sequence[float] | None
@@ -29,6 +30,7 @@ def finetune(
     force: bool = False,
     device: str = "auto",
     input_shape: loading.InputShape | None = None,
+    outputs: str | Sequence[str] | None = None,
     say: Callable[[str], object] = _LOG.info,
     bar: Bar | None = None,
     hushed: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
@@ -44,12 +46,12 @@ def finetune(
     some of those of Stage for a stretch of its own. `recipe`: all of that as a Recipe or its TOML file, instead.
     `out`: the folder of the results, as the README lists them; what a run wrote there is replaced with `force`, and gone on
     with after a stop with `resume`. `device`: "auto", "cpu", "gpu", "gpu:N" or several with commas between. `input_shape`:
-    {input or None: (N, C, H, W)}.
+    {input or None: (N, C, H, W)}; `outputs`: the blobs that the network is cut to before a head is placed, as `load` has it.
     `say` gets lines on what is done, by default logged to "caffe2tf"; `bar(what, total)` makes a context whose value is called
     with the number of pieces done; TensorFlow starts inside `hushed()`.
     Raises RecipeError for settings, Caffe2TFError for files, Stopped after Ctrl-C or SIGTERM.
     """
-    folder, stated = os.fspath(out), any(part for part in (model, prototxt, stages, input_shape, settings))
+    folder, stated = os.fspath(out), any(part for part in (model, prototxt, stages, input_shape, outputs, settings))
     if recipe is not None and stated:
         raise RecipeError("`recipe` says all settings; model, `stages` and others have no part beside it")
     if resume and force:
@@ -65,6 +67,7 @@ def finetune(
         elif weights is None:  # a network text alone starts from its fillers
             text, weights = None, text
         paths: dict[str, object] = {"model": weights, "prototxt": text, "input_shape": input_shape}
+        paths["outputs"] = None if outputs is None else checked(outputs)
         data = settings.get("data")
         paths["data"] = inputs.find_data(None if data is None else str(data))
         made = recipes.of({**settings, **paths}, stages)

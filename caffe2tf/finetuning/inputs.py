@@ -37,9 +37,9 @@ def network(run: Recipe) -> Net:
             raise RecipeError(
                 f"{run.model} is a network text and starts from its fillers; `prototxt` has no part in it"
             )
-        net = start(loading.load(prototxt=run.model, input_shape=run.input_shape), run.seed)
+        net = start(loading.load(prototxt=run.model, input_shape=run.input_shape, outputs=run.outputs), run.seed)
     else:
-        net = loading.load(prototxt=run.prototxt, model=run.model, input_shape=run.input_shape)
+        net = loading.load(prototxt=run.prototxt, model=run.model, input_shape=run.input_shape, outputs=run.outputs)
     said = {key: getattr(run, key) for key in ("resize", "crop", "mean", "scale", "channels")}
     return preprocess.changed(net, **said)
 

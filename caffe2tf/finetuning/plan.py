@@ -86,7 +86,7 @@ def with_head(net: Net, classes: int, head: str | None = None, seed: int = 0) ->
     del param.layer[:]
     param.layer.extend(kept)
     arrays = {name: values for name, values in net.arrays.items() if name != head}
-    net = rebuild(net, param, arrays)
+    net = rebuild(replace(net, chosen=tuple(renamed.get(name, name) for name in net.chosen)), param, arrays)
     fresh = fill(net.layer(head), np.random.RandomState(seed), _HEAD_FILLER)
     return replace(net, arrays={**arrays, head: fresh}), head, True
 

@@ -153,9 +153,7 @@ class Run:
                 return self._train(out, placed, keep, force, resume)
         except OutputError as error:
             if keep.begun():
-                raise OutputError(
-                    f"{error}; what was there stays, and `resume` goes on when it can be written"
-                ) from None
+                raise OutputError(f"{error}; what was there stays, and `resume` goes on from it") from None
             raise
         except Exception as error:
             # TensorFlow's own errors, whose class cannot be named before it is loaded.

@@ -237,6 +237,7 @@ class Recipe:
     model: str | None = _option(None, _text, "The network.", path=True)
     prototxt: str | None = _option(None, _text, "Its text.", path=True)
     input_shape: Mapping[str | None, tuple[int, ...]] | None = _option(None, _shapes, "Shape of its input, N,C,H,W.")
+    outputs: tuple[str, ...] | None = _option(None, _names, "The blobs that it is cut to.")
     head: str | None = _option(
         None, _text, "The layer that gives the classes.  [default: the last with weights]", "NAME"
     )

@@ -30,7 +30,8 @@ def values(outputs: Any) -> list[Array]:
     if isinstance(outputs, dict):
         outputs = list(outputs.values())
     outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
-    return [np.asarray(output) for output in outputs]
+    # PyTorch gives no values of a tensor that a gradient may still be asked of.
+    return [np.asarray(output.detach() if hasattr(output, "detach") else output) for output in outputs]
 
 
 def largest_difference(path: str, expected: Iterable[Array], found: Iterable[Array]) -> float:

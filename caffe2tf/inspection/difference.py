@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from google.protobuf import text_format
-from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
@@ -72,14 +71,21 @@ def _differs(a: Node, b: Node) -> dict[str, list[Any]]:
         "shapes": (shapes[0], shapes[1]) if given[0] == given[1] else (None, None),
     }
     # An input's only parameter is its shape.
-    if a.layer.type == b.layer.type != "Input" and a.layer.param:
+    for name in {**a.layer.extra, **b.layer.extra}:
+        sides[name] = _extra(a, name), _extra(b, name)
+    if a.layer.type == b.layer.type != "Input" and isinstance(a.layer.p, Message) and isinstance(b.layer.p, Message):
         for field in a.layer.p.DESCRIPTOR.fields:
             if field.name not in NO_EFFECT:
                 sides[field.name] = _value(a.layer.p, field), _value(b.layer.p, field)
     return {what: list(pair) for what, pair in sides.items() if pair[0] != pair[1]}
 
 
-def _value(message: Message, field: FieldDescriptor) -> Any:
+def _extra(node: Node, name: str) -> str | None:
+    """A parameter that the schema lacks, as words; None where it is not set."""
+    return repr(node.layer.extra[name]) if name in node.layer.extra else None
+
+
+def _value(message: Message, field: Any) -> Any:
     """A parameter, its default where it is not set, as JSON can hold it."""
     value = getattr(message, field.name)
     if field.message_type is not None:

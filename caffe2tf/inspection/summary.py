@@ -8,9 +8,11 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
+from google.protobuf.message import Message
+
 from caffe2tf import loading
 from caffe2tf.caffe import read
-from caffe2tf.errors import Caffe2TFError, UnsupportedLayer
+from caffe2tf.errors import Caffe2TFError, ShapeNeeded, UnsupportedLayer
 from caffe2tf.images import preprocess
 from caffe2tf.layers import NO_EFFECT
 from caffe2tf.layers.base import Layer
@@ -23,28 +25,42 @@ Field = list[tuple[int | Fraction, int | Fraction]]  # (pixels, step) for each s
 def inspect(
     *network: Net | loading.Path | None,
     input_shape: loading.InputShape | None = None,
+    outputs: str | Sequence[str] | None = None,
     prototxt: loading.Path | None = None,
     model: loading.Path | None = None,
 ) -> dict[str, Any]:
     """What a network is made of, as `summarize` says it: of a Net, or of the files of one, as `loading.load` takes them.
 
-    A network that is not supported is no error here: its dictionary says what is not. Raises ParseError and NetError for
+    A network that is not supported is no error here: its dictionary says what is not. Nor is one whose input lacks a shape that
+    nothing tells: a likely one is taken, and a note says so. Raises ParseError and NetError for
     what cannot be read.
     """
     files = [file for file in network if file is not None and not isinstance(file, Net)]
     for net in network:
         if isinstance(net, Net):
-            if len(network) > 1 or prototxt or model or input_shape:
-                raise Caffe2TFError(f"the Net '{net.name}' comes with files or `input_shape`; takes it alone, or files")
+            if len(network) > 1 or prototxt or model or input_shape or outputs:
+                raise Caffe2TFError(
+                    f"the Net '{net.name}' comes with files, `input_shape` or `outputs`; takes it alone, or files"
+                )
             return summarize(net)
     if files:
         prototxt, model = loading.told_apart(files)
     file = model if model is not None else prototxt
     named = None if file is None else os.fspath(file)
     try:
-        return summarize(loading.load(prototxt=prototxt, model=model, input_shape=input_shape), named)
+        try:
+            net = loading.load(prototxt=prototxt, model=model, input_shape=input_shape, outputs=outputs)
+        except ShapeNeeded as error:
+            if not error.likely:
+                raise
+            shapes = {**error.likely, **(input_shape or {})}
+            net = loading.load(prototxt=prototxt, model=model, input_shape=shapes, outputs=outputs)
+            net = replace(net, notes=(*net.notes, f"shown for a shape that is a guess: {error}"))
+        return summarize(net, named)
     except UnsupportedLayer as error:
-        return summarize_unsupported(_source(prototxt, model), str(error).splitlines())
+        lines = str(error).splitlines()
+        lines = lines[:-1] if error.outputs else lines
+        return summarize_unsupported(_source(prototxt, model), lines) | {"possible_outputs": list(error.outputs)}
 
 
 def _source(prototxt: loading.Path | None, model: loading.Path | None) -> read.Source:
@@ -62,7 +78,7 @@ def summarize(net: Net, file: str | None = None) -> dict[str, Any]:
     Keys: file, name, encoding, inputs {blob: shape}, outputs, layers (name, type, bottoms, tops, shapes, weights {name:
     shape in Keras's layout}, parameters, multiply_adds, receptive_field, stride, no_effect), parameters, multiply_adds,
     preprocessing, fixed_batch (the layers that use axis 0, so that a model of the network has its batch size fixed),
-    unsupported, notes.
+    unsupported, possible_outputs (where something is not: the outermost blobs that do not need it), notes.
     Parameters count what Caffe learns; shared ones count once. Multiply-adds are those of one item of the batch, null
     where an extent is unknown.
     receptive_field and stride are [height, width] in pixels of the input: what one value depends on over all paths, were the
@@ -108,6 +124,7 @@ def summarize(net: Net, file: str | None = None) -> dict[str, Any]:
         "preprocessing": preprocessing(net),
         "fixed_batch": [node.layer.name for node in net.nodes if node.layer.fixes_batch()],
         "unsupported": [],
+        "possible_outputs": [],
         "notes": list(net.notes),
     }
 
@@ -152,7 +169,7 @@ def no_effect(layer: Layer) -> list[str]:
     names = [name for name in ("loss_weight", "propagate_down") if getattr(proto, name)]
     if any(spec.HasField("lr_mult") or spec.HasField("decay_mult") for spec in proto.param):
         names.append("lr_mult")
-    if layer.param and proto.HasField(layer.param):
+    if isinstance(layer.p, Message) and proto.HasField(str(layer.param)):
         names.extend(name for name in set_fields(layer.p) if name in NO_EFFECT)
     return names
 
@@ -187,5 +204,6 @@ def summarize_unsupported(source: read.Source, lines: list[str]) -> dict[str, An
         "preprocessing": None,
         "fixed_batch": [],
         "unsupported": lines,
+        "possible_outputs": [],
         "notes": list(source.warnings),
     }

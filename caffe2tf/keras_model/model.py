@@ -23,15 +23,15 @@ def to_keras(net: Net, outputs: Sequence[str] | None = None) -> KerasModel:
     the blob.
 
     Inputs are named as the blobs, shape (N, H, W, C) for rank 4, any other rank in Caffe's order, float32, images BGR
-    minus mean as Caffe takes them. Outputs are the blobs `outputs`, or those that no layer reads, in a list where there are
-    several. The batch is free unless a layer uses axis 0; height and width are free where every layer takes any. Raises NetError
+    minus mean as Caffe takes them. Outputs are the blobs `outputs`, of a network cut to what they need (`Net.cut`), or those
+    that `net` has, in a list where there are several. The batch is free unless a layer uses axis 0; height and width are free where every layer takes any. Raises NetError
     where the files do not tell an extent that is needed.
     """
-    return build(net, outputs)[0]
+    return build(net if outputs is None else net.cut(outputs))[0]
 
 
 def build(net: Net, outputs: Sequence[str] | None = None) -> tuple[KerasModel, dict[str, list[KerasLayer]]]:
-    """(`to_keras(net, outputs)`, {Caffe layer: the Keras layers that hold its weights})."""
+    """(`net` as a model of the blobs `outputs`, or of its own, {Caffe layer: the Keras layers that hold its weights})."""
     made = Build(net)
     parts = {name: [binding.layer for binding in bindings] for name, bindings in made.bindings.items()}
     return made.model(net.outputs if outputs is None else outputs), parts

@@ -43,8 +43,8 @@ class PReLU(_Pointwise, type="PReLU", param="prelu_param", fields="channel_share
     """max(0, x) + alpha * min(0, x) with one alpha per channel, or one for all. Blob: alpha (C) or () (prelu_layer.cpp)."""
 
     def tops(self) -> list[Shape]:
-        if not 2 <= len(self.bottoms[0]) <= 4:
-            self.fail(f"bottom of shape {self.bottoms[0]}; takes 2 to 4 axes")
+        if len(self.bottoms[0]) < 2:
+            self.fail(f"bottom of shape {self.bottoms[0]}; takes at least 2 axes")
         return super().tops()
 
     def blobs(self) -> list[Weight]:
@@ -87,6 +87,20 @@ class Swish(_Pointwise, type="Swish", param="swish_param", fields="beta"):
         return x * ctx.ops.sigmoid(self.p.beta * x)
 
 
+class Mish(_Pointwise, type="Mish"):
+    """x * tanh(log(1 + e^x)) (Misra 2019; mish_layer.cpp of the forks that run YOLO v4)."""
+
+    def build(self, ctx: Context, x: Tensor) -> Tensor | list[Tensor]:
+        return x * ctx.ops.tanh(ctx.ops.softplus(x))
+
+
+class SeLu(_Pointwise, type="SeLu SeLU", param="selu_param", fields="lambda alpha"):
+    """lambda * x where x > 0, else lambda * alpha * (e^x - 1) (Klambauer et al. 2017; selu_layer.cpp)."""
+
+    def build(self, ctx: Context, x: Tensor) -> Tensor | list[Tensor]:
+        return ctx.ops.elu(x, self.p.alpha) * getattr(self.p, "lambda")
+
+
 class BNLL(_Pointwise, type="BNLL"):
     """log(1 + e^x)."""
 
@@ -115,6 +129,18 @@ class Clip(_Pointwise, type="Clip", param="clip_param", fields="min max"):
         return ctx.ops.where(x > self.p.min, ctx.ops.minimum(x, self.p.max), self.p.min)
 
 
+class BReLU(_Pointwise, type="BReLU", param="brelu_param", fields="minval maxval"):
+    """x, but at least minval and then at most maxval (Cai et al., DehazeNet; brelu_layer.cpp)."""
+
+    def __init__(self, proto: LayerParameter, bottoms: Sequence[Shape]) -> None:
+        super().__init__(proto, bottoms)
+        if not (self.p.HasField("minval") and self.p.HasField("maxval")):
+            self.fail("brelu_param must set minval and maxval")
+
+    def build(self, ctx: Context, x: Tensor) -> Tensor | list[Tensor]:
+        return ctx.ops.minimum(ctx.ops.maximum(x, self.p.minval), self.p.maxval)
+
+
 class Threshold(_Pointwise, type="Threshold", param="threshold_param", fields="threshold"):
     """1 where x > threshold, else 0."""
 
@@ -132,6 +158,14 @@ class Dropout(_Pointwise, type="Dropout", param="dropout_param", fields="dropout
 
     def build(self, ctx: Context, x: Tensor) -> Tensor | list[Tensor]:
         return ctx.layers.Dropout(self.p.dropout_ratio, name=ctx.name)(x)
+
+
+class SeLuDropout(Dropout, type="SeLuDropout SeLUDropout", param="selu_dropout_param", fields="dropout_ratio alpha"):
+    """Nothing at inference; in training values become alpha with dropout_ratio, and all are scaled to keep mean and
+    variance (Klambauer et al. 2017; selu_dropout_layer.cpp)."""
+
+    def build(self, ctx: Context, x: Tensor) -> Tensor | list[Tensor]:
+        return ctx.layers.AlphaDropout(self.p.dropout_ratio, name=ctx.name)(x)
 
 
 class Power(_Pointwise, type="Power", param="power_param", fields="power scale shift"):

@@ -1,7 +1,6 @@
 """What every class of the layer table has: wiring rules, shapes, weights, and how it is said in Keras."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn
 
 import numpy as np
@@ -11,7 +10,11 @@ from caffe2tf.arrays import layout
 from caffe2tf.arrays.layout import Array, Floats, OpenShape, Shape, Shaped
 from caffe2tf.caffe.caffe_pb2 import TRAIN, LayerParameter
 from caffe2tf.errors import NetError, WeightMismatch
+from caffe2tf.layers import users
+from caffe2tf.layers.registry import REGISTRY as REGISTRY
+from caffe2tf.layers.registry import register
 from caffe2tf.layers.types import Context, Extent, Field, Fields, HasOps, Mistake, StoredBlob, Tensor
+from caffe2tf.layers.weight import Weight as Weight
 
 # Parameters without effect on inference: training, engines, initial values. Accepted everywhere, listed by `inspect -v`.
 NO_EFFECT = frozenset(
@@ -19,54 +22,9 @@ NO_EFFECT = frozenset(
         *("weight_filler", "bias_filler", "filler", "scale_filler", "slope_filler", "shift_filler"),
         *("engine", "force_nd_im2col", "stable_prod_grad", "moving_average_fraction", "momentum", "scale_train"),
         *("debug_info", "frozen", "save_output_param", "visualize", "visualize_threshold", "save_file"),
+        "clipping_threshold",
     )
 )
-
-REGISTRY: "dict[str, type[Layer]]" = {}  # Caffe type, or module.layer of the type Python -> class
-
-
-@dataclass(frozen=True)
-class Weight:
-    """One array of a layer: Caffe's shape, and how its axes lie in Keras.
-
-    The values go through three steps, each exact and undone by `to_caffe`: axes split into `split`, ordered by
-    `axes`, merged into `merged`. `gates` orders the first axis of `split` (LSTM). `filler` is the layer's parameter that
-    says how its values start, `start` the value where that is not set; None where they must be said. `unset` is what Caffe
-    leaves there where neither a file nor a filler says anything: `start`, or 0.
-    """
-
-    name: str
-    shape: Shape
-    split: Shape | None = None
-    axes: tuple[int, ...] | None = None
-    merged: Shape | None = None
-    gates: tuple[int, ...] | None = None
-    filler: str | None = None
-    start: float | None = None
-    unset: float | None = None
-
-    @property
-    def keras_shape(self) -> Shape:
-        if self.merged is not None:
-            return self.merged
-        split = self.split or self.shape
-        return tuple(split[axis] for axis in self.axes) if self.axes else split
-
-    def to_keras(self, array: Array) -> layout.Moved:
-        """`array` of `shape` on its way to Keras's layout, a layout.Moved."""
-        array = array.reshape(self.split or self.shape)
-        if self.gates:
-            array = array[list(self.gates)]
-        return layout.Moved(array.transpose(self.axes) if self.axes else array, self.keras_shape)
-
-    def to_caffe(self, array: npt.ArrayLike) -> Array:
-        """The inverse of `to_keras`."""
-        split = self.split or self.shape
-        axes = self.axes or tuple(range(len(split)))
-        found = np.asarray(array).reshape([split[axis] for axis in axes]).transpose(np.argsort(axes))
-        if self.gates:
-            found = found[np.argsort(self.gates)]
-        return layout.contiguous(found).reshape(self.shape)
 
 
 class Layer:
@@ -74,14 +32,19 @@ class Layer:
 
         class Threshold(Layer, type="Threshold", param="threshold_param", fields="threshold"):
 
-    `type`: the Caffe types, space-separated. `param`: the field of LayerParameter with its parameters. `fields`: the
-    parameters that are computed; any other that a network sets is refused by name. `bottoms`, `tops`: how many, as a
-    number or a pair (least, most); most None is any. `rank`: the axes that its first bottom must have, None for any.
+    `type`: the Caffe types, space-separated; of a layer of type Python, "module.layer". `param`: the field of LayerParameter with
+    its parameters, which are `self.p`: the message, or a dictionary where the schema has no such field. `fields`: the parameters
+    that are computed; any other that a network sets is refused by name. Those of them that a message of the schema lacks are
+    in the dictionary `self.extra`. `numbers`: {name: (number, kind)} of fields that the schema lacks, for snapshots, as
+    caffe.dictionary has them: {"gain_param": (4711, {"factor": (1, float)})}, or inside a message of the schema
+    {"relu_param": {"top": (99, float)}}. `bottoms`, `tops`: how many, as a number or a pair (least, most); most None is any.
+    `rank`: the axes that its first bottom must have, None for any.
     """
 
     types: ClassVar[tuple[str, ...]] = ()
     param: ClassVar[str | None] = None
     fields: ClassVar[frozenset[str]] = frozenset()
+    numbers: ClassVar[Mapping[str, Any]] = {}
     bottom_count: ClassVar[tuple[int, int | None]] = (1, 1)
     top_count: ClassVar[tuple[int, int | None]] = (1, 1)
     rank: ClassVar[int | None] = None
@@ -102,22 +65,28 @@ class Layer:
         bottoms: int | tuple[int, int | None] = 1,
         tops: int | tuple[int, int | None] = 1,
         rank: int | None = None,
+        numbers: Mapping[str, Any] | None = None,
     ) -> None:
-        if not type:
-            return  # shared by several classes
-        cls.types, cls.param, cls.fields = tuple(type.split()), param, frozenset(fields.split())
+        if not type:  # shared by several classes
+            return
+        cls.types, cls.param, cls.numbers = tuple(type.split()), param, numbers or {}
+        inner = cls.numbers.get(param) if param else None
+        members = inner[1] if isinstance(inner, tuple) else inner or {}
+        cls.fields = frozenset(fields.split()).union(members if isinstance(members, Mapping) else ())
         cls.bottom_count = bottoms if isinstance(bottoms, tuple) else (bottoms, bottoms)
         cls.top_count = tops if isinstance(tops, tuple) else (tops, tops)
         cls.rank = rank
-        if taken := [name for name in cls.types if name in REGISTRY]:
-            raise TypeError(f"the type '{taken[0]}' is already that of {REGISTRY[taken[0]].__name__}")
-        REGISTRY.update(dict.fromkeys(cls.types, cls))
+        if not cls.__module__.startswith("caffe2tf."):
+            users.watch(cls)
+        register(cls)
 
     def __init__(self, proto: LayerParameter, bottoms: Sequence[Shape]) -> None:
         """`proto`: LayerParameter; `bottoms`: the shapes of its bottoms in Caffe's order."""
         self.proto, self.bottoms = proto, bottoms
         self.name, self.type = proto.name, proto.type
-        self.p: Any = getattr(proto, self.param) if self.param else None
+        self.extra = users.settings(type(self), proto)
+        known = self.param is not None and self.param in proto.DESCRIPTOR.fields_by_name
+        self.p: Any = getattr(proto, str(self.param)) if known else self.extra if self.param else None
         if self.rank is not None and len(bottoms[0]) != self.rank:
             self.fail(f"bottom of shape {bottoms[0]}; takes {self.rank} axes")
 
@@ -178,9 +147,14 @@ class Layer:
         """Whether the layer uses axis 0 as more than a count of independent items."""
         return False
 
-    def shares_memory(self) -> dict[int, str]:
-        """{index of a top: the blob in whose memory Caffe keeps it}: a layer that changes one in place changes both."""
+    @classmethod
+    def may_share(cls, proto: LayerParameter) -> dict[int, str]:
+        """{index of a top: the blob in whose memory Caffe keeps it, at least for some shapes}, as the record alone tells."""
         return {}
+
+    def shares_memory(self) -> dict[int, str]:
+        """The same for the shapes that it has: a layer that changes one of the two in place changes both."""
+        return self.may_share(self.proto)
 
     def value_bottoms(self) -> tuple[int, ...]:
         """The indices of the bottoms whose values it reads; of the others, their shape alone."""

@@ -33,7 +33,7 @@ class DummyData(
     bottoms=0,
     tops=(1, None),
 ):
-    """The same constant at every run; random fillers have no meaning at inference."""
+    """The same constant at every run; one with a random filler comes as an Input."""
 
     def tops(self) -> list[Shape]:
         if self.p.shape:
@@ -49,9 +49,6 @@ class DummyData(
         count = len(self.proto.top)
         if len(shapes) not in (1, count) or len(self.p.data_filler) not in (0, 1, count):
             self.fail(f"{len(shapes)} shapes and {len(self.p.data_filler)} fillers for {count} tops")
-        for filler in self.p.data_filler:
-            if filler.type != "constant":
-                self.fail(f"data_filler '{filler.type}' is random; only 'constant' has a meaning at inference")
         return shapes * count if len(shapes) == 1 else shapes
 
     def constant(self, arrays: Sequence[Array] = ()) -> list[Array] | None:
@@ -59,6 +56,28 @@ class DummyData(
         shapes = self.tops()
         values = values * len(shapes) if len(values) == 1 else values
         return [np.full(shape, value, np.float32) for shape, value in zip(shapes, values, strict=True)]
+
+
+class ContinuationIndicator(
+    Layer,
+    type="ContinuationIndicator",
+    param="continuation_indicator_param",
+    fields="time_step batch_size",
+    bottoms=0,
+):
+    """What LSTM and RNN take beside one sequence for each item: (time_step, batch_size), 0 in the first row and 1 after
+    (continuation_indicator_layer.cpp of the OCR forks)."""
+
+    def tops(self) -> list[Shape]:
+        shape = (self.p.time_step, self.p.batch_size)
+        if min(shape) < 1:
+            self.fail(f"time_step {shape[0]} and batch_size {shape[1]}; both must be at least 1")
+        return [shape]
+
+    def constant(self, arrays: Sequence[Array] = ()) -> list[Array] | None:
+        going = np.ones(self.tops()[0], np.float32)
+        going[0] = 0.0
+        return [going]
 
 
 class Parameter(Layer, type="Parameter", param="parameter_param", fields="shape", bottoms=0):

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from caffe2tf.arrays.layout import Array, Moved, Shape, is_spatial, to_keras
+from caffe2tf.arrays.layout import Array, Floats, Moved, Shape, is_spatial, to_keras
 from caffe2tf.caffe.caffe_pb2 import BNParameter, LayerParameter, LRNParameter
 from caffe2tf.layers.base import Layer, Weight
-from caffe2tf.layers.types import Context, Field, Fields, Mistake, Tensor
+from caffe2tf.layers.types import Context, Field, Fields, Mistake, StoredBlob, Tensor
 
 
 class LRN(Layer, type="LRN", param="lrn_param", fields="local_size alpha beta k norm_region", rank=4):
@@ -83,10 +83,15 @@ class LRN(Layer, type="LRN", param="lrn_param", fields="local_size alpha beta k 
         return total
 
 
-class BatchNorm(Layer, type="BatchNorm", param="batch_norm_param", fields="use_global_stats eps"):
+class BatchNorm(Layer, type="BatchNorm", param="batch_norm_param", fields="use_global_stats eps scale_bias"):
     """(x - mean) / sqrt(variance + eps) per channel; the learned scale and shift are a Scale layer of their own.
 
     Blobs: mean (C), variance (C), and a factor (1) that both are divided by, 0 giving 0 (batch_norm_layer.cpp).
+
+    With scale_bias, or a filler of either, it is NVCaffe's: gamma * that + beta, by stored statistics at inference
+    whatever use_global_stats says, with an eps of at least 1e-5. Blobs: the three, of which the factor is not read,
+    gamma (C) and beta (C); or, as DIGITS once wrote them, gamma, beta, mean, variance and one value more (its
+    net.cpp).
     """
 
     works_in_place = True
@@ -95,30 +100,46 @@ class BatchNorm(Layer, type="BatchNorm", param="batch_norm_param", fields="use_g
         super().__init__(proto, bottoms)
         if len(bottoms[0]) < 2:
             self.fail(f"bottom of shape {bottoms[0]}; takes at least 2 axes")
-        for spec in proto.param:
-            if spec.lr_mult:
-                self.fail(f"a param sets lr_mult {spec.lr_mult:g} (1 where it says none); its statistics take 0")
+        self.learned = self.p.scale_bias or self.p.HasField("scale_filler") or self.p.HasField("bias_filler")
+        self.eps = max(self.p.eps, 1e-5) if self.learned else self.p.eps
 
     def batch_statistics(self) -> bool:
         """Whether it normalizes by the batch itself, as Caffe does in training."""
+        if self.learned:
+            return self.in_training()
         return not self.p.use_global_stats if self.p.HasField("use_global_stats") else self.in_training()
 
     def blobs(self) -> list[Weight]:
         c = self.bottoms[0][1]
         # Caffe starts all three at 0 and divides by the factor; Keras keeps no factor, so the variance starts at 1.
         starts = ("moving_mean", c, 0.0), ("moving_variance", c, 1.0), ("factor", 1, 1.0)
-        return [Weight(name, (count,), start=start, unset=0.0) for name, count, start in starts]
+        weights = [Weight(name, (count,), start=start, unset=0.0) for name, count, start in starts]
+        if self.learned:
+            weights += [Weight("gamma", (c,), filler="scale_filler", start=1.0)]
+            weights += [Weight("beta", (c,), filler="bias_filler", start=0.0)]
+        return weights
+
+    def take_blobs(self, blobs: Sequence[StoredBlob]) -> tuple[Floats, ...]:
+        if self.learned and len(blobs) == 5 and blobs[4].shape != blobs[3].shape:  # of DIGITS
+            blobs = [blobs[place] for place in (2, 3, 4, 0, 1)]
+        return super().take_blobs(blobs)
 
     def weight_shapes(self) -> dict[str, Shape]:
         return {name: shape for name, shape in super().weight_shapes().items() if name != "factor"}
 
     def moved(self, arrays: Sequence[Array]) -> dict[str, Moved]:
-        mean, variance, factor = arrays
+        mean, variance, factor, *learned = arrays
         share = np.float32(0 if factor[0] == 0 else 1 / factor[0])
-        return {"moving_mean": Moved(mean * share), "moving_variance": Moved(variance * share)}
+        share = np.float32(1) if self.learned else share
+        found = {"moving_mean": mean * share, "moving_variance": variance * share}
+        return {
+            name: Moved(array) for name, array in (found | dict(zip(("gamma", "beta"), learned, strict=False))).items()
+        }
 
     def arrays(self, weights: Mapping[str, npt.ArrayLike]) -> list[Array]:
-        return [np.asarray(weights["moving_mean"]), np.asarray(weights["moving_variance"]), np.ones(1, np.float32)]
+        learned = [np.asarray(weights[name]) for name in ("gamma", "beta")] if self.learned else []
+        statistics = [np.asarray(weights[name]) for name in ("moving_mean", "moving_variance")]
+        return [*statistics, np.ones(1, np.float32), *learned]
 
     def receptive(self, fields: Fields) -> Field | None:
         return None if self.batch_statistics() else self.widest(fields)
@@ -128,20 +149,26 @@ class BatchNorm(Layer, type="BatchNorm", param="batch_norm_param", fields="use_g
 
     def build(self, ctx: Context, x: Tensor) -> Tensor | list[Tensor]:
         axis = to_keras(1, len(x.shape))
+        names = ["gamma", "beta"] if self.learned else []
         if self.batch_statistics():
             axes = [a for a in range(len(x.shape)) if a != axis]
             centred = x - ctx.ops.mean(x, axis=axes, keepdims=True)
             variance = ctx.ops.mean(centred * centred, axis=axes, keepdims=True)
-            return centred / ctx.ops.sqrt(variance + self.p.eps)
+            y = centred / ctx.ops.sqrt(variance + self.eps)
+            if not names:
+                return y
+            shape = [-1 if a == axis else 1 for a in range(len(x.shape))]
+            gamma, beta = (ctx.ops.reshape(ctx.held(x, name), shape) for name in names)
+            return ctx.ops.add(beta, y * gamma)
         layer = ctx.layers.BatchNormalization(
             axis=axis,
-            epsilon=self.p.eps,
+            epsilon=self.eps,
             momentum=self.p.moving_average_fraction,
-            center=False,
-            scale=False,
+            center=self.learned,
+            scale=self.learned,
             name=ctx.name,
         )
-        ctx.bind(layer, moving_mean="moving_mean", moving_variance="moving_variance")
+        ctx.bind(layer, **{name: name for name in ("moving_mean", "moving_variance", *names)})
         return layer(x, training=False) if self.p.use_global_stats else layer(x)
 
 

@@ -65,6 +65,12 @@ class _Recurrent(Layer, type=""):
         return [given[t] for t in range(self.steps)], [cont[t] for t in range(self.steps)], states
 
 
+def _matrix(name: str, inputs: int, size: int) -> Weight:
+    """Four gates' matrices, one below the other in Caffe, side by side in Keras."""
+    shape, split, merged = (4 * size, inputs), (4, size, inputs), (inputs, 4 * size)
+    return Weight(name, shape, split, (2, 0, 1), merged, (0, 1, 3, 2), "weight_filler")
+
+
 class LSTM(
     _Recurrent, type="LSTM", param="recurrent_param", fields="num_output expose_hidden", bottoms=(2, 5), tops=(1, 3)
 ):
@@ -76,19 +82,20 @@ class LSTM(
 
     states = ("h", "c")
 
-    def shares_memory(self) -> dict[int, str]:
+    @classmethod
+    def may_share(cls, proto: LayerParameter) -> dict[int, str]:
         # The output joins the hidden states of all steps, and Concat of one is that one (lstm_layer.cpp).
-        return {1: self.proto.top[0]} if self.steps == 1 and len(self.proto.top) > 1 else {}
+        return {1: proto.top[0]} if len(proto.top) > 1 else {}
 
-    def _matrix(self, name: str, inputs: int) -> Weight:
-        shape, split, merged = (4 * self.size, inputs), (4, self.size, inputs), (inputs, 4 * self.size)
-        return Weight(name, shape, split, (2, 0, 1), merged, (0, 1, 3, 2), "weight_filler")
+    def shares_memory(self) -> dict[int, str]:
+        return self.may_share(self.proto) if self.steps == 1 else {}
 
     def blobs(self) -> list[Weight]:
-        static = [self._matrix("static_kernel", math.prod(self.bottoms[2][1:]))] if self.has_static else []
-        shape = (4 * self.size,)
-        bias = Weight("bias", shape, (4, self.size), None, shape, (0, 1, 3, 2), "bias_filler", 0.0)
-        return [self._matrix("kernel", self.inputs), bias, *static, self._matrix("recurrent_kernel", self.size)]
+        size = self.size
+        static = [_matrix("static_kernel", math.prod(self.bottoms[2][1:]), size)] if self.has_static else []
+        shape = (4 * size,)
+        bias = Weight("bias", shape, (4, size), None, shape, (0, 1, 3, 2), "bias_filler", 0.0)
+        return [_matrix("kernel", self.inputs, size), bias, *static, _matrix("recurrent_kernel", size, size)]
 
     def build(self, ctx: Context, *xs: Tensor) -> Tensor | list[Tensor]:
         given, cont, (h, c) = self._inputs(ctx, xs, 4 * self.size)
@@ -104,11 +111,77 @@ class LSTM(
 
 
 def _lstm_unit(
-    ctx: Context, i: Tensor, f: Tensor, o: Tensor, g: Tensor, c: Tensor, keep: Tensor
+    ctx: Context, i: Tensor, f: Tensor, o: Tensor, g: Tensor, c: Tensor, keep: Tensor | float
 ) -> tuple[Tensor, Tensor]:
     sigmoid, tanh = ctx.ops.sigmoid, ctx.ops.tanh
     c = keep * sigmoid(f) * c + sigmoid(i) * tanh(g)
     return sigmoid(o) * tanh(c), c
+
+
+class Lstm(Layer, type="Lstm", param="lstm_param", fields="num_output batch_size", bottoms=(1, 2)):
+    """An LSTM of x (T, N, inputs), gates i, f, o, g as in LSTM's formula: g = W x + R h + b (Junhyuk Oh's
+    lstm_layer.cu, and that of the OCR forks after it). Its .cpp adds the first item's R h to every item, and is not
+    followed.
+
+    x of other than three axes is (T * N, ...) with N = batch_size, and so is the top: (T * N, num_output). A second
+    bottom (T * N) is 0 where a sequence starts; without it one starts at the first step alone. The fork then goes on
+    from the state of its run before, the model from 0.
+
+    Blobs: kernel (4 H, inputs), recurrent_kernel (4 H, H), bias (4 H). In Keras's layout as LSTM's.
+    """
+
+    def __init__(self, proto: LayerParameter, bottoms: Sequence[Shape]) -> None:
+        super().__init__(proto, bottoms)
+        x, self.size = bottoms[0], int(self.p.num_output)
+        count = math.prod(x[:2]) if len(x) == 3 else x[0]
+        self.items = x[1] if len(x) == 3 else int(self.p.batch_size)
+        if self.size < 1 or self.items < 1 or count % self.items:
+            self.fail(
+                f"num_output {self.size}, batch_size {self.p.batch_size}, bottom {x}; takes whole steps of a batch"
+            )
+        self.steps, self.inputs = count // self.items, math.prod(x[2:] if len(x) == 3 else x[1:])
+        if len(bottoms) > 1 and (self.items != 1 or math.prod(bottoms[1]) != self.steps):
+            self.fail(
+                f"starts of shape {bottoms[1]} for {self.steps} steps of {self.items} items; takes one for each step of one "
+                "item: for more the fork mixes items up"
+            )
+
+    def note(self) -> str | None:
+        told = "starts at 0, where its fork goes on from the state of its run before"
+        return told if len(self.bottoms) > 1 else None
+
+    def tops(self) -> list[Shape]:
+        if len(self.bottoms[0]) == 3:
+            return [(self.steps, self.items, self.size)]
+        return [(self.steps * self.items, self.size)]
+
+    def fixes_batch(self) -> bool:
+        return True
+
+    def multiply_adds(self) -> int:
+        return self.steps * self.items * 4 * self.size * (self.inputs + self.size)
+
+    def blobs(self) -> list[Weight]:
+        shape = (4 * self.size,)
+        bias = Weight("bias", shape, (4, self.size), None, shape, (0, 1, 3, 2), "bias_filler", 0.0)
+        return [_matrix("kernel", self.inputs, self.size), _matrix("recurrent_kernel", self.size, self.size), bias]
+
+    def build(self, ctx: Context, x: Tensor, *cont: Tensor) -> Tensor | list[Tensor]:
+        ops, units = ctx.ops, 4 * self.size
+        x = ops.reshape(self.to_caffe_order(ctx, x), (self.steps, self.items, self.inputs))
+        whole = ctx.layers.Dense(units, kernel_initializer="zeros", name=ctx.part("kernel"))
+        given = ctx.bind(whole, kernel="kernel", bias="bias")(x)
+        after = ctx.layers.Dense(units, use_bias=False, kernel_initializer="zeros", name=ctx.part("recurrent_kernel"))
+        ctx.bind(after, kernel="recurrent_kernel")
+        keep = ops.reshape(cont[0], (self.steps, 1, 1)) if cont else None
+        h = c = ops.zeros_like(given[0, :, : self.size])
+        outputs = []
+        for step in range(self.steps):
+            on = keep[step] if keep is not None else float(step > 0)
+            i, f, g, o = ops.split(given[step] + on * after(h), 4, axis=-1)
+            h, c = _lstm_unit(ctx, i, f, o, g, c, on)
+            outputs.append(h)
+        return ops.reshape(ops.stack(outputs, axis=0), self.tops()[0])
 
 
 class LSTMUnit(Layer, type="LSTMUnit", bottoms=3, tops=2):

@@ -4,6 +4,7 @@ import itertools
 import math
 
 from caffe2tf.arrays.layout import Array, Shape, to_keras
+from caffe2tf.caffe.caffe_pb2 import LayerParameter
 from caffe2tf.layers.base import Layer
 from caffe2tf.layers.types import Context, Field, Fields, Tensor
 
@@ -11,8 +12,9 @@ from caffe2tf.layers.types import Context, Field, Fields, Tensor
 class Split(Layer, type="Split", tops=(1, None)):
     """The bottom, once for each top."""
 
-    def shares_memory(self) -> dict[int, str]:
-        return dict.fromkeys(range(len(self.proto.top)), self.proto.bottom[0])
+    @classmethod
+    def may_share(cls, proto: LayerParameter) -> dict[int, str]:
+        return dict.fromkeys(range(len(proto.top)), proto.bottom[0])
 
     def receptive(self, fields: Fields) -> Field | None:
         return self.widest(fields)
@@ -44,8 +46,9 @@ class Concat(Layer, type="Concat", param="concat_param", fields="axis concat_dim
         self.need_equal([a for a in range(len(first)) if a != axis])
         return [(*first[:axis], sum(b[axis] for b in self.bottoms), *first[axis + 1 :])]
 
-    def shares_memory(self) -> dict[int, str]:
-        return {0: self.proto.bottom[0]} if len(self.bottoms) == 1 else {}
+    @classmethod
+    def may_share(cls, proto: LayerParameter) -> dict[int, str]:
+        return {0: proto.bottom[0]} if len(proto.bottom) == 1 else {}
 
     def receptive(self, fields: Fields) -> Field | None:
         return self.widest(fields) if self._axis() == 1 else None
@@ -87,8 +90,9 @@ class Slice(Layer, type="Slice", param="slice_param", fields="axis slice_dim sli
         axis, shape, edges = self._axis(), self.bottoms[0], self._points()
         return [(*shape[:axis], b - a, *shape[axis + 1 :]) for a, b in itertools.pairwise(edges)]
 
-    def shares_memory(self) -> dict[int, str]:
-        return {0: self.proto.bottom[0]} if len(self.proto.top) == 1 else {}
+    @classmethod
+    def may_share(cls, proto: LayerParameter) -> dict[int, str]:
+        return {0: proto.bottom[0]} if len(proto.top) == 1 else {}
 
     def receptive(self, fields: Fields) -> Field | None:
         return self.widest(fields) if self._axis() == 1 else None
@@ -161,8 +165,9 @@ class Flatten(Layer, type="Flatten", param="flatten_param", fields="axis end_axi
         (first, last), shape = self._span(), self.bottoms[0]
         return [(*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :])]
 
-    def shares_memory(self) -> dict[int, str]:
-        return dict.fromkeys(range(len(self.proto.top)), self.proto.bottom[0])
+    @classmethod
+    def may_share(cls, proto: LayerParameter) -> dict[int, str]:
+        return dict.fromkeys(range(len(proto.top)), proto.bottom[0])
 
     def fixes_batch(self) -> bool:
         return self._span()[0] == 0 and self._span()[1] != 0
@@ -203,8 +208,9 @@ class Reshape(Layer, type="Reshape", param="reshape_param", fields="shape axis n
             self.fail(f"bottom {shape} has {total} values, shape {tuple(top)} takes {math.prod(top)}")
         return [tuple(top)]
 
-    def shares_memory(self) -> dict[int, str]:
-        return dict.fromkeys(range(len(self.proto.top)), self.proto.bottom[0])
+    @classmethod
+    def may_share(cls, proto: LayerParameter) -> dict[int, str]:
+        return dict.fromkeys(range(len(proto.top)), proto.bottom[0])
 
     def fixes_batch(self) -> bool:
         (first, last), dims = self._span(), list(self.p.shape.dim)

@@ -28,7 +28,7 @@ def start(net: "Net", seed: int = 0) -> "Net":
 
 def left_alone(layer: Layer, weight: Weight) -> Floats | None:
     """The array that Caffe leaves where a file has none: what a filler without chance says; None of one with chance."""
-    filler = getattr(layer.p, weight.filler) if weight.filler and layer.p.HasField(weight.filler) else None
+    filler = getattr(layer.p, weight.filler) if weight.filler and _says(layer, weight.filler) else None
     if filler is None:
         return np.full(weight.shape, weight.start or 0.0 if weight.unset is None else weight.unset, np.float32)
     if filler.type not in ("constant", "bilinear"):
@@ -39,11 +39,16 @@ def left_alone(layer: Layer, weight: Weight) -> Floats | None:
         layer.fail(f"{weight.filler} {filler.type}: {error}")
 
 
+def _says(layer: Layer, filler: str) -> bool:
+    """Whether the layer's parameters say how a weight starts; a dictionary says no more than a constant."""
+    return not isinstance(layer.p, dict) and bool(layer.p.HasField(filler))
+
+
 def fill(layer: Layer, random: Random, default: FillerParameter | None = None) -> tuple[Floats, ...]:
     """Caffe's arrays of `layer`, a tuple, drawn from `random`; `default` is the FillerParameter of a kernel without one."""
     made = []
     for weight in layer.blobs():
-        if weight.filler and layer.p.HasField(weight.filler):
+        if weight.filler and _says(layer, weight.filler):
             filler = getattr(layer.p, weight.filler)
         elif weight.start is not None:
             filler = FillerParameter(value=weight.start)

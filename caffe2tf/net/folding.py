@@ -1,6 +1,6 @@
 """BatchNorm, and the Scale after it, folded into the convolution before them: the same function with fewer layers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,13 +29,14 @@ def fold(net: Net) -> tuple[Net, Folded]:
 
     The folded blobs keep the name of the last of the three; values differ by rounding alone.
     """
-    readers = net.consumers
+    readers, last = net.consumers, net.last_versions
+    chosen = {(name, last[name]) for name in net.chosen}
     arrays = dict(net.arrays)
     gone: set[str] = set()
     changed: dict[str, list[str]] = {}
     tops: dict[str, str] = {}
     for node in net.nodes:
-        chain = _chain(node, readers)
+        chain = _chain(node, readers, chosen)
         if not chain:
             continue
         arrays[node.layer.name] = _merged(net, node, chain)
@@ -58,8 +59,8 @@ def fold(net: Net) -> tuple[Net, Folded]:
     return folded, Folded(len(changed), len(gone), before - after)
 
 
-def _chain(node: Node, readers: Mapping[Blob, Sequence[Node]]) -> list[Node]:
-    """[BatchNorm] or [BatchNorm, Scale] after the convolution `node`, where both may be folded into it."""
+def _chain(node: Node, readers: Mapping[Blob, Sequence[Node]], chosen: Collection[Blob]) -> list[Node]:
+    """[BatchNorm] or [BatchNorm, Scale] after the convolution `node`, where both may be folded into it; none of `chosen` goes."""
     if not isinstance(node.layer, Convolution) or len(node.tops) != 1:
         return []
     if node.layer.channel_axis != 1 or any(spec.name for spec in node.layer.proto.param):
@@ -68,7 +69,7 @@ def _chain(node: Node, readers: Mapping[Blob, Sequence[Node]]) -> list[Node]:
     top = node.tops[0]
     for kind in (BatchNorm, Scale):
         after = readers.get(top, [])
-        if len(after) != 1 or not isinstance(after[0].layer, kind) or len(after[0].bottoms) != 1:
+        if top in chosen or len(after) != 1 or not isinstance(after[0].layer, kind) or len(after[0].bottoms) != 1:
             break
         layer = after[0].layer
         if any(spec.name for spec in layer.proto.param):
@@ -88,9 +89,12 @@ def _merged(net: Net, node: Node, chain: Sequence[Node]) -> tuple[Floats, Floats
     """Caffe's kernel and bias of the convolution with the chain inside, computed in float64."""
     kernel, *rest = (array.astype(np.float64) for array in net.arrays[node.layer.name])
     bias = rest[0] if rest else np.zeros(len(kernel))
-    norm = net.weights[chain[0].layer.name]
-    share = 1 / np.sqrt(norm["moving_variance"].astype(np.float64) + chain[0].layer.p.eps)
-    shift = -norm["moving_mean"] * share
+    first = chain[0].layer
+    assert isinstance(first, BatchNorm)
+    norm = net.weights[first.name]
+    share = 1 / np.sqrt(norm["moving_variance"].astype(np.float64) + first.eps)
+    share = share * norm.get("gamma", 1.0)
+    shift = norm.get("beta", 0.0) - norm["moving_mean"] * share
     if len(chain) > 1:
         scale = net.weights[chain[1].layer.name]
         share, shift = share * scale["gamma"], shift * scale["gamma"] + scale.get("beta", 0.0)

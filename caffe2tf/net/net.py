@@ -8,15 +8,16 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy.typing as npt
-from google.protobuf import text_format
 
 from caffe2tf.arrays.layout import Floats, Moved, OpenShape, Shape
 from caffe2tf.arrays.numbers import float32
 from caffe2tf.caffe.caffe_pb2 import NetParameter, TransformationParameter
 from caffe2tf.caffe.datalayers import UNKNOWN
+from caffe2tf.caffe.extra import printed
 from caffe2tf.errors import NetError, WeightMismatch
 from caffe2tf.layers import Layer
 from caffe2tf.net import table
+from caffe2tf.net.outputs import Cut, checked
 from caffe2tf.net.wiring import Blob, Node, wire
 
 
@@ -25,8 +26,8 @@ class Net:
     """A network for inference. Frozen: `with_weights`, `reshape` and `subnet` return another, and no array can be written to.
     Equal to itself alone.
 
-    `nodes` in the order of the file; `inputs` {blob: shape} in Caffe's axis order; `outputs` the blobs that no layer
-    reads; `arrays` {layer: Caffe's arrays, as views of the file where it allows}, empty where no weights were given;
+    `nodes` in the order of the file; `inputs` {blob: shape} in Caffe's axis order; `outputs` the blobs that were `chosen`, else
+    those that no layer reads; `arrays` {layer: Caffe's arrays, as views of the file where it allows}, empty where no weights were given;
     `transforms` {input: TransformationParameter} of data layers; `notes` what was dropped or assumed; `encoding` "V0",
     "V1" or "V2"; `preprocessing` how pictures become its input, where the user said so; `dropped` the blobs of layers that
     have no part in inference.
@@ -41,6 +42,7 @@ class Net:
     encoding: str = "V2"
     preprocessing: Any = None  # an images.preprocess.Preprocessing: imports point up
     dropped: frozenset[str] = frozenset()
+    chosen: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         known: dict[int, Floats] = {}  # an array that layers share stays one object
@@ -69,6 +71,8 @@ class Net:
 
     @property
     def outputs(self) -> list[str]:
+        if self.chosen:
+            return list(self.chosen)
         read = {bottom for node in self.nodes for bottom in node.bottoms}
         return [top[0] for node in self.nodes for top in node.tops if top not in read]
 
@@ -160,6 +164,18 @@ class Net:
             raise NetError(f"blob '{early[0]}' is needed before its last change; start from what it is made of")
         return self.part([node for node in self.nodes if needed.intersection(blob for blob, _ in node.made())], starts)
 
+    def cut(self, outputs: str | Sequence[str]) -> "Net":
+        """This network with what the blobs `outputs` need alone, which become its outputs: layers, inputs and weights. Raises
+        NetError for a blob that it does not have."""
+        param = NetParameter.FromString(self.param.SerializeToString())
+        kept = Cut(checked(outputs))
+        kept(param)
+        names = {layer.name for layer in param.layer}
+        made = rebuild(self, param, {name: arrays for name, arrays in self.arrays.items() if name in names})
+        transforms = {blob: param for blob, param in self.transforms.items() if blob in made.inputs}
+        dropped = self.dropped | (set(self.blobs) - set(made.blobs))
+        return replace(made, transforms=transforms, chosen=kept.outputs, dropped=dropped)
+
     def part(self, nodes: Iterable[Node], inputs: Iterable[str] = ()) -> "Net":
         """This network of `nodes` alone, in their order; the blobs `inputs` come from outside."""
         param, nodes, outside = NetParameter(name=self.name), list(nodes), list(inputs)
@@ -168,7 +184,8 @@ class Net:
             layer.input_param.shape.add().dim.extend(UNKNOWN if n is None else n for n in self.blobs[name])
         param.layer.extend(node.layer.proto for node in nodes)
         names = {node.layer.name for node in nodes}
-        made = rebuild(self, param, {name: arrays for name, arrays in self.arrays.items() if name in names})
+        whole = replace(self, chosen=())
+        made = rebuild(whole, param, {name: arrays for name, arrays in self.arrays.items() if name in names})
         pictures = set(made.inputs) <= set(self.inputs)
         transforms = {blob: param for blob, param in self.transforms.items() if blob in made.inputs}
         return replace(made, transforms=transforms, preprocessing=self.preprocessing if pictures else None)
@@ -213,7 +230,7 @@ class Net:
 
     def text(self) -> str:
         """The network as a prototxt, today's layers."""
-        return text_format.MessageToString(self.param)
+        return printed(self.param)
 
     def moved(self, layer: str) -> dict[str, Moved]:
         """{name: layout.Moved} of one layer: what `weights` gives, before a value is read."""

@@ -9,7 +9,8 @@ from caffe2tf.caffe.caffe_pb2 import LayerParameter, NetParameter
 from caffe2tf.caffe.datalayers import UNKNOWN
 from caffe2tf.errors import NetError
 from caffe2tf.layers import Layer, kind_of
-from caffe2tf.net.support import refuse_unsupported
+from caffe2tf.net.memory import Memory
+from caffe2tf.net.support import problems, refuse
 
 # Two sizes for heights and widths that no file tells: extents that differ between them are unknown, others are not.
 _PROBES = (256, 320)
@@ -46,62 +47,52 @@ class Node:
         return (*zip(self.tops, self.shapes, strict=True), *((blob, shape) for _, blob, shape in self.echoes))
 
 
-class _Memory:
-    """Which blobs lie in one memory: Flatten, Reshape, Split, a Slice into one and a Concat of one share their bottom's
-    (Blob::ShareData in each layer's .cpp), and Caffe reads what was written last, under whatever name."""
-
-    def __init__(self) -> None:
-        self._cells: dict[str, set[str]] = {}  # blob -> the set of blobs in its memory
-
-    def make(self, top: str, other: str | None = None) -> None:
-        """A blob of its own, or in the memory of `other`."""
-        cell: set[str] = self._cells[other] if other is not None else set()
-        cell.add(top)
-        self._cells[top] = cell
-
-    def beside(self, blob: str) -> list[str]:
-        """The other blobs in its memory."""
-        return sorted(self._cells[blob] - {blob})
-
-
 def wire(param: NetParameter, blobs: Mapping[str, Sequence[Shaped]]) -> tuple[tuple[Node, ...], list[str]]:
-    """(nodes, notes) of `param`; `blobs` {layer: sequence of things with a shape} settle extents that it leaves open."""
-    refuse_unsupported(param)
-    sizes = _PROBES if any(n == UNKNOWN for s in _input_dims(param) for n in s) else _PROBES[:1]
-    version: dict[str, int] = {}
-    shapes: dict[Blob, list[Shape]] = {}  # one for each of `sizes`
-    nodes: list[Node] = []
-    notes: list[str] = []
-    memory = _Memory()
-    _refuse_two_sources(param)
+    """(nodes, notes) of `param`; `blobs` {layer: sequence of things with a shape} settle extents that it leaves open.
+
+    Raises one error for all that is wrong, a line each: UnsupportedLayer where a type or a parameter is not computed, else
+    NetError. What is made of a layer that is wrong is not looked at.
+    """
+    unsupported, faults = problems(param), _two_sources(param)
+    wiring = Wiring(param, blobs)
     for proto in param.layer:
+        if kind_of(proto) is None or proto.name in faults or wiring.broken.intersection(proto.bottom):
+            wiring.broken.update(proto.top)
+            continue
+        try:
+            wiring.place(proto)
+        except NetError as error:
+            faults[proto.name] = str(error)
+            wiring.broken.update(proto.top)
+    if unsupported or faults:
+        refuse(unsupported, list(faults.values()))
+    nodes = tuple(wiring.nodes)
+    told = (f"layer '{node.layer.name}' ({node.layer.type}): {said}" for node in nodes if (said := node.layer.note()))
+    return nodes, [*wiring.notes, *told]
+
+
+class Wiring:
+    """The layers that have found their places, and every version of a blob that they make."""
+
+    def __init__(self, param: NetParameter, blobs: Mapping[str, Sequence[Shaped]]) -> None:
+        self.param, self.blobs = param, blobs
+        self.sizes = _PROBES if any(n == UNKNOWN for s in _input_dims(param) for n in s) else _PROBES[:1]
+        self.version: dict[str, int] = {}
+        self.shapes: dict[Blob, list[Shape]] = {}  # one for each of `sizes`
+        self.nodes: list[Node] = []
+        self.notes: list[str] = []
+        self.memory = Memory()
+        self.broken: set[str] = set()  # the blobs that a layer at fault makes
+
+    def place(self, proto: LayerParameter) -> None:
+        """Gives `proto` its node. Raises NetError."""
         where = f"layer '{proto.name}' ({proto.type})"
         kind = kind_of(proto)
         assert kind is not None  # else it was refused
         _check_count(where, "bottoms", len(proto.bottom), kind.bottom_count)
         _check_count(where, "tops", len(proto.top), kind.top_count)
-        bottoms = []
-        for blob in proto.bottom:
-            if blob not in version:
-                later = any(blob in other.top for other in param.layer)
-                why = (
-                    "is made only by a later layer (a cycle, or layers out of order)"
-                    if later
-                    else "is made by no layer"
-                )
-                raise NetError(f"{where}: bottom '{blob}' {why}")
-            bottoms.append((blob, version[blob]))
-
-        probed = [[shapes[b][i] for b in bottoms] for i in range(len(sizes))]
-        if len(sizes) > 1 and probed[0] != probed[1]:
-            given = _merge([p[0] for p in probed])
-            settled = tuple(n for n in kind.settle(proto, given, blobs.get(proto.name)) if n is not None)
-            if None in given and len(settled) == len(given):
-                notes.append(
-                    f"{where}: its bottom is taken as {settled[2]}x{settled[3]}, the square that its weights fit"
-                )
-                probed = [[settled]] * len(sizes)
-        layers = [kind(_sized(proto, size), bottom) for size, bottom in zip(sizes, probed, strict=True)]
+        bottoms = [self._bottom(where, blob) for blob in proto.bottom]
+        layers = self._layers(where, kind, proto, bottoms)
         outs = [one.tops() for one in layers]
         if len(proto.param) > len(layers[0].blobs()):
             raise NetError(
@@ -111,6 +102,7 @@ def wire(param: NetParameter, blobs: Mapping[str, Sequence[Shaped]]) -> tuple[tu
             raise NetError(
                 f"{where}: bottoms {layers[0].bottoms} give a top of shape {outs[0]}; every extent must be at least 1"
             )
+        version, shapes = self.version, self.shapes
         tops: list[Blob] = []
         beside: list[tuple[int, str]] = []
         for index, blob in enumerate(proto.top):
@@ -120,11 +112,11 @@ def wire(param: NetParameter, blobs: Mapping[str, Sequence[Shaped]]) -> tuple[tu
                     raise NetError(f"{where}: changes the size of '{blob}' in place; give it a top of its own")
                 if not layers[0].works_in_place:
                     layers[0].fail(f"cannot change '{blob}' in place; give it a top of its own")
-                others = memory.beside(blob)
+                others = self.memory.beside(blob)
                 layers[0].aliased = tuple(i for i, b in enumerate(proto.bottom) if b == blob or b in others)
                 beside += ((index, other) for other in others)
             else:
-                memory.make(blob, layers[0].shares_memory().get(index))
+                self.memory.make(blob, layers[0].shares_memory().get(index))
             version[blob] = version.get(blob, -1) + 1
             tops.append((blob, version[blob]))
             shapes[tops[-1]] = out
@@ -135,13 +127,31 @@ def wire(param: NetParameter, blobs: Mapping[str, Sequence[Shaped]]) -> tuple[tu
             shapes[blob, version[blob]] = shapes[before]
             echoes.append((index, (blob, version[blob]), _merge(shapes[before])))
         merged = tuple(_merge(shapes[top]) for top in tops)
-        nodes.append(Node(layers[0], tuple(bottoms), tuple(tops), merged, tuple(echoes)))
-    notes += (f"layer '{node.layer.name}' ({node.layer.type}): {told}" for node in nodes if (told := node.layer.note()))
-    return tuple(nodes), notes
+        self.nodes.append(Node(layers[0], tuple(bottoms), tuple(tops), merged, tuple(echoes)))
+
+    def _bottom(self, where: str, blob: str) -> Blob:
+        if blob not in self.version:
+            later = any(blob in other.top for other in self.param.layer)
+            why = "is made only by a later layer (a cycle, or layers out of order)" if later else "is made by no layer"
+            raise NetError(f"{where}: bottom '{blob}' {why}")
+        return blob, self.version[blob]
+
+    def _layers(self, where: str, kind: type[Layer], proto: LayerParameter, bottoms: Sequence[Blob]) -> list[Layer]:
+        """The layer once for each of `sizes`."""
+        probed = [[self.shapes[b][i] for b in bottoms] for i in range(len(self.sizes))]
+        if len(self.sizes) > 1 and probed[0] != probed[1]:
+            given = _merge([p[0] for p in probed])
+            settled = tuple(n for n in kind.settle(proto, given, self.blobs.get(proto.name)) if n is not None)
+            if None in given and len(settled) == len(given):
+                self.notes.append(
+                    f"{where}: its bottom is taken as {settled[2]}x{settled[3]}, the square that its weights fit"
+                )
+                probed = [[settled]] * len(self.sizes)
+        return [kind(_sized(proto, size), bottom) for size, bottom in zip(self.sizes, probed, strict=True)]
 
 
-def _refuse_two_sources(param: NetParameter) -> None:
-    """A blob may be made again only in place, by the only layer that reads it (net.cpp, AppendTop; insert_splits.cpp gives
+def _two_sources(param: NetParameter) -> dict[str, str]:
+    """{layer: a line} for each blob that two layers make. It may be made again only in place, by the only layer that reads it (net.cpp, AppendTop; insert_splits.cpp gives
     each reader of a blob that has several a name of its own)."""
     made: dict[str, int] = {}
     readers: dict[Blob, int] = {}
@@ -151,22 +161,23 @@ def _refuse_two_sources(param: NetParameter) -> None:
             readers[key] = readers.get(key, 0) + 1
         for blob in proto.top:
             made[blob] = made.get(blob, 0) + 1
-    made = {}
+    made, faults = {}, dict[str, str]()
     for proto in param.layer:
         where = f"layer '{proto.name}' ({proto.type})"
         read = {blob: made.get(blob, 0) for blob in proto.bottom}
         for index, blob in enumerate(proto.top):
             if blob in made:
                 if index >= len(proto.bottom) or proto.bottom[index] != blob:
-                    raise NetError(
+                    faults[proto.name] = (
                         f"{where}: top '{blob}' is already made by another layer; a layer changes a blob in place where it is "
                         f"its bottom number {index + 1}"
                     )
-                if readers[blob, read[blob]] > 1:
-                    raise NetError(
+                elif readers[blob, read[blob]] > 1:
+                    faults[proto.name] = (
                         f"{where}: changes '{blob}' in place, which is read elsewhere too; give it a top of its own"
                     )
             made[blob] = made.get(blob, 0) + 1
+    return faults
 
 
 def _input_dims(param: NetParameter) -> list[Shape]:
@@ -179,10 +190,6 @@ def _sized(proto: LayerParameter, size: int) -> LayerParameter:
         return proto
     sized = type(proto).FromString(proto.SerializeToString())
     for shape in sized.input_param.shape:
-        if len(shape.dim) > 1 and shape.dim[1] == UNKNOWN:
-            raise NetError(
-                f"input '{proto.top[0]}': the file does not tell its channels; give its shape with `input_shape`"
-            )
         shape.dim[:] = [size if n == UNKNOWN else n for n in shape.dim]
     return sized
 

@@ -21,22 +21,25 @@ from caffe2tf.errors import NetError, WeightMismatch
 from caffe2tf.reference import (  # noqa: F401  each registers its rules
     activation,
     arithmetic,
+    choosing,
     convolution,
     detection,
     mscnn,
     normalization,
+    parts,
     pooling,
     product,
     proposals,
     recurrent,
     regions,
     resizing,
+    sampling,
     shaping,
     sources,
     yolo,
 )
 from caffe2tf.reference.storage import Blob
-from caffe2tf.reference.table import Shared, Tops, fail, rule_of
+from caffe2tf.reference.table import TABLE, Shared, Tops, fail
 
 if TYPE_CHECKING:
     from caffe2tf.net.net import Net
@@ -45,7 +48,8 @@ _ROUNDING = 2.0**-23
 
 
 def compute(net: "Net", inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """{blob: its last value, float64 in Caffe's axis order} of a run of `net` on `inputs` {input: array}.
+    """{blob: its last value, float64 in Caffe's axis order} of a run of `net` on `inputs` {input: array}, of all blobs that need
+    no layer of a user's own: those have no rule here.
 
     Inputs of other shapes than the network's are taken as `Net.reshape` takes them. Raises NetError, WeightMismatch.
     """
@@ -85,9 +89,16 @@ def _run(
     if missing := [name for name in net.weight_shapes if name not in net.arrays]:
         raise WeightMismatch(f"layer '{missing[0]}': the network has no weights; give its .caffemodel")
     blobs: dict[str, Blob] = {}
+    untold: set[tuple[str, int]] = set()
     with np.errstate(all="ignore"):  # NaN and infinity are results here, as in Caffe
         for node in net.nodes:
             layer = node.layer.proto
+            rule = next((TABLE[name] for name in (layer.type, *node.layer.types) if name in TABLE), None)
+            if rule is None or untold.intersection(node.bottoms):
+                untold.update(blob for blob, _ in node.made())
+                for (name, _), _ in node.made():
+                    blobs.pop(name, None)
+                continue
             weights = [np.asarray(array, np.float64) for array in net.arrays.get(layer.name, ())]
             bottoms = [blobs[name] for name, _ in node.bottoms]
             tops = [blobs.setdefault(name, Blob()) for name, _ in node.tops]
@@ -95,7 +106,7 @@ def _run(
                 given = [np.asarray(inputs[name], np.float64) for name, _ in node.tops]
             else:
                 given = [bottom.value for bottom in bottoms]
-            result = rule_of(layer)(layer, weights, *given)
+            result = rule(layer, weights, *given)
             for values in result if isinstance(result, Iterator) else [result]:
                 _write(layer, tops, bottoms, values, written)
     return {name: blob.value.copy() for name, blob in blobs.items()}

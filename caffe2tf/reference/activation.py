@@ -57,6 +57,26 @@ def swish(layer: LayerParameter, weights: list[Array], x: Array) -> Array:
     return x * sigmoid(layer.swish_param.beta * x)
 
 
+@rule("Mish")
+def mish(layer: LayerParameter, weights: list[Array], x: Array) -> Array:
+    """x tanh(log(1 + e^x)) (mish_layer.cpp)."""
+    return x * np.tanh(np.logaddexp(0, x))
+
+
+@rule("SeLu", "SeLU")
+def selu(layer: LayerParameter, weights: list[Array], x: Array) -> Array:
+    """lambda x where x > 0, else lambda alpha (e^x - 1) (selu_layer.cpp)."""
+    p = layer.selu_param
+    y: Array = getattr(p, "lambda") * np.where(x > 0, x, p.alpha * (np.exp(x) - 1))
+    return y
+
+
+@rule("BReLU")
+def brelu(layer: LayerParameter, weights: list[Array], x: Array) -> Array:
+    """std::min(std::max(x, minval), maxval) (brelu_layer.cpp)."""
+    return smaller(larger(x, layer.brelu_param.minval), layer.brelu_param.maxval)
+
+
 @rule("BNLL")
 def bnll(layer: LayerParameter, weights: list[Array], x: Array) -> Array:
     """x + log(1 + e^-x) where x > 0, else log(1 + e^x) (bnll_layer.cpp)."""
@@ -83,9 +103,9 @@ def threshold(layer: LayerParameter, weights: list[Array], x: Array) -> Array:
     return np.where(x > layer.threshold_param.threshold, 1.0, 0.0)
 
 
-@rule("Dropout")
+@rule("Dropout", "SeLuDropout", "SeLUDropout")
 def dropout(layer: LayerParameter, weights: list[Array], x: Array) -> Array:
-    """The bottom: at test time nothing is dropped (dropout_layer.cpp)."""
+    """The bottom: at test time nothing is dropped (dropout_layer.cpp, selu_dropout_layer.cpp)."""
     return x
 
 

@@ -39,8 +39,17 @@ def batch_norm(layer: LayerParameter, weights: list[Array], x: Array) -> Array:
 
     Blobs: mean, variance, and a factor that both are divided by, 0 giving 0. Where use_global_stats is false, or not
     set in a layer of phase TRAIN, mean and variance are those of the bottom.
+
+    NVCaffe's, with scale_bias or a filler for it, asks the phase alone, leaves the factor out, takes no eps below 1e-5
+    and gives gamma y + beta. Blobs: mean, variance, factor, gamma, beta.
     """
     p = layer.batch_norm_param
+    if p.scale_bias or p.HasField("scale_filler") or p.HasField("bias_filler"):
+        mean, variance, _, gamma, beta = (spread(weight, x, 1) for weight in weights)
+        if _trains(layer):
+            others = (0, *range(2, x.ndim))
+            mean, variance = x.mean(axis=others, keepdims=True), x.var(axis=others, keepdims=True)
+        return (x - mean) / np.sqrt(variance + max(p.eps, 1e-5)) * gamma + beta
     given = p.use_global_stats if p.HasField("use_global_stats") else not _trains(layer)
     axes = tuple(axis for axis in range(x.ndim) if axis != 1)
     if given:
@@ -89,6 +98,22 @@ def normalize(layer: LayerParameter, weights: list[Array], x: Array) -> Array:
     axes = (1, 2, 3) if p.across_spatial else (1,)
     norm: Array = np.sqrt((x * x).sum(axis=axes, keepdims=True) + p.eps)
     return x / norm * weights[0].reshape(1, -1, 1, 1)
+
+
+@rule("L2Norm")
+def l2_norm(layer: LayerParameter, weights: list[Array], x: Array) -> Array:
+    """Each item over the root of the sum of its squares (l2_norm_layer.cpp of MSRCCS/Caffe)."""
+    rows = matrix(x, 1)
+    return np.stack([row * np.float64(row @ row) ** -0.5 for row in rows]).reshape(x.shape)
+
+
+@rule("ChannelNorm")
+def channel_norm(layer: LayerParameter, weights: list[Array], x: Array) -> Array:
+    """The root of the sum of squares over the channels (channel_norm_layer.cu of FlowNet 2)."""
+    top = np.zeros((len(x), 1, *x.shape[2:]))
+    for c in range(x.shape[1]):
+        top[:, 0] += x[:, c] ** 2
+    return np.sqrt(top)
 
 
 @rule("Scale")

@@ -63,3 +63,23 @@ def rnn(layer: LayerParameter, weights: list[Array], *bottoms: Array) -> list[Ar
         h = np.tanh(step + (cont * h) @ recurrent.T)
         outputs.append(np.tanh(h @ output.T + bias))
     return [np.stack(outputs), h[None]][: len(layer.top)]
+
+
+@rule("Lstm")
+def junhyuk_lstm(layer: LayerParameter, weights: list[Array], x: Array, *starts: Array) -> Array:
+    """gates = W x + b + clip R h, then a step of LSTMUnit; clip is the second bottom, without it 0 at the first step
+    and 1 after (lstm_layer.cu of junhyukoh/caffe-lstm).
+
+    Blobs: W (4 D, inputs), R (4 D, D), b (4 D). x (T, N, inputs), or (T N, ...) in steps of batch_size items.
+    """
+    p, (matrix, recurrent, bias) = layer.lstm_param, weights
+    items = x.shape[1] if x.ndim == 3 else p.batch_size
+    steps = x.reshape(-1, items, matrix.shape[1])
+    h, c = np.zeros((2, items, p.num_output))
+    outputs = []
+    for step, rows in enumerate(steps):
+        clip = np.float64(starts[0].ravel()[step] if starts else step > 0)
+        c, h = _lstm_step(c, rows @ matrix.T + bias + clip * (h @ recurrent.T), np.full((items, 1), clip))
+        outputs.append(h)
+    top = np.stack(outputs)
+    return top if x.ndim == 3 else top.reshape(-1, p.num_output)

@@ -27,6 +27,13 @@ def dummy_data(layer: LayerParameter, weights: list[Array]) -> list[Array]:
     return tops
 
 
+@rule("ContinuationIndicator")
+def continuation_indicator(layer: LayerParameter, weights: list[Array]) -> Array:
+    """0 at step 0 and 1 at every other, for each item (continuation_indicator_layer.cpp)."""
+    p = layer.continuation_indicator_param
+    return np.array([[float(step != 0)] * p.batch_size for step in range(p.time_step)])
+
+
 @rule("Parameter")
 def parameter(layer: LayerParameter, weights: list[Array]) -> Array:
     """The learned blob (parameter_layer.hpp)."""

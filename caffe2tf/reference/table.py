@@ -29,11 +29,6 @@ Rule = Callable[..., Tops | Iterator[Tops]]
 TABLE: dict[str, Rule] = {}  # Caffe type, or module.layer of the type Python -> its rule
 
 
-def rule_of(layer: LayerParameter) -> Rule:
-    """The rule of a layer."""
-    return TABLE[f"{layer.python_param.module}.{layer.python_param.layer}" if layer.type == "Python" else layer.type]
-
-
 def rule(*types: str) -> Callable[[Rule], Rule]:
     """Registers a function as the rule of `types`: `function(layer, weights, *bottoms)` gives the top or all tops.
 

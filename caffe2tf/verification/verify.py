@@ -56,7 +56,10 @@ def verify(
             layers = _check_layers(net, golden, inputs, found, tolerance)
             predictions += _generated(golden, found)
         digests = goldens.weight_digests(net)
-        changed = tuple(name for name, known in golden.weights.items() if digests.get(name) != list(known))
+        own = digests if net.chosen else golden.weights  # of a network that was cut, only what is left is judged
+        changed = tuple(
+            name for name, known in golden.weights.items() if name in own and digests.get(name) != list(known)
+        )
         whole = hashlib.sha256("".join(d for layer in digests.values() for d in layer).encode()).hexdigest()
         photographs, missing = _photographs(net, golden, images)
         predictions += photographs
@@ -210,7 +213,7 @@ def _hint(net: Net, golden: Golden, report: Report, wrong: str) -> str | None:
 
 
 def _generated(golden: Golden, found: _Arrays) -> list[Prediction]:
-    if not golden.top5:
+    if not golden.top5 or golden.output not in found:
         return []
     shares = probabilities.probabilities(found[golden.output])
     expected = probabilities.probabilities(golden.blobs[golden.output].values)
@@ -226,7 +229,7 @@ def _photographs(
     net: Net, golden: Golden, folder: str | os.PathLike[str] | None
 ) -> tuple[list[Prediction], tuple[str, ...]]:
     """(predictions, photographs that are not there)."""
-    if not golden.photographs:
+    if not golden.photographs or golden.output in net.dropped:
         return [], ()
     photographs = golden.photographs
     places = goldens.find_photographs(photographs, folder) if folder else goldens.at_hand(photographs)

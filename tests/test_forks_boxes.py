@@ -203,8 +203,8 @@ def rpn(count, h, w, spread=0.3):
     return RANDOM.rand(1, 2 * count, h, w), RANDOM.randn(1, 4 * count, h, w) * spread
 
 
-def python(text, module="rpn.proposal_layer"):
-    return f'python_param {{ module: "{module}" layer: "ProposalLayer" param_str: "{text}" }}'
+def python(text, name="rpn.proposal_layer.ProposalLayer"):
+    return f'python_param {{ module: "{name.rpartition(".")[0]}" layer: "ProposalLayer" param_str: "{text}" }}'
 
 
 @pytest.mark.parametrize("text", ["'feat_stride': 16", "{'feat_stride': 16}", "feat_stride: 16\\nscales: [8, 16, 32]"])
@@ -238,7 +238,7 @@ def test_proposals_stop_at_three_hundred(tmp_path):
 def test_proposals_of_ssh_are_not_suppressed(tmp_path):
     scores, offsets = rpn(2, 20, 30)
     info = np.array([[160.0, 240.0, 1.0]])
-    params = python("{'feat_stride': 8,'scales': [1,2], 'ratios':[1,]}", "SSH.layers.proposal_layer")
+    params = python("{'feat_stride': 8,'scales': [1,2], 'ratios':[1,]}", "SSH.layers.proposal_layer.ProposalLayer")
     found, judged = run(tmp_path, "Python", params, {"s": scores, "o": offsets, "i": info}, tops=("rois", "prob"))
     base = np.array([[0, 0, 15, 15], [-8, -8, 23, 23]])
     rois, values = proposals(base, 8, scores, offsets, info[0], 0, 1000, 1000, None)
@@ -303,7 +303,7 @@ def test_proposals_refuse(text, why, tmp_path):
 
 
 def test_a_python_layer_that_nobody_knows_is_named(tmp_path):
-    wires = inputs(data=(1, 2)) + layer("Python", python("1", "my.layers"))
+    wires = inputs(data=(1, 2)) + layer("Python", python("1", "my.layers.ProposalLayer"))
     with pytest.raises(Caffe2TFError, match=re.escape("type 'Python' of 'my.layers.ProposalLayer' is not supported")):
         loading.load(make(tmp_path, wires)[0])
 
