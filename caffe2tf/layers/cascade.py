@@ -8,7 +8,7 @@ import numpy as np
 from caffe2tf.arrays.layout import Shape
 from caffe2tf.caffe.caffe_pb2 import LayerParameter
 from caffe2tf.layers.mscnn import _LARGEST, _Boxes
-from caffe2tf.layers.suppression import best_first, kept
+from caffe2tf.layers.suppression import best_first, kept, largest
 from caffe2tf.layers.types import Context, Tensor
 
 
@@ -120,7 +120,7 @@ class FrcnnOutput(
         )[0]
 
         flat_scores = ops.reshape(ops.where(stay, scores, -_LARGEST), (-1,))
-        best, place = ops.top_k(flat_scores, self.last)
+        best, place = largest(ctx, flat_scores, self.last)
         # Class by class again: by place, those that are none behind all.
         place = ops.sort(ops.where(best > -_LARGEST, place, labels * most))
         place = ops.take(place, ops.reshape(ops.nonzero(place < labels * most)[0], (-1,)), axis=0)

@@ -9,7 +9,7 @@ import numpy as np
 from caffe2tf.arrays.layout import Array, Shape
 from caffe2tf.caffe.caffe_pb2 import LayerParameter, PriorBoxParameter
 from caffe2tf.layers.base import Layer
-from caffe2tf.layers.suppression import best_first, kept, overlaps
+from caffe2tf.layers.suppression import best_first, kept, largest, overlaps
 from caffe2tf.layers.types import Context, Tensor
 
 _GONE = -1.0
@@ -167,7 +167,7 @@ class DetectionOutput(
         stay = kept(ctx, boxes, candidates, min(k, self.kept), overlaps(ctx, 0.0), nms.nms_threshold, nms.eta)
 
         flat_scores = ops.reshape(ops.where(stay, scores, -_LARGEST), (-1, count * k))
-        score, place = ops.top_k(flat_scores, self.kept)
+        score, place = largest(ctx, flat_scores, self.kept)
         label = ops.take(np.asarray(self.labels, np.float32), ops.floor_divide(place, k))
         corner = ops.take_along_axis(ops.reshape(boxes, (-1, count * k, 4)), place[..., None], axis=1)
         image = ops.cumsum(ops.ones_like(label), axis=0) - 1.0

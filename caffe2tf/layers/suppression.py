@@ -22,9 +22,17 @@ _LOOP = 8  # steps of one loop, about
 _MANY = 512  # steps beyond which the end is looked for
 
 
+def largest(ctx: Context, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """(values, places) of the `count` largest of the last axis, the first of equals first: PyTorch's top_k promises no order."""
+    if ctx.backend != "torch":
+        return tuple(ctx.ops.top_k(x, count))
+    order = ctx.ops.argsort(-x, axis=-1)[..., :count]
+    return ctx.ops.take_along_axis(x, order, axis=-1), order
+
+
 def best_first(ctx: Context, scores: Tensor, least: float, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """(scores, their places, whether above `least`) of the `count` largest of the last axis, the first of equals first."""
-    scores, order = ctx.ops.top_k(ctx.ops.where(scores > least, scores, -_OUT), count)
+    scores, order = largest(ctx, ctx.ops.where(scores > least, scores, -_OUT), count)
     return scores, order, scores > -_OUT
 
 
