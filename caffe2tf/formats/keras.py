@@ -17,6 +17,7 @@ from caffe2tf.errors import ParseError
 from caffe2tf.formats import Runner, _reload
 from caffe2tf.formats._files import Progress
 from caffe2tf.images import preprocess
+from caffe2tf.keras_model.build import caller
 from caffe2tf.keras_model.depth import deep
 from caffe2tf.keras_model.model import to_keras
 from caffe2tf.keras_model.types import KerasModel
@@ -37,7 +38,8 @@ def save(net: Net, path: str, progress: Progress | None = None) -> float:
     with deep(len(net.nodes)):
         again = keras.models.load_model(path)
     inputs = given if len(given) > 1 else given[0]
-    return _reload.largest_difference(path, _reload.values(model(inputs)), _reload.values(again(inputs)))
+    expected, found = (caller(made, net.nodes)(inputs) for made in (model, again))
+    return _reload.largest_difference(path, _reload.values(expected), _reload.values(found))
 
 
 _MEMBERS = {"config.json", "metadata.json", "model.weights.h5", preprocess.FILE}

@@ -2,7 +2,7 @@
 
 import contextlib
 import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,7 @@ class Build:
         self.fixed_batch = [node.layer.name for node in net.nodes if node.layer.fixes_batch()]
         self.free_size = part is None and _free_size(net)
         self.starts: list[Tensor] = []
+        self.nodes: Sequence[Node] = net.nodes if part is None else part[0]
         if part is not None:
             wired = {blob: shape for node in net.nodes for blob, shape in node.made()}
             for index, (blob, shape) in enumerate(part[1].items()):
@@ -187,12 +188,25 @@ class Build:
         with deep(len(self.net.nodes)):
             model = self.keras.Model(self._inputs(), outputs)
 
+        call = caller(model, self.nodes)
+
         def run(values: Sequence[Array]) -> list[Array]:
-            found = model([self.keras.ops.convert_to_tensor(value) for value in values], training=False)
+            found = call(list(values))
             found = found if isinstance(found, (list, tuple)) else [found]
             return [to_numpy(self.keras, value) for value in found]
 
         return run
+
+
+def caller(model: KerasModel, nodes: Iterable[Node]) -> Callable[[Any], Any]:
+    """`model`, of the layers `nodes`, as a function of its input or the list of them. Where a layer loops, TensorFlow runs all of
+    it as one graph: JAX compiles a loop by itself, and PyTorch none."""
+    import keras
+
+    if keras.backend.backend() == "tensorflow" and any(node.layer.loops for node in nodes):
+        model.jit_compile = False  # XLA takes no count that is known at run time
+        return lambda inputs: model.predict_on_batch(inputs)
+    return lambda inputs: model(keras.tree.map_structure(keras.ops.convert_to_tensor, inputs), training=False)
 
 
 @contextlib.contextmanager

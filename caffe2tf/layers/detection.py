@@ -1,7 +1,7 @@
 """SSD's boxes: the priors of a feature map, and detections out of scores and offsets (Liu et al., SSD)."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,9 +9,11 @@ import numpy as np
 from caffe2tf.arrays.layout import Array, Shape
 from caffe2tf.caffe.caffe_pb2 import LayerParameter, PriorBoxParameter
 from caffe2tf.layers.base import Layer
+from caffe2tf.layers.suppression import best_first, kept, largest, overlaps
 from caffe2tf.layers.types import Context, Tensor
 
 _GONE = -1.0
+_LARGEST = 3e38
 
 
 class PriorBox(
@@ -84,32 +86,35 @@ class DetectionOutput(
     param="detection_output_param",
     fields="num_classes share_location background_label_id nms_param code_type keep_top_k variance_encoded_in_target "
     "confidence_threshold nms_param.nms_threshold nms_param.top_k nms_param.eta",
-    bottoms=3,
+    bottoms=(3, 4),
 ):
     """Boxes decoded from offsets and priors, per class the best without overlaps, then the best of all classes.
 
     The best come first, as OpenCV lists them; SSD's own Caffe lists the same rows class by class.
 
-    Bottoms: offsets (N, priors * 4), scores (N, priors * classes), priors (1, 2, priors * 4). Caffe's top is
-    (1, 1, n, 7): image, class, score, x1, y1, x2, y2. The Keras model gives (N, keep_top_k, 7) padded with -1, and
-    `forward` trims it (detection_output_layer.cpp).
+    Bottoms: offsets (N, priors * 4), where share_location is false (N, priors * classes * 4), scores (N, priors * classes),
+    priors (1, 2, priors * 4), and maybe the picture, which Caffe only shows. Caffe's top is (1, 1, n, 7): image, class,
+    score, x1, y1, x2, y2. The Keras model gives (N, keep_top_k, 7) padded with -1, and `forward` trims it
+    (detection_output_layer.cpp).
     """
+
+    loops = True
 
     def __init__(self, proto: LayerParameter, bottoms: Sequence[Shape]) -> None:
         super().__init__(proto, bottoms)
         p, nms = self.p, self.p.nms_param
         self.priors, self.classes = math.prod(bottoms[2][2:]) // 4, p.num_classes
-        if not p.share_location:
-            self.fail("share_location false is not computed; takes true")
-        if p.code_type == PriorBoxParameter.CORNER_SIZE:
-            self.fail("code_type CORNER_SIZE is not computed; takes CORNER or CENTER_SIZE")
-        if nms.eta != 1:
-            self.fail(f"nms_param sets eta {nms.eta}; only 1 is computed")
-        if math.prod(bottoms[0][1:]) != self.priors * 4 or math.prod(bottoms[1][1:]) != self.priors * self.classes:
+        self.places = 1 if p.share_location else self.classes
+        offsets = self.priors * self.places * 4
+        if math.prod(bottoms[0][1:]) != offsets or math.prod(bottoms[1][1:]) != self.priors * self.classes:
             self.fail(
                 f"bottoms of shapes {bottoms[0]} and {bottoms[1]} for {self.priors} priors of {self.classes} classes"
             )
+        if not 0 < nms.eta <= 1:
+            self.fail(f"nms_param sets eta {nms.eta}; takes above 0, up to 1")
         self.labels = [c for c in range(self.classes) if c != p.background_label_id]
+        if not self.labels:
+            self.fail(f"num_classes {self.classes} leaves no class beside the background")
         self.candidates = min(self.priors, nms.top_k) if nms.top_k > 0 else self.priors
         total = self.candidates * len(self.labels)
         self.kept = min(p.keep_top_k, total) if p.keep_top_k > 0 else total
@@ -117,6 +122,9 @@ class DetectionOutput(
     def tops(self) -> list[Shape]:
         """As if every place were taken: the true count is known only at run time."""
         return [(1, 1, self.bottoms[0][0] * self.kept, 7)]
+
+    def value_bottoms(self) -> tuple[int, ...]:
+        return (0, 1, 2)
 
     def caffe_top(self, rows: Array) -> Array:
         """The detections of all images in Caffe's shape from the Keras top (N, kept, 7); where none is at all, one row of -1
@@ -128,51 +136,43 @@ class DetectionOutput(
             found[:, 0] = np.arange(len(rows))
         return found[None, None]
 
-    def _decode(self, ops: Any, offsets: Tensor, prior: Tensor, variance: Tensor) -> list[Tensor]:
+    def _decode(self, ops: Any, offsets: Tensor, prior: Tensor, variance: Tensor) -> Tensor:
         p = self.p
         if p.variance_encoded_in_target:
             variance = ops.ones_like(variance)
         corners = [prior[:, i] for i in range(4)]
-        shift = [offsets[:, :, i] * variance[:, i] for i in range(4)]
-        if p.code_type == PriorBoxParameter.CORNER:
-            return [corner + s for corner, s in zip(corners, shift, strict=True)]
+        shift = [offsets[..., i] * variance[:, i] for i in range(4)]
         w, h = corners[2] - corners[0], corners[3] - corners[1]
-        x, y = shift[0] * w + (corners[0] + corners[2]) / 2, shift[1] * h + (corners[1] + corners[3]) / 2
-        half_w, half_h = ops.exp(shift[2]) * w / 2, ops.exp(shift[3]) * h / 2
-        return [x - half_w, y - half_h, x + half_w, y + half_h]
+        if p.code_type == PriorBoxParameter.CORNER:
+            decoded = [corner + s for corner, s in zip(corners, shift, strict=True)]
+        elif p.code_type == PriorBoxParameter.CORNER_SIZE:
+            decoded = [corner + s * side for corner, s, side in zip(corners, shift, (w, h, w, h), strict=True)]
+        else:
+            x, y = shift[0] * w + (corners[0] + corners[2]) / 2, shift[1] * h + (corners[1] + corners[3]) / 2
+            half_w, half_h = ops.exp(shift[2]) * w / 2, ops.exp(shift[3]) * h / 2
+            decoded = [x - half_w, y - half_h, x + half_w, y + half_h]
+        return ops.stack(decoded, axis=-1)
 
-    def build(self, ctx: Context, loc: Tensor, conf: Tensor, prior: Tensor) -> Tensor | list[Tensor]:
+    def build(self, ctx: Context, loc: Tensor, conf: Tensor, prior: Tensor, *picture: Tensor) -> Tensor | list[Tensor]:
         ops, p, k, count = ctx.ops, self.p, self.candidates, len(self.labels)
         prior = ops.reshape(prior, (2, self.priors, 4))
-        offsets = ops.reshape(self.to_caffe_order(ctx, loc), (-1, self.priors, 4))
-        boxes = ops.stack(self._decode(ops, offsets, prior[0], prior[1]), axis=-1)
+        offsets = ops.reshape(self.to_caffe_order(ctx, loc), (-1, self.priors, self.places, 4))
+        offsets = ops.transpose(offsets, (0, 2, 1, 3))
+        if self.places > 1:
+            offsets = ops.take(offsets, np.asarray(self.labels), axis=1)
+        boxes = self._decode(ops, offsets, prior[0], prior[1])
         scores = ops.reshape(self.to_caffe_order(ctx, conf), (-1, self.priors, self.classes))
         scores = ops.take(ops.transpose(scores, (0, 2, 1)), np.asarray(self.labels), axis=1)
-        least = p.confidence_threshold if p.HasField("confidence_threshold") else float(np.finfo(np.float32).min)
-        scores, order = ops.top_k(scores, k)
-        alive = ops.cast(scores > least, "float32")
-        boxes = ops.take_along_axis(boxes[:, None], order[..., None], axis=2)  # (N, classes, k, 4)
+        least = p.confidence_threshold if p.HasField("confidence_threshold") else -_LARGEST
+        scores, order, candidates = best_first(ctx, scores, least, k)
+        boxes = ops.take_along_axis(boxes, order[..., None], axis=2)  # (N, classes, k, 4)
+        nms = p.nms_param
+        stay = kept(ctx, boxes, candidates, min(k, self.kept), overlaps(ctx, 0.0), nms.nms_threshold, nms.eta)
 
-        x1, y1, x2, y2 = (boxes[..., i] for i in range(4))
-        area = ops.maximum(x2 - x1, 0.0) * ops.maximum(y2 - y1, 0.0)
-
-        def pairs(function: Callable[[Tensor, Tensor], Tensor], values: Tensor) -> Tensor:
-            return function(values[..., :, None], values[..., None, :])
-
-        width = ops.maximum(pairs(ops.minimum, x2) - pairs(ops.maximum, x1), 0.0)
-        height = ops.maximum(pairs(ops.minimum, y2) - pairs(ops.maximum, y1), 0.0)
-        shared = width * height
-        overlap = shared / ops.maximum(pairs(ops.add, area) - shared, 1e-30)
-        hits = ops.cast(overlap > p.nms_param.nms_threshold, "float32")
-        hits = hits * np.triu(np.ones((k, k), np.float32), 1)
-        # Each box that is still alive, best first, removes those after it that it overlaps.
-        for index in range(k - 1):
-            alive = alive * (1.0 - alive[..., index : index + 1] * hits[..., index, :])
-
-        flat_scores = ops.reshape(ops.where(alive > 0, scores, -3e38), (-1, count * k))
-        score, place = ops.top_k(flat_scores, self.kept)
+        flat_scores = ops.reshape(ops.where(stay, scores, -_LARGEST), (-1, count * k))
+        score, place = largest(ctx, flat_scores, self.kept)
         label = ops.take(np.asarray(self.labels, np.float32), ops.floor_divide(place, k))
         corner = ops.take_along_axis(ops.reshape(boxes, (-1, count * k, 4)), place[..., None], axis=1)
         image = ops.cumsum(ops.ones_like(label), axis=0) - 1.0
         rows = ops.concatenate([ops.stack([image, label, score], axis=-1), corner], axis=-1)
-        return ops.where(score[..., None] > -2e38, rows, _GONE)
+        return ops.where(score[..., None] > -_LARGEST, rows, _GONE)

@@ -1,6 +1,5 @@
 """Windows that are reduced: Pooling, pyramids of it, and regions of interest."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -262,36 +261,3 @@ class SPP(Layer, type="SPP", param="spp_param", fields="pyramid_height pool", ra
             length = self.bottoms[0][1] * wh.out(h) * ww.out(w)
             flat.append(ctx.ops.reshape(self.to_caffe_order(ctx, y), (-1, length)))
         return ctx.ops.concatenate(flat, axis=1)
-
-
-class ROIPooling(
-    Layer, type="ROIPooling", param="roi_pooling_param", fields="pooled_h pooled_w spatial_scale", bottoms=2, rank=4
-):
-    """The maximum of each bin of each region (image, x1, y1, x2, y2), Girshick, Fast R-CNN (roi_pooling_layer.cpp)."""
-
-    def tops(self) -> list[Shape]:
-        if len(self.bottoms[1]) not in (2, 4) or math.prod(self.bottoms[1][1:]) != 5:
-            self.fail(f"regions of shape {self.bottoms[1]}; takes (R, 5)")
-        if self.p.pooled_h < 1 or self.p.pooled_w < 1:
-            self.fail(f"pooled_h {self.p.pooled_h} and pooled_w {self.p.pooled_w}; both must be at least 1")
-        return [(self.bottoms[1][0], self.bottoms[0][1], self.p.pooled_h, self.p.pooled_w)]
-
-    def build(self, ctx: Context, x: Tensor, rois: Tensor) -> Tensor | list[Tensor]:
-        ops = ctx.ops
-        rois = ops.reshape(rois, (-1, 5))
-        images = ops.take(x, ops.cast(rois[:, 0], "int32"), axis=0)
-        corners = ops.floor(rois[:, 1:] * self.p.spatial_scale + 0.5)
-        for axis, bins, first in ((1, self.p.pooled_h, 1), (2, self.p.pooled_w, 0)):
-            n = self.bottoms[0][axis + 1]
-            start, end = corners[:, first], corners[:, first + 2]
-            size = ops.maximum(end - start + 1.0, 1.0) / bins
-            places = np.arange(n, dtype=np.float32)[None]
-            parts = []
-            for index in range(bins):
-                low = ops.clip(ops.floor(size * float(index)) + start, 0.0, float(n))
-                high = ops.clip(ops.ceil(size * float(index + 1)) + start, 0.0, float(n))
-                inside = ops.logical_and(low[:, None] <= places, high[:, None] > places)
-                inside = ops.reshape(inside, (-1, n, 1, 1) if axis == 1 else (-1, 1, n, 1))
-                parts.append(ops.max(ops.where(inside, images, _LOWEST), axis=axis, keepdims=True))
-            images = ops.concatenate(parts, axis=axis)
-        return ops.where(images > _LOWEST, images, 0.0)

@@ -24,15 +24,19 @@ from caffe2tf.reference import (  # noqa: F401  each registers its rules
     choosing,
     convolution,
     detection,
+    mscnn,
     normalization,
     parts,
     pooling,
     product,
+    proposals,
     recurrent,
+    regions,
     resizing,
     sampling,
     shaping,
     sources,
+    yolo,
 )
 from caffe2tf.reference.storage import Blob
 from caffe2tf.reference.table import TABLE, Shared, Tops, fail

@@ -51,6 +51,8 @@ def _decoded(p: DetectionOutputParameter, prior: Array, variance: Array, offset:
         return tuple(prior + shift)
     x1, y1, x2, y2 = prior
     w, h = x2 - x1, y2 - y1
+    if p.code_type == PriorBoxParameter.CORNER_SIZE:
+        return tuple(prior + shift * (w, h, w, h))
     x, y = shift[0] * w + (x1 + x2) / 2, shift[1] * h + (y1 + y2) / 2
     w, h = math.exp(shift[2]) * w, math.exp(shift[3]) * h
     return x - w / 2, y - h / 2, x + w / 2, y + h / 2
@@ -67,18 +69,24 @@ def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
 
 def _best(p: DetectionOutputParameter, boxes: list[tuple[float, ...]], scores: Array) -> list[int]:
     """The boxes of one class that stay, best first: at most top_k candidates above the threshold, and of those the ones
-    that overlap none that stayed before by more than nms_threshold (bbox_util.cpp, ApplyNMSFast)."""
+    that overlap none that stayed before by more than nms_threshold, which eta lowers with each that stays until it is no more
+    than 0.5 (bbox_util.cpp, ApplyNMSFast)."""
     least = p.confidence_threshold if p.HasField("confidence_threshold") else -FLT_MAX
     order = sorted((i for i in range(len(scores)) if scores[i] > least), key=lambda i: -scores[i])
     kept: list[int] = []
+    threshold = p.nms_param.nms_threshold
     for index in order[: p.nms_param.top_k] if p.nms_param.top_k > 0 else order:
-        if all(_overlap(boxes[index], boxes[other]) <= p.nms_param.nms_threshold for other in kept):
+        if all(_overlap(boxes[index], boxes[other]) <= threshold for other in kept):
             kept.append(index)
+            if p.nms_param.eta < 1 and threshold > 0.5:
+                threshold *= p.nms_param.eta
     return kept
 
 
 @rule("DetectionOutput")
-def detection_output(layer: LayerParameter, weights: list[Array], loc: Array, conf: Array, prior: Array) -> Array:
+def detection_output(
+    layer: LayerParameter, weights: list[Array], loc: Array, conf: Array, prior: Array, *picture: Array
+) -> Array:
     """Rows (image, class, score, x1, y1, x2, y2), image by image, class by class, best first.
 
     Of each image the keep_top_k best of all classes stay. Where no image has any, one row (image, -1, ...) for each
@@ -86,17 +94,20 @@ def detection_output(layer: LayerParameter, weights: list[Array], loc: Array, co
     """
     p, rows = layer.detection_output_param, []
     priors, variances = prior.reshape(2, -1, 4)
-    offsets = loc.reshape(len(loc), -1, 4)
+    offsets = loc.reshape(len(loc), len(priors), -1, 4)
     scores = conf.reshape(len(loc), -1, p.num_classes)
     for image in range(len(loc)):
-        each = zip(priors, variances, offsets[image], strict=True)
-        boxes = [_decoded(p, one, variance, offset) for one, variance, offset in each]
+        boxes = []
+        for one, variance, each in zip(priors, variances, offsets[image], strict=True):
+            # One box for all classes, or one for each.
+            decoded = [_decoded(p, one, variance, offset) for offset in each]
+            boxes.append(decoded * p.num_classes if p.share_location else decoded)
         found = []
         for label in range(p.num_classes):
             if label != p.background_label_id:
-                found += [(label, index) for index in _best(p, boxes, scores[image, :, label])]
+                found += [(label, index) for index in _best(p, [own[label] for own in boxes], scores[image, :, label])]
         if -1 < p.keep_top_k < len(found):
             found.sort(key=lambda item: -scores[image, item[1], item[0]])
             found = sorted(found[: p.keep_top_k], key=lambda item: item[0])
-        rows += [(image, label, scores[image, index, label], *boxes[index]) for label, index in found]
+        rows += [(image, label, scores[image, index, label], *boxes[index][label]) for label, index in found]
     return np.array(rows or [(image, *[-1.0] * 6) for image in range(len(loc))])[None, None]

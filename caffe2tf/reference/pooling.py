@@ -111,29 +111,3 @@ def spp(layer: LayerParameter, weights: list[Array], x: Array) -> Array:
         rows, columns = (Places(n, kernel, kernel, pad, True, any_pad) for n, kernel, pad in each)
         pooled.append(_POOLS[PoolingParameter.PoolMethod.Name(p.pool)](x, rows, columns)[0])
     return pooled[0] if len(pooled) == 1 else np.concatenate([matrix(y, 1) for y in pooled], axis=1)
-
-
-@rule("ROIPooling")
-def roi_pooling(layer: LayerParameter, weights: list[Array], x: Array, rois: Array) -> Array:
-    """The maximum of each bin of each region (image, x1, y1, x2, y2); 0 for an empty bin (roi_pooling_layer.cpp).
-
-    Where a bin starts and ends is told in float32, as there: rounding decides whether a row belongs to it.
-    """
-    p, scale = layer.roi_pooling_param, np.float32(layer.roi_pooling_param.spatial_scale)
-    rois = rois.reshape(-1, 5)
-    top = np.zeros((len(rois), x.shape[1], p.pooled_h, p.pooled_w))
-
-    def bins(start: int, end: int, count: int, n: int) -> list[tuple[int, int]]:
-        size = np.float32(max(end - start + 1, 1)) / np.float32(count)
-        edges = [(math.floor(np.float32(i) * size), math.ceil(np.float32(i + 1) * size)) for i in range(count)]
-        return [(min(max(a + start, 0), n), min(max(b + start, 0), n)) for a, b in edges]
-
-    for index, roi in enumerate(rois):
-        corners = roi[1:].astype(np.float32) * scale
-        # C's round: halves go away from 0.
-        x1, y1, x2, y2 = (int(math.copysign(math.floor(abs(float(c)) + 0.5), c)) for c in corners)
-        for i, (a, b) in enumerate(bins(y1, y2, p.pooled_h, x.shape[2])):
-            for j, (c, d) in enumerate(bins(x1, x2, p.pooled_w, x.shape[3])):
-                if a < b and c < d:
-                    top[index, :, i, j] = x[int(roi[0]), :, a:b, c:d].max(axis=(1, 2), initial=-FLT_MAX)
-    return top

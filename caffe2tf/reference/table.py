@@ -26,7 +26,7 @@ class Shared:
 Tops = Array | Shared | Sequence[Array | Shared]
 Rule = Callable[..., Tops | Iterator[Tops]]
 
-TABLE: dict[str, Rule] = {}  # Caffe type -> its rule
+TABLE: dict[str, Rule] = {}  # Caffe type, or module.layer of the type Python -> its rule
 
 
 def rule(*types: str) -> Callable[[Rule], Rule]:
