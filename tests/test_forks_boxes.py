@@ -46,6 +46,56 @@ def some_boxes(count, low=0.15, more=0.3):
     return np.concatenate([start, start + low + RANDOM.rand(count, 2) * more], 1)
 
 
+# ------------------------------------------------------------------------------------------------ PriorBoxClustered
+
+
+@pytest.mark.parametrize(
+    ("params", "image", "step"),
+    [
+        ("", (30, 40), (10, 10)),
+        ("img_h: 40", (40, 40), (40 / 3, 10)),
+        ("img_w: 60 step: 8 step_h: 7", (30, 60), (7, 8)),
+        ("step_h: 7 step_w: 5", (30, 40), (7, 5)),
+    ],
+)
+def test_prior_box_clustered_sizes(params, image, step, tmp_path):
+    """OpenVINO's prior_box_clustered.cpp: a width with its height, not cut to whole pixels as PriorBox's sizes are."""
+    params = (
+        f"prior_box_param {{ width: [6.75, 3] height: [2.5, 9] variance: [0.1, 0.2, 0.3, 0.4] offset: 0.25 {params} }}"
+    )
+    given = {"feature": np.zeros((1, 2, 3, 4)), "data": np.zeros((1, 3, 30, 40))}
+    (found,) = same(run(tmp_path, "PriorBoxClustered", params, given))
+    boxes = []
+    for i in range(3):
+        for j in range(4):
+            y, x = (i + 0.25) * step[0], (j + 0.25) * step[1]
+            for w, h in ((6.75, 2.5), (3, 9)):
+                boxes += [
+                    (x - w / 2) / image[1],
+                    (y - h / 2) / image[0],
+                    (x + w / 2) / image[1],
+                    (y + h / 2) / image[0],
+                ]
+    close(found, np.array([[boxes, [0.1, 0.2, 0.3, 0.4] * 24]]))
+
+
+@pytest.mark.parametrize(
+    ("params", "why"),
+    [
+        ("", "0 width and 0 height"),
+        ("width: [1, 2] height: 3", "2 width and 1 height"),
+        ("width: [1, -2] height: [3, 3]", "width 1, -2; takes values above 0"),
+        ("width: 1 height: 3 step_h: 4", "step_h 4 and step_w 0; takes both"),
+        ("width: 1 height: 3 min_size: 4", "min_size"),
+    ],
+)
+def test_prior_box_clustered_refuses(params, why, tmp_path):
+    text = inputs(data=(1, 3, 30, 40), feature=(1, 2, 3, 4))
+    text += layer("PriorBoxClustered", f"prior_box_param {{ {params} }}", bottoms=["feature", "data"])
+    with pytest.raises(Caffe2TFError, match=why):
+        loading.load(make(tmp_path, text)[0])
+
+
 # ------------------------------------------------------------------------------------------------ DetectionOutput
 
 
@@ -520,6 +570,16 @@ def test_decode_bbox(tmp_path):
         close(row, np.array([image, x - (w - 1) / 2, y - (h - 1) / 2, x + (w - 1) / 2, y + (h - 1) / 2]))
 
 
+def test_decode_bbox_notes_the_truth(tmp_path):
+    """What is given to leave boxes out by in training is not read, and that is said."""
+    offsets, rois = RANDOM.randn(5, 8), np.concatenate([np.zeros((5, 1)), some_boxes(5) * 50], 1)
+    given = {"x": offsets, "rois": rois[:, :, None, None]}
+    (alone,) = same(run(tmp_path, "DecodeBBox", MOVES, given))
+    (found,) = same(run(tmp_path, "DecodeBBox", MOVES, {**given, "truth": RANDOM.rand(3, 5)}))
+    np.testing.assert_array_equal(found, alone)
+    assert any("'truth' is for training" in note for note in loading.load(str(tmp_path / "net.prototxt")).notes)
+
+
 @pytest.mark.parametrize("aware", [True, False])
 @pytest.mark.parametrize("most", [0, 9])
 def test_frcnn_output(most, aware, tmp_path):
@@ -645,6 +705,77 @@ def test_yolo_detection_output(tmp_path):
     (found,) = same(run(tmp_path, "YoloDetectionOutput", params, {"x": x}))
     boxes = grid(x, 2, np.array([[0.5, 0.9], [1.4, 2]]) / 4, lambda v: np.exp(v) / np.exp(v).sum())
     close(found, best_of(boxes, 0.25, 0.45))
+
+
+def region(x, anchors, picture, stride, thresh, nms, specific):
+    """(boxes, probabilities) of MSRCCS/Caffe's RegionOutput; `anchors` (boxes, 2) in places, `picture` (height, width)."""
+    rows, columns = x.shape[2:]
+    h, w = (int(own) or cells * stride for own, cells in zip(picture, (rows, columns), strict=True))
+    net = np.array([columns, rows]) * stride
+    by_width = net[0] / w < net[1] / h
+    inner = np.array([net[0], h * net[0] // w] if by_width else [w * net[1] // h, net[1]])
+    boxes, probs = [], []
+    for k, i, j in np.ndindex(len(anchors), rows, columns):
+        v = x[0].reshape(len(anchors), -1, rows, columns)[k, :, i, j].astype(np.float64)
+        centre = (np.array([j, i]) + 1 / (1 + np.exp(-v[:2]))) * stride - (net - inner) / 2
+        boxes.append([*centre / inner * (w, h), *np.exp(v[2:4]) * anchors[k] * stride / inner * (w, h)])
+        score = np.exp(v[5:]) / np.exp(v[5:]).sum() / (1 + np.exp(-v[4]))
+        probs.append([*np.where(score > thresh, score, 0), score.max()])
+    boxes, probs = np.array(boxes), np.array(probs)
+    corners = np.concatenate([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2], 1)
+    for label in range(probs.shape[1]) if nms > 0 else ():
+        if specific == (label < probs.shape[1] - 1):
+            kept = []
+            for one in np.argsort(-probs[:, label], kind="stable"):
+                if all(iou(corners[one], corners[other]) <= nms for other in kept):
+                    kept.append(one)
+                elif specific:
+                    probs[one, label] = 0
+                else:
+                    probs[one] = 0
+    return boxes[None], probs[None]
+
+
+@pytest.mark.parametrize("picture", [(48, 40), (31, 90), (0, 0)])
+@pytest.mark.parametrize(("specific", "nms"), [(True, 0.3), (False, 0.3), (True, 0)])
+def test_region_output(specific, nms, picture, tmp_path):
+    """The picture lies in the middle of the input; the last column is neither cut by thresh nor, class by class, suppressed."""
+    params = f"""region_output_param {{ classes: 3 thresh: 0.3 nms: {nms} feat_stride: 16 biases: [1.2, 0.9, 2.5, 3.1]
+        class_specific_nms: {str(specific).lower()} hier_thresh: 0.5 }}"""
+    x, size = RANDOM.randn(1, 16, 4, 5), np.array([picture])
+    found = same(run(tmp_path, "RegionOutput", params, {"x": x, "size": size}, tops=("boxes", "probs")))
+    wanted = region(x.astype(np.float32), np.array([[1.2, 0.9], [2.5, 3.1]]), picture, 16, 0.3, nms, specific)
+    for one, other in zip(found, wanted, strict=True):
+        close(one, other)
+    least = found[1][0, :, -1].min()
+    assert least == 0 if not specific else 0 < least < 0.3
+    assert (found[1][0, :, :-1] > 0).any()
+
+
+def test_region_output_of_equal_extents(tmp_path):
+    """As many anchors, rows, columns and classes: Keras takes a sum along any of them for a bias of the channels."""
+    params = "region_output_param { classes: 3 thresh: 0.1 biases: [1, 2, 3, 1, 2, 2] }"
+    x = RANDOM.randn(1, 24, 3, 3)
+    found = same(run(tmp_path, "RegionOutput", params, {"x": x, "size": [[70.0, 90.0, 1.5]]}, tops=("boxes", "probs")))
+    wanted = region(x.astype(np.float32), np.array([[1, 2], [3, 1], [2, 2]]), (70, 90), 32, 0.1, 0.45, True)
+    for one, other in zip(found, wanted, strict=True):
+        close(one, other)
+
+
+@pytest.mark.parametrize(
+    ("params", "shapes", "why"),
+    [
+        ("", [(1, 24, 3, 3), (1, 2)], "20 classes, 0 biases, coords 4"),
+        ("region_output_param { biases: [1, 1] coords: 5 }", [(1, 26, 3, 3), (1, 2)], "coords 5"),
+        ("region_output_param { biases: [1, 1] classes: 2 }", [(2, 7, 3, 3), (1, 2)], r"take \(1, 7, h, w\)"),
+        ("region_output_param { biases: [1, 1] classes: 2 }", [(1, 7, 3, 3), (1, 1)], "and two values"),
+        ('region_output_param { biases: [1, 1] classes: 2 tree: "9k" }', [(1, 7, 3, 3), (1, 2)], "tree"),
+    ],
+)
+def test_region_output_refuses(params, shapes, why, tmp_path):
+    text = inputs(x=shapes[0], size=shapes[1]) + layer("RegionOutput", params, bottoms=["x", "size"], tops=["b", "p"])
+    with pytest.raises(Caffe2TFError, match=why):
+        loading.load(make(tmp_path, text)[0])
 
 
 @pytest.mark.parametrize("kind", ["Yolov3DetectionOutput", "YoloDetectionOutput"])

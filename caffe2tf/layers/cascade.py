@@ -18,8 +18,8 @@ class DecodeBBox(
     """The regions (R, 5) of the second bottom moved by the first's offsets (R, 8), of which the last four count: (R, 5, 1, 1),
     the image as it was (decode_bbox_layer.cpp).
 
-    A centre moves in extents that count first and last pixel, extents change by the power of e. A third bottom and
-    the boxes that are left out are for training.
+    A centre moves in extents that count first and last pixel, extents change by the power of e. A third bottom, the truth, and
+    the boxes that are left out for it are for training.
     """
 
     counts_items = False
@@ -31,6 +31,10 @@ class DecodeBBox(
         offsets, rois = bottoms[:2]
         if offsets[0] != rois[0] or math.prod(offsets[1:]) != 8 or math.prod(rois[1:]) != 5:
             self.fail(f"bottoms of shapes {offsets} and {rois}; takes (R, 8) and (R, 5)")
+
+    def note(self) -> str | None:
+        told = f"bottom '{self.proto.bottom[-1]}' is for training and is not read"
+        return told if len(self.bottoms) > 2 else None
 
     def tops(self) -> list[Shape]:
         return [(self.bottoms[1][0], 5, 1, 1)]

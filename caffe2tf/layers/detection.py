@@ -30,6 +30,11 @@ class PriorBox(
     (prior_box_layer.cpp).
     """
 
+    def _need_positive(self, *names: str) -> None:
+        for name in names:
+            if not all(0 < value < math.inf for value in getattr(self.p, name)):
+                self.fail(f"{name} {', '.join(f'{value:g}' for value in getattr(self.p, name))}; takes values above 0")
+
     def _ratios(self) -> list[float]:
         ratios = [1.0]
         for ratio in self.p.aspect_ratio:
@@ -42,9 +47,7 @@ class PriorBox(
     def _sizes(self) -> list[tuple[float, float]]:
         """(width, height) of each prior in pixels."""
         sizes: list[tuple[float, float]] = []
-        for name in ("min_size", "max_size", "aspect_ratio"):
-            if not all(0 < value < math.inf for value in getattr(self.p, name)):
-                self.fail(f"{name} {', '.join(f'{value:g}' for value in getattr(self.p, name))}; takes values above 0")
+        self._need_positive("min_size", "max_size", "aspect_ratio")
         large = [int(size) for size in self.p.max_size]
         if not self.p.min_size or (large and len(large) != len(self.p.min_size)):
             self.fail(
@@ -78,6 +81,29 @@ class PriorBox(
             self.fail(f"{len(variance)} values of variance; takes 1 or 4")
         variances = np.tile(variance * 4 if len(variance) == 1 else variance, boxes.size // 4)
         return [np.stack([boxes.ravel(), variances])[None].astype(np.float32)]
+
+
+class PriorBoxClustered(
+    PriorBox,
+    type="PriorBoxClustered",
+    param="prior_box_param",
+    fields="width height flip clip variance img_h img_w step step_h step_w offset",
+    bottoms=2,
+    rank=4,
+):
+    """As PriorBox, with the boxes' own sizes in pixels: one for each pair of `width` and `height`, nothing of them cut.
+
+    `flip` changes nothing, as there are no aspect ratios (OpenVINO, prior_box_clustered.cpp; OpenCV, prior_box_layer.cpp).
+    """
+
+    def _sizes(self) -> list[tuple[float, float]]:
+        p = self.p
+        self._need_positive("width", "height")
+        if not p.width or len(p.width) != len(p.height):
+            self.fail(f"{len(p.width)} width and {len(p.height)} height; takes at least one pair")
+        if not p.step and bool(p.step_h) != bool(p.step_w):
+            self.fail(f"step_h {p.step_h:g} and step_w {p.step_w:g}; takes both, or a step for the other")
+        return list(zip(p.width, p.height, strict=True))
 
 
 class DetectionOutput(

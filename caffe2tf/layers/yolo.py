@@ -178,3 +178,93 @@ class YoloDetectionOutput(
 
     def _least(self) -> float:
         return float(np.nextafter(np.float32(self.p.confidence_threshold), np.float32(-1)))
+
+
+class RegionOutput(
+    Layer,
+    type="RegionOutput",
+    param="region_output_param",
+    fields="thresh hier_thresh nms classes biases feat_stride class_specific_nms coords",
+    bottoms=2,
+    tops=2,
+    rank=4,
+):
+    """A box for each anchor and place, darknet's region layer (MSRCCS/Caffe, region_loss_layer.cpp).
+
+    Bottoms: (1, anchors * (5 + classes), h, w), for each anchor x, y, width, height, whether there is something, classes; and the
+    picture's height and width, 0 for the network's own, h and w times feat_stride. Tops: (1, anchors * h * w, 4), x and y of the
+    centre, width and height in pixels of the picture, which lies in the middle of the network's input, scaled but not
+    stretched; and (1, anchors * h * w, classes + 1), a Softmax of the classes times whether there is something, 0 where it is
+    not above thresh, and behind them the largest, whatever it is. Of boxes that overlap by more than nms, 0 for none, the worse
+    have 0: class by class but not in the last column, or with `class_specific_nms: false` by the last column in all.
+    """
+
+    loops = True
+
+    def __init__(self, proto: LayerParameter, bottoms: Sequence[Shape]) -> None:
+        super().__init__(proto, bottoms)
+        p, shape = self.p, bottoms[0]
+        self.anchors = len(p.biases) // 2
+        if p.classes < 1 or not self.anchors or len(p.biases) % 2 or p.coords != 4 or p.feat_stride < 1:
+            self.fail(
+                f"{p.classes} classes, {len(p.biases)} biases, coords {p.coords}, feat_stride {p.feat_stride}; takes a class or "
+                "more, two biases for each anchor, 4 and a stride above 0"
+            )
+        if shape[0] != 1 or shape[1] != self.anchors * (5 + p.classes) or math.prod(bottoms[1]) < 2:
+            self.fail(
+                f"bottoms of shapes {shape} and {bottoms[1]}; {self.anchors} anchors of {p.classes} classes take "
+                f"(1, {self.anchors * (5 + p.classes)}, h, w) and two values"
+            )
+        self.count = self.anchors * math.prod(shape[2:])
+
+    def fixes_batch(self) -> bool:
+        return True
+
+    def tops(self) -> list[Shape]:
+        return [(1, self.count, 4), (1, self.count, self.p.classes + 1)]
+
+    def _placed(self, ctx: Context, boxes: Tensor, size: Tensor) -> Tensor:
+        """Boxes (..., 4) in parts of the network's input as boxes in pixels of a picture of `size`, (height, width, ...)."""
+        ops, stride = ctx.ops, self.p.feat_stride
+        net_h, net_w = (extent * stride for extent in self.bottoms[0][2:])
+        # Whole numbers, as C divides them.
+        size = ops.cast(ops.reshape(ctx.whole(self.to_caffe_order(ctx, size)), (-1,)), "int32")
+        h, w = (ops.where(ops.equal(size[i], 0), own, size[i]) for i, own in enumerate((net_h, net_w)))
+        high, wide = ops.cast(h, "float32"), ops.cast(w, "float32")
+        by_width = net_w / wide < net_h / high
+        new_w = ops.cast(ops.where(by_width, net_w, ops.floor_divide(w * net_h, h)), "float32")
+        new_h = ops.cast(ops.where(by_width, ops.floor_divide(h * net_w, w), net_h), "float32")
+        x = (boxes[..., 0] - (net_w - new_w) / (2 * net_w)) / (new_w / net_w) * wide
+        y = (boxes[..., 1] - (net_h - new_h) / (2 * net_h)) / (new_h / net_h) * high
+        return ops.stack(
+            [x, y, boxes[..., 2] * (net_w / new_w) * wide, boxes[..., 3] * (net_h / new_h) * high], axis=-1
+        )
+
+    def _stay(self, ctx: Context, boxes: Tensor, scores: Tensor, least: float) -> Tensor:
+        """1 for each of `scores` (groups, boxes) above `least` that stays, else 0."""
+        ops = ctx.ops
+        half = boxes[:, 2:] / 2
+        corners = ops.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], axis=1)
+        _, order, candidates = best_first(ctx, scores, least, self.count)
+        taken = ops.expand_dims(ops.take(corners, order, axis=0), 0)
+        stay = kept(ctx, taken, ops.expand_dims(candidates, 0), self.count, overlaps(ctx, 0.0), self.p.nms)[0]
+        return ops.take_along_axis(ops.cast(stay, "float32"), ops.argsort(order, axis=-1), axis=-1)
+
+    def build(self, ctx: Context, x: Tensor, size: Tensor) -> Tensor | list[Tensor]:
+        ops, p, (h, w) = ctx.ops, self.p, self.bottoms[0][2:]
+        x = ops.transpose(ops.reshape(ctx.whole(x), (h, w, self.anchors, 5 + p.classes)), (2, 0, 1, 3))
+        sizes = np.array(p.biases, np.float32).reshape(-1, 2)[:, None, None] / np.array([w, h], np.float32)
+        cx = plus(ops.sigmoid(x[..., 0]), np.arange(w, dtype=np.float32)) / w
+        cy = plus(ops.sigmoid(x[..., 1]), np.arange(h, dtype=np.float32)[:, None]) / h
+        extents = ops.exp(x[..., 2:4]) * sizes
+        boxes = ops.stack([cx, cy, extents[..., 0], extents[..., 1]], axis=-1)
+        boxes = self._placed(ctx, ops.reshape(boxes, (-1, 4)), size)
+        every = ops.reshape(ops.softmax(x[..., 5:], axis=-1) * ops.sigmoid(x[..., 4:5]), (-1, p.classes))
+        best = ops.max(every, axis=-1, keepdims=True)
+        probs = ops.where(every > p.thresh, every, 0.0)
+        if p.nms > 0 and p.class_specific_nms:
+            probs = probs * ops.transpose(self._stay(ctx, boxes, ops.transpose(probs), 0.0))
+        probs = ops.concatenate([probs, best], axis=1)
+        if p.nms > 0 and not p.class_specific_nms:
+            probs = probs * ops.transpose(self._stay(ctx, boxes, ops.transpose(best), 0.0))
+        return [ops.expand_dims(boxes, 0), ops.expand_dims(probs, 0)]

@@ -44,6 +44,28 @@ def prior_box(layer: LayerParameter, weights: list[Array], features: Array, imag
     return np.stack([places, variances])[None]
 
 
+@rule("PriorBoxClustered")
+def prior_box_clustered(layer: LayerParameter, weights: list[Array], features: Array, image: Array) -> Array:
+    """Top as PriorBox's, each box of one width and height. Each extent of the image comes from the record or the second
+    bottom, each step from its own field or `step`, and where both steps are 0 from the extents (OpenVINO,
+    prior_box_clustered.cpp)."""
+    p, (rows, columns) = layer.prior_box_param, features.shape[2:]
+    extents = np.array([p.img_w or image.shape[3], p.img_h or image.shape[2]], np.float64)
+    steps = np.array([p.step_w or p.step, p.step_h or p.step], np.float64)
+    if not steps.any():
+        steps = extents / (columns, rows)
+    boxes = []
+    for h, w in np.ndindex(rows, columns):
+        centre = (np.array([w, h]) + p.offset) * steps
+        halves = (np.divide(size, 2) for size in zip(p.width, p.height, strict=True))
+        boxes += [np.concatenate([(centre - half) / extents, (centre + half) / extents]) for half in halves]
+    places = np.ravel(boxes)
+    if p.clip:
+        places = np.minimum(np.maximum(places, 0), 1)
+    variances = np.resize(list(p.variance) or [0.1], places.size)
+    return np.stack([places, variances])[None]
+
+
 def _decoded(p: DetectionOutputParameter, prior: Array, variance: Array, offset: Array) -> tuple[float, ...]:
     """A box (x1, y1, x2, y2) from its prior and the network's offset (bbox_util.cpp, DecodeBBox)."""
     shift = offset if p.variance_encoded_in_target else offset * variance

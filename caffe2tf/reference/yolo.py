@@ -91,3 +91,36 @@ def yolo_detection_output(layer: LayerParameter, weights: list[Array], *bottoms:
             if score >= p.confidence_threshold:
                 found.append((score, int(shares.argmax()) + 1, box))
     return _rows(found, p.nms_threshold, len(bottoms[0]))
+
+
+@rule("RegionOutput")
+def region_output(layer: LayerParameter, weights: list[Array], bottom: Array, picture: Array) -> tuple[Array, Array]:
+    """Boxes of the picture, then for each what its classes score and the best of them (region_loss_layer.cpp,
+    get_region_boxes, correct_region_boxes, do_nms_sort and do_nms_obj)."""
+    p, (rows, columns) = layer.region_output_param, bottom.shape[2:]
+    anchors, nets = len(p.biases) // 2, (columns * p.feat_stride, rows * p.feat_stride)
+    w, h = (int(picture.ravel()[i]) or nets[1 - i] for i in (1, 0))
+    if np.float32(nets[0] / w) < np.float32(nets[1] / h):
+        inner = (nets[0], h * nets[0] // w)
+    else:
+        inner = (w * nets[1] // h, nets[1])
+    boxes = np.zeros((anchors * rows * columns, 4))
+    probs = np.zeros((len(boxes), p.classes + 1))
+    for y, x, k, v in _values(bottom, anchors):
+        index = (k * rows + y) * columns + x
+        for i, (place, cells, extent) in enumerate(((x, columns, w), (y, rows, h))):
+            margin = (nets[i] - inner[i]) / 2 / nets[i]
+            boxes[index, i] = ((place + _sigmoid(v[i])) / cells - margin) / (inner[i] / nets[i]) * extent
+            boxes[index, 2 + i] = math.exp(v[2 + i]) * p.biases[2 * k + i] / cells * nets[i] / inner[i] * extent
+        shares = np.exp(v[5:] - v[5:].max())
+        every = _sigmoid(v[4]) * shares / shares.sum()
+        probs[index] = [*np.where(every > p.thresh, every, 0), every.max()]
+    if p.nms > 0:
+        columns_of = [[label] for label in range(p.classes)]
+        for each in columns_of if p.class_specific_nms else [list(range(p.classes, -1, -1))]:
+            order = np.argsort(-probs[:, each[0]], kind="stable")
+            for at, one in enumerate(order):
+                for other in order[at + 1 :] if probs[one, each[0]] else ():
+                    if _iou(list(boxes[one]), list(boxes[other])) > p.nms:
+                        probs[other, each] = 0
+    return boxes[None], probs[None]
