@@ -116,6 +116,25 @@ def test_samples_of_boxes_are_the_boxes(tmp_path):
     assert any("'t' (ProposalTarget) gives on 'boxes' at inference" in note for note in net.notes)
 
 
+def test_samples_that_are_chosen_and_joined_leave_their_labels(tmp_path):
+    """Cascade R-CNN over a pyramid, its text of training: samples by scale, their labels joined for the next stage."""
+    net = load(
+        tmp_path,
+        inputs(boxes=(2, 5), offsets=(2, 8)),
+        layer("BoxData", TRAIN, bottoms=[], tops=["gt"], name="gt"),
+        layer("ProposalTarget", TRAIN, ["boxes", "gt"], ["rois", "labels", "match"], "t"),
+        layer("ScaleRoute", "", ["rois", "labels", "match"], ["small", "small_labels", "small_match"], "s"),
+        layer("Concat", bottoms=["small_match", "match"], tops=["truth"], name="cat"),
+        layer("DecodeBBox", "", ["offsets", "small", "truth"], ["moved"], "d"),
+        layer("SmoothL1Loss", TRAIN, ["moved", "small_labels"], ["loss"], "l"),
+    )
+    assert wires(net) == [
+        ("boxes", "Input", []), ("offsets", "Input", []), ("t", "Dropout", ["boxes"]), ("s", "ScaleRoute", ["rois"]),
+        ("d", "DecodeBBox", ["offsets", "small"]),
+    ]  # fmt: skip
+    assert net.blobs["small"] == (2, 5)
+
+
 def test_what_mixes_an_output_with_a_label_for_a_loss_goes(tmp_path):
     data = layer("Python", bottoms=[], tops=["data", "mask"], name="d")
     net = load(

@@ -39,6 +39,8 @@ DRAWS = frozenset(
         *("LabelSpecificAdd", "LabelSpecificMarginAdd"),
     )
 )
+# What chooses among the items of its bottoms: a top for each, in their order.
+CHOOSES = frozenset(("ScaleRoute",))
 # What changes values in training alone.
 SAME = frozenset(("Noise", "GaussianNoise", "SpatialDropout", "GradientReversal", "GradientReverse", "GradientScaler"))
 
@@ -77,6 +79,11 @@ def is_sink(layer: LayerParameter) -> bool:
 def draws(layer: LayerParameter) -> bool:
     """Whether it draws samples out of its first bottom."""
     return kind(layer) in DRAWS and bool(layer.bottom) and bool(layer.top)
+
+
+def chooses(layer: LayerParameter) -> bool:
+    """Whether it has a top for each bottom, some items of it."""
+    return layer.type in CHOOSES and len(layer.bottom) == len(layer.top) > 0
 
 
 def is_same(layer: LayerParameter) -> bool:

@@ -166,14 +166,27 @@ def _keep(net: NetParameter, layers: Iterable[LayerParameter]) -> None:
 
 def _samples(net: NetParameter, notes: list[str]) -> None:
     """Layers that draw samples of their bottom, or change it, in training alone give it on; what reads the labels of samples
-    beside other bottoms reads those alone."""
+    beside other bottoms reads those alone, and what is made of labels alone goes."""
     labels: set[str] = set()
-    for layer in net.layer:
+    of_labels: set[int] = set()
+    layers = list(net.layer)
+    for layer in layers:
+        if purposes.chooses(layer) and layer.bottom[0] not in labels:
+            pairs = list(zip(layer.bottom, layer.top, strict=True))
+            labels.update(top for bottom, top in pairs if bottom in labels)
+            del layer.top[:]
+            layer.top.extend(top for bottom, top in pairs if bottom not in labels)
         if labels.intersection(layer.bottom) and not purposes.is_sink(layer):
             kept = [bottom for bottom in layer.bottom if bottom not in labels]
-            if kept and layer.bottom[0] not in labels:
+            if not kept:
+                notes.append(f"layer '{layer.name}' ({layer.type}) is made of labels: dropped")
+                labels.update(layer.top)
+                of_labels.add(id(layer))
+            elif layer.bottom[0] not in labels:
                 del layer.bottom[:]
                 layer.bottom.extend(kept)
+        if id(layer) not in of_labels:
+            labels.difference_update(layer.top)
         if purposes.draws(layer):
             labels.update(layer.top[1:])
         elif not purposes.is_same(layer):
@@ -182,6 +195,8 @@ def _samples(net: NetParameter, notes: list[str]) -> None:
         same = LayerParameter(name=layer.name, type="Dropout", bottom=layer.bottom[:1], top=layer.top[:1])
         same.dropout_param.dropout_ratio = 0
         layer.CopyFrom(same)
+    if of_labels:
+        _keep(net, [layer for layer in layers if id(layer) not in of_labels])
 
 
 def _losses(net: NetParameter, notes: list[str]) -> None:
