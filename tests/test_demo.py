@@ -13,7 +13,7 @@ from caffe2tf import bundled
 from caffe2tf.classification.seen import Seen
 from caffe2tf.samples import demo, page
 from caffe2tf.verification.compare import LayerCheck, Prediction, Report, compare
-from caffe2tf.verification.golden import Expected
+from caffe2tf.verification.sets import Expected
 from tests.helpers import blocks, run
 
 

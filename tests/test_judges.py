@@ -14,7 +14,7 @@ from caffe2tf import loading
 from caffe2tf.reference.table import TABLE
 from caffe2tf.verification import exact, feeding, golden, judges, otherwise
 from caffe2tf.verification import report as reports
-from caffe2tf.verification.golden import GoldenError, JudgeAbsent, JudgeError
+from caffe2tf.verification.sets import GoldenError, JudgeAbsent, JudgeError
 from tests.helpers import GOLDEN, ROOT, cases, inputs, layer, load, make, run, write_small_set
 
 pytest.importorskip("keras")

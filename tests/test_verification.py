@@ -9,7 +9,7 @@ import pytest
 
 from caffe2tf import bundled, loading
 from caffe2tf.verification import golden
-from caffe2tf.verification.golden import GoldenError
+from caffe2tf.verification.sets import GoldenError
 from tests.helpers import GOLDEN, cases, load, run
 
 keras = pytest.importorskip("keras")

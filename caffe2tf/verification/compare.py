@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe2tf.verification.golden import Classes, Expected, Judge
+from caffe2tf.verification.sets import Classes, Expected, Judge
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Report:
 
 
 def compare(found: NDArray[np.float32], expected: Expected) -> Difference:
-    """The Difference of `found`, a whole blob, from `expected` (golden.Expected)."""
+    """The Difference of `found`, a whole blob, from `expected` (sets.Expected)."""
     values = np.atleast_1d(expected.values).astype(np.float64)
     sampled = expected.sampled(found)
     if sampled.size != values.size:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from caffe2tf import __version__, reference
 from caffe2tf.arrays.layout import Floats
 from caffe2tf.net.net import Net
-from caffe2tf.verification.golden import Expected, Golden, Judge, JudgeError, weight_digests
+from caffe2tf.verification.golden import weight_digests
+from caffe2tf.verification.sets import Expected, Golden, Judge, JudgeError
 
 # A blob may be apart by this share of its norm, plus so many times what float32 costs on the way to it: the cost counts what
 # layers write, and rounding inside a layer adds to it. Caffe's own results keep within both (tests/test_reference.py).

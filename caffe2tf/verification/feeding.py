@@ -13,7 +13,7 @@ from caffe2tf.images import decode as imaging
 from caffe2tf.images import preprocess
 from caffe2tf.layers import Layer
 from caffe2tf.net.net import Net
-from caffe2tf.verification.golden import GoldenError
+from caffe2tf.verification.sets import GoldenError
 
 ITEMS = 2  # of a batch of noise: enough to see items mixed up
 PICTURES = 8  # at most, of a folder

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from caffe2tf.net.net import Net
 from caffe2tf.verification.compare import Report, compare
-from caffe2tf.verification.golden import Expected, Golden
+from caffe2tf.verification.sets import Expected, Golden
 
 US = "caffe2tf"
 

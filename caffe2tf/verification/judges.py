@@ -11,7 +11,7 @@ from caffe2tf.keras_model import model
 from caffe2tf.net.net import Net
 from caffe2tf.verification import exact, feeding, opencv
 from caffe2tf.verification import golden as goldens
-from caffe2tf.verification.golden import Golden, GoldenError, JudgeAbsent, JudgeError, Original, Path
+from caffe2tf.verification.sets import Golden, GoldenError, JudgeAbsent, JudgeError, Original, Path
 
 NAMES = "opencv", "reference"
 Heard = tuple[Golden, tuple[str, ...]]  # what a judge says, and notes on why it is this judge

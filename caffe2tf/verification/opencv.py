@@ -23,8 +23,8 @@ from caffe2tf.keras_model import model
 from caffe2tf.net.net import Net
 from caffe2tf.net.wiring import Blob, Node
 from caffe2tf.verification import opencv_process, otherwise
-from caffe2tf.verification.golden import Expected, Golden, Judge, JudgeError, Original
 from caffe2tf.verification.opencv_process import Tried
+from caffe2tf.verification.sets import Expected, Golden, Judge, JudgeError, Original
 
 TOLERANCE = 1e-4  # of float32 sums in an order of their own, over the depth of a network
 _MOST_TRIES = 60

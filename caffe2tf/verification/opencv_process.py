@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from caffe2tf.arrays import numbers
 from caffe2tf.arrays.layout import Floats
 from caffe2tf.verification import opencv_worker
-from caffe2tf.verification.golden import JudgeAbsent
+from caffe2tf.verification.sets import JudgeAbsent
 
 _INSTALL = "install opencv-python-headless 4.8 or newer, below 5: pip install 'caffe2tf[opencv]'"
 

@@ -11,7 +11,7 @@ from caffe2tf.keras_model import model
 from caffe2tf.net.net import Net
 from caffe2tf.verification import golden as goldens
 from caffe2tf.verification.compare import Prediction
-from caffe2tf.verification.golden import Golden, GoldenError
+from caffe2tf.verification.sets import Golden, GoldenError
 
 _BATCH = 16
 

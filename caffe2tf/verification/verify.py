@@ -17,9 +17,9 @@ from caffe2tf.net.wiring import Node
 from caffe2tf.verification import golden as goldens
 from caffe2tf.verification import judges
 from caffe2tf.verification.compare import LayerCheck, Prediction, Report, compare
-from caffe2tf.verification.golden import Golden, GoldenError, Path
 from caffe2tf.verification.hearing import Hearing, disputes
 from caffe2tf.verification.predictions import generated, photographs
+from caffe2tf.verification.sets import Golden, GoldenError, Path
 
 _Blob = tuple[str, int]  # name and version
 _Arrays = Mapping[str, NDArray[np.float32]]
@@ -39,7 +39,7 @@ def verify(
     """Runs `net` on inputs for which others' results are known, and compares everything that they hold; returns a Report.
 
     `against`: "golden", a golden set that comes with caffe2tf, chosen by the weights; a golden set's folder or a
-    golden.Golden (as `golden`, its older name); "opencv" or "reference", which compute it here and now; None: a golden set
+    sets.Golden (as `golden`, its older name); "opencv" or "reference", which compute it here and now; None: a golden set
     where one fits, else OpenCV, else the reference. `images`: the folder with the photographs of published predictions, or
     for a judge a picture or a folder of them; without, it is fed noise. `original`: the .caffemodel that the net was
     converted from, with its text where it needs one, in either order, for a judge to read; without it a judge reads the
