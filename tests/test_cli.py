@@ -121,11 +121,13 @@ def test_inspect_alexnet(alexnet):
 
 
 def test_inspect_lists_everything_that_is_not_supported(here):
-    text = inputs(data=(1, 3, 8, 8)) + layer("Reorg", tops=["r"], name="r") + layer("Proposal", bottoms=["r"], name="p")
+    text = (
+        inputs(data=(1, 3, 8, 8)) + layer("Warp", tops=["r"], name="r") + layer("Segmentation", bottoms=["r"], name="p")
+    )
     prototxt, _ = make(here, text)
     result = run("inspect", prototxt, code=1)
-    assert "not supported: layer 'r': type 'Reorg'" in result.stdout
-    assert "not supported: layer 'p': type 'Proposal'" in result.stdout
+    assert "not supported: layer 'r': type 'Warp'" in result.stdout
+    assert "not supported: layer 'p': type 'Segmentation'" in result.stdout
     assert len(json.loads(run("inspect", prototxt, "--json", code=1).stdout)["files"][0]["unsupported"]) == 2
     assert len(run("convert", V1, "-p", prototxt, code=1).stderr.splitlines()) == 2
 

@@ -110,8 +110,8 @@ def test_a_full_disk_late_in_a_run_loses_nothing(here, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(Checkpoint, "save", save)
         said = run("finetune", *SMALL, "--layers", "fc8", "--epochs", "6", "--out", "o", "-q", code=1).stderr
-    told = "caffe2tf: last.npz: cannot be written: the disk is full; what was there stays, and --resume goes on when it can be"
-    assert said == f"{told} written\n"
+    told = "caffe2tf: last.npz: cannot be written: the disk is full; what was there stays, and --resume goes on from it"
+    assert said == f"{told}\n"
     assert run("finetune", "--resume", "--out", "o").stdout.startswith("epoch   4")
     run("finetune", *SMALL, "--layers", "fc8", "--epochs", "6", "--out", "whole", "-q")
     assert (here / "o" / "history.csv").read_text() == (here / "whole" / "history.csv").read_text()

@@ -91,9 +91,9 @@ def test_a_reader_that_escapes_is_found_shrunk_and_kept(tmp_path):
     """The soak as people run it, on a package whose reader is broken."""
     code = (
         "import sys; from caffe2tf.caffe import read; good = read.prototxt.parse\n"
-        "def broken(text, message, source):\n"
+        "def broken(text, message, source, faults):\n"
         "    if chr(92) in text: raise IndexError\n"
-        "    return good(text, message, source)\n"
+        "    return good(text, message, source, faults)\n"
         "read.prototxt.parse = broken\n"
         "from pathlib import Path; from tests.fuzz.soaking import work\n"
         f"work([('prototxt', 200)], 0, (0, 0), Path({str(tmp_path)!r}), Path({str(tmp_path / 'now')!r}))"

@@ -104,17 +104,17 @@ def test_shapes_that_do_not_fit_name_both(tmp_path):
 
 def test_everything_unsupported_is_said_at_once_before_weights_are_read(tmp_path):
     text = text_of(
-        layer("Reorg", name="r"),
+        layer("Warp", name="r"),
         layer("Convolution", CONV, tops=["c"], name="c"),
         layer("Correlation", "correlation_param { do_abs: true }", bottoms=["c", "c"], tops=["d"], name="d"),
-        layer("Proposal", bottoms=["d"], tops=["e"], name="e"),
+        layer("Segmentation", bottoms=["d"], tops=["e"], name="e"),
     )
     with pytest.raises(UnsupportedLayer) as caught:
         loading.load(*make(tmp_path, text))  # the convolution has no weights either
     lines = str(caught.value).splitlines()
-    assert lines[0] == "layer 'r': type 'Reorg' is not supported"
+    assert lines[0] == "layer 'r': type 'Warp' is not supported"
     assert "layer 'd' (Correlation): correlation_param sets 'do_abs', which is not computed" in lines[1]
-    assert lines[2] == "layer 'e': type 'Proposal' is not supported"
+    assert lines[2] == "layer 'e': type 'Segmentation' is not supported"
     with pytest.raises(UnsupportedParameter):
         loading.load(make(tmp_path, text_of(layer("Correlation", "correlation_param { do_abs: true }")))[0])
 

@@ -43,8 +43,8 @@ class PReLU(_Pointwise, type="PReLU", param="prelu_param", fields="channel_share
     """max(0, x) + alpha * min(0, x) with one alpha per channel, or one for all. Blob: alpha (C) or () (prelu_layer.cpp)."""
 
     def tops(self) -> list[Shape]:
-        if len(self.bottoms[0]) < 2:
-            self.fail(f"bottom of shape {self.bottoms[0]}; takes at least 2 axes")
+        if not 2 <= len(self.bottoms[0]) <= 4:
+            self.fail(f"bottom of shape {self.bottoms[0]}; takes 2 to 4 axes")
         return super().tops()
 
     def blobs(self) -> list[Weight]:

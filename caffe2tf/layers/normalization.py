@@ -101,6 +101,9 @@ class BatchNorm(Layer, type="BatchNorm", param="batch_norm_param", fields="use_g
         if len(bottoms[0]) < 2:
             self.fail(f"bottom of shape {bottoms[0]}; takes at least 2 axes")
         self.learned = self.p.scale_bias or self.p.HasField("scale_filler") or self.p.HasField("bias_filler")
+        for spec in () if self.learned else proto.param:
+            if spec.lr_mult:
+                self.fail(f"a param sets lr_mult {spec.lr_mult:g} (1 where it says none); its statistics take 0")
         self.eps = max(self.p.eps, 1e-5) if self.learned else self.p.eps
 
     def batch_statistics(self) -> bool:

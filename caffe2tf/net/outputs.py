@@ -91,7 +91,7 @@ def hinted(error: UnsupportedLayer, param: NetParameter) -> UnsupportedLayer:
     found = outermost(param, [line for line in lines if line.startswith("layer '")])
     if not found:
         return error
-    made = type(error)(f"{error}\nstill to be had with `outputs` {','.join(found)}")
+    made = type(error)(*error.args, f"still to be had with `outputs` {','.join(found)}")
     made.outputs = found
     return made
 

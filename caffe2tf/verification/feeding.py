@@ -94,7 +94,7 @@ def _noise(net: Net, name: str, shape: Shape, random: np.random.RandomState) -> 
     """(values that the readers of an input take, what they are in words)."""
     for node in net.nodes:
         for index, (bottom, version) in enumerate(node.bottoms):
-            known = _READERS.get((node.layer.type, index))
+            known = next((_READERS[kind, index] for kind in node.layer.types if (kind, index) in _READERS), None)
             if node.layer.type == "Filter" and index == len(node.bottoms) - 1:
                 known = "whether an item stays", _bits
             if node.layer.type == "BatchReindex" and index == 1 and _filtered(net, node.bottoms[0]):
@@ -153,21 +153,21 @@ def _filtered(net: Net, blob: Blob) -> bool:
 def _regions(random: np.random.RandomState, shape: Shape, layer: Layer) -> NDArray[np.float64]:
     """(item, x1, y1, x2, y2) in pixels of the picture."""
     items, _, height, width = layer.bottoms[0]
-    scale = layer.proto.roi_pooling_param.spatial_scale or 1.0
+    scale = layer.p.spatial_scale or 1.0
     corners = np.sort(random.rand(shape[0], 2, 2), axis=1) * (width / scale, height / scale)
     found = np.concatenate([random.randint(0, items, (shape[0], 1)), corners.reshape(-1, 4).round()], axis=1)
     return found.reshape(shape)
 
 
+def _picture(random: np.random.RandomState, shape: Shape, layer: Layer) -> NDArray[np.float64]:
+    """(height, width, scale, ...) of a picture of which each cell of the scores is 16 pixels."""
+    values = np.ones(shape)
+    values[..., :2] = 16 * np.array(layer.bottoms[0][2:])
+    return values
+
+
 def _scores(random: np.random.RandomState, shape: Shape, layer: Layer) -> NDArray[np.float64]:
     return random.rand(*shape)
-
-
-def _picture(random: np.random.RandomState, shape: Shape, layer: Layer) -> NDArray[np.float64]:
-    """(height, width, 1, 1) of the picture that the scores cover."""
-    values = np.ones(shape)
-    values[:, :2] = np.multiply(layer.bottoms[0][2:], layer.proto.proposal_param.feat_stride)
-    return values
 
 
 def _priors(random: np.random.RandomState, shape: Shape, layer: Layer) -> NDArray[np.float64]:
@@ -186,8 +186,12 @@ _READERS: Mapping[tuple[str, int], tuple[str, _Noise]] = {
     ("RNN", 1): ("0 where a sequence starts, else 1", _continues),
     ("LSTMUnit", 2): ("0 where a sequence starts, else 1", _bits),
     ("ROIPooling", 1): ("regions in the picture", _regions),
+    ("PSROIPooling", 1): ("regions in the picture", _regions),
+    ("ROIAlign", 1): ("regions in the picture", _regions),
+    ("Proposal", 2): ("the picture's extents", _picture),
+    ("rpn.proposal_layer.ProposalLayer", 2): ("the picture's extents", _picture),
+    ("SSH.layers.proposal_layer.ProposalLayer", 2): ("the picture's extents", _picture),
     ("Proposal", 0): ("scores from 0 to 1", _scores),
-    ("Proposal", 2): ("height, width and scale of the picture", _picture),
     ("DetectionOutput", 1): ("scores from 0 to 1", _scores),
     ("DetectionOutput", 2): ("boxes and variances", _priors),
 }

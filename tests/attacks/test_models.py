@@ -53,7 +53,7 @@ def test_what_reads_a_data_layer_may_be_a_chain_or_a_circle(count, tmp_path):
         for i in range(count)
     )
     (tmp_path / "net.prototxt").write_text(text)
-    with pytest.raises(NetError, match=r"does not tell its channels|is already made by another layer"):
+    with pytest.raises(NetError, match=r"nothing tells its shape|is already made by another layer"):
         loading.load(str(tmp_path / "net.prototxt"))
 
 
@@ -396,7 +396,7 @@ def test_what_a_saved_model_may_hold_only_computes():
     known = {name: op_def_registry.get(name) for name in _allowed.COMPUTING}
     assert {name for name, op in known.items() if op is None} <= {"Inv"}
     stateful = {name for name, op in known.items() if op and op.is_stateful}
-    assert stateful == {"ReadVariableOp", "StatefulPartitionedCall", "While", "If"}
+    assert stateful == {"ReadVariableOp", "StatefulPartitionedCall", "While", "If", "Case"}
     acting = (
         "File",
         "PyFunc",
