@@ -29,10 +29,10 @@ class Otherwise:
 
 def why(node: Node, bottoms: Sequence[Floats]) -> str | None:
     """Why OpenCV's result of the layer `node` is none of Caffe's, or None. `bottoms`: those of its bottoms that are known."""
-    for one in _matching(node, bottoms):
-        return f"OpenCV {one.does}; Caffe's {one.decides} decides"
     if not all(np.isfinite(bottom).all() for bottom in bottoms):
         return "its bottoms leave the range of float32"
+    for one in _matching(node, bottoms):
+        return f"OpenCV {one.does}; Caffe's {one.decides} decides"
     return None
 
 
@@ -110,8 +110,9 @@ def _divides(node: Node) -> bool:
 
 
 def _hardly_varies(bottom: Floats) -> bool:
-    """Whether 1e-9 is more than 1e-5 of a variance of a channel, or of an item."""
-    return bool(bottom.ndim > 2 and (bottom.var(axis=tuple(range(2, bottom.ndim)), dtype=np.float64) < 1e-4).any())
+    """Whether 1e-9 is more than 1e-5 of the variance of a channel; without spatial axes, of an item."""
+    axes = tuple(range(max(0, min(2, bottom.ndim - 1)), bottom.ndim))
+    return bool((bottom.var(axis=axes, dtype=np.float64) < 1e-4).any())
 
 
 def _no_alpha(node: Node) -> bool:
