@@ -374,7 +374,12 @@ def test_opencv_absent_or_too_new(code, said, tmp_path, small, monkeypatch):
     ("does", "said"),
     [
         ("__import__('os').abort()", "it ends itself with signal 6"),
-        ("raise error('no layer suits it')", "no layer suits it"),
+        pytest.param("raise error('no layer suits it')", "no layer suits it", marks=pytest.mark.slow),
+        pytest.param(  # while the result is written
+            "raise error(setattr(__import__('json'), 'dump', lambda *given: __import__('os').abort()))",
+            "it ends itself with signal 6",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_opencv_that_crashes_or_refuses(does, said, tmp_path, small, monkeypatch):
