@@ -20,7 +20,7 @@ from caffe2tf.formats._files import Progress, Weights
 from caffe2tf.net.names import keras_names
 from caffe2tf.net.net import Net
 
-_HEAP = b"GCOL\x01\0\0\0"
+_HEAP = b"GCOL\x01"  # the three bytes behind it may be any
 _ATTRIBUTE = 64512  # bytes, what HDF5 takes of 65,536 for an attribute beside its own
 _UNFOLDS = 100  # times, that a packed data set may be larger than what the file holds of it
 
@@ -123,7 +123,7 @@ def _check_heaps(path: str, size: int) -> None:
 
 
 def _heaps(file: IO[bytes]) -> Iterator[int]:
-    """Where heaps begin."""
+    """Where heaps begin: at any byte, for HDF5 follows addresses that are no multiples of 8 too."""
     at, before = 0, b""
     while piece := file.read(8 << 20):
         data, base = before + piece, at - len(before)
@@ -134,7 +134,7 @@ def _heaps(file: IO[bytes]) -> Iterator[int]:
             place = data.find(_HEAP, place + 1)
         at += len(piece)
         before = data[-len(_HEAP) + 1 :]
-        yield from (start for start in found if start % 8 == 0)
+        yield from found
         file.seek(at)
 
 

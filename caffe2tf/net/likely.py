@@ -71,11 +71,12 @@ def wire_open(param: NetParameter, blobs: Mapping[str, Sequence[Shaped]]) -> tup
 def _opened(param: NetParameter) -> list[_Open]:
     found = []
     for layer in param.layer:
-        for index, blob in enumerate(layer.top if layer.type == "Input" and layer.input_param.shape else ()):
-            dims = layer.input_param.shape[index if len(layer.input_param.shape) > 1 else 0].dim
-            shape = tuple(None if n == UNKNOWN else int(n) for n in dims)
+        given = layer.input_param.shape if layer.type == "Input" else ()
+        # As many as both have: another count is refused where the layers are wired.
+        for blob, one in zip(layer.top, list(given) * (len(layer.top) if len(given) == 1 else 1), strict=False):
+            shape = tuple(None if n == UNKNOWN else int(n) for n in one.dim)
             if None in shape:
-                reader = next((one for one in param.layer if blob in one.bottom), None)
+                reader = next((other for other in param.layer if blob in other.bottom), None)
                 found.append(_Open(blob, shape, reader))
     return found
 

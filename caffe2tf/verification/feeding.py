@@ -13,6 +13,7 @@ from caffe2tf.images import decode as imaging
 from caffe2tf.images import preprocess
 from caffe2tf.layers import Layer
 from caffe2tf.net.net import Net
+from caffe2tf.net.wiring import Blob
 from caffe2tf.verification.sets import GoldenError
 
 ITEMS = 2  # of a batch of noise: enough to see items mixed up
@@ -96,6 +97,8 @@ def _noise(net: Net, name: str, shape: Shape, random: np.random.RandomState) -> 
             known = next((_READERS[kind, index] for kind in node.layer.types if (kind, index) in _READERS), None)
             if node.layer.type == "Filter" and index == len(node.bottoms) - 1:
                 known = "whether an item stays", _bits
+            if node.layer.type == "BatchReindex" and index == 1 and _filtered(net, node.bottoms[0]):
+                known = "0, the one item that a Filter lets through at least", _zeros
             if known is not None and (bottom, version) == (name, 0):
                 return known[1](random, shape, node.layer), f"{known[0]}, for '{node.layer.name}'"
     if len(shape) == 4 and shape[1] in (1, 3):
@@ -127,6 +130,24 @@ def _words(random: np.random.RandomState, shape: Shape, layer: Layer) -> NDArray
 
 def _places(random: np.random.RandomState, shape: Shape, layer: Layer) -> NDArray[np.float64]:
     return random.randint(0, layer.bottoms[0][0], shape).astype(np.float64)
+
+
+def _zeros(random: np.random.RandomState, shape: Shape, layer: Layer) -> NDArray[np.float64]:
+    return np.zeros(shape)
+
+
+def _filtered(net: Net, blob: Blob) -> bool:
+    """Whether the number of items of `blob` is that of a Filter, or may be."""
+    left, seen = [blob], set[Blob]()
+    while left:
+        one = left.pop()
+        node = net.producers.get(one)
+        if node is not None and node.layer.type == "Filter":
+            return True
+        if node is not None and one not in seen:
+            seen.add(one)
+            left.extend(node.bottoms)
+    return False
 
 
 def _regions(random: np.random.RandomState, shape: Shape, layer: Layer) -> NDArray[np.float64]:
@@ -170,6 +191,7 @@ _READERS: Mapping[tuple[str, int], tuple[str, _Noise]] = {
     ("Proposal", 2): ("the picture's extents", _picture),
     ("rpn.proposal_layer.ProposalLayer", 2): ("the picture's extents", _picture),
     ("SSH.layers.proposal_layer.ProposalLayer", 2): ("the picture's extents", _picture),
+    ("Proposal", 0): ("scores from 0 to 1", _scores),
     ("DetectionOutput", 1): ("scores from 0 to 1", _scores),
     ("DetectionOutput", 2): ("boxes and variances", _priors),
 }

@@ -50,7 +50,8 @@ class _Run:
         self.starts = 0  # how often in turn the first layer that was left was refused
         self.cuts: dict[int, str] = {}  # index of a node -> why it is not judged
         for index, node in enumerate(net.nodes):
-            if node.layer.type != "Input" and (reason := otherwise.why(node)):
+            bottoms = [found[name] for name, version in node.bottoms if net.last_versions[name] == version]
+            if node.layer.type != "Input" and (reason := otherwise.why(node, bottoms)):
                 self.cuts[index] = reason
         self.weights = original.weights if original.weights and not _odd(net, original.weights) else None
         self.given: dict[Blob, Floats] = {(name, 0): array for name, array in inputs.items()}
@@ -235,8 +236,10 @@ class _Run:
         return tops
 
     def _shaped(self, node: Node, array: NDArray[Any]) -> NDArray[Any]:
-        """`array` with Caffe's shape. OpenCV pads detections with rows of zeros; detection_output_layer.cpp gives those
-        that there are, or a row of -1 behind the number of each item."""
+        """`array` with Caffe's shape. OpenCV pads detections and proposals with rows of zeros; detection_output_layer.cpp gives
+        those that there are, or a row of -1 behind the number of each item."""
+        if node.layer.type == "Proposal":
+            return array[: max(1, np.count_nonzero(array.reshape(len(array), -1).any(axis=1)))]
         if node.layer.type == "DetectionOutput":
             rows = array.reshape(-1, 7)
             rows = rows[rows.any(axis=1)]

@@ -16,6 +16,7 @@ FIRST, LAST = 4, 4  # OpenCV 5 reads Caffe's files no more
 
 def run(folder: str) -> dict[str, Any]:
     """What stands in `result.json`."""
+    os.environ["OPENCV_DNN_DISABLE_MEMORY_OPTIMIZATIONS"] = "1"  # else later layers may overwrite all tops but a first
     try:
         import cv2
     except ImportError as error:
@@ -56,5 +57,7 @@ def _digest(array: Any) -> tuple[int, str]:
 
 if __name__ == "__main__":
     result = run(sys.argv[1])
-    with open(os.path.join(sys.argv[1], "result.json"), "w", encoding="utf-8", newline="\n") as out:
+    unfinished = os.path.join(sys.argv[1], "unfinished.json")  # OpenCV may end the process until the last moment
+    with open(unfinished, "w", encoding="utf-8", newline="\n") as out:
         json.dump(result, out)
+    os.replace(unfinished, os.path.join(sys.argv[1], "result.json"))
