@@ -2,6 +2,7 @@
 
 import pytest
 
+from caffe2tf import loading
 from caffe2tf.caffe import read
 from caffe2tf.caffe.upgrade import UNKNOWN, upgrade
 from caffe2tf.errors import NetError
@@ -199,3 +200,16 @@ def test_a_shape_for_data_that_nothing_reads_is_noted():
     assert "the shape given for 'data' has no effect: no layer that stays reads it" in notes
     with pytest.raises(NetError, match="`input_shape` names 'other'; the inputs are x"):
         run(text + layer("ReLU", bottoms=["x"]), shapes={"other": (1, 3)})
+
+
+def test_a_data_layer_may_give_the_label_first(tmp_path):
+    """As MTCNN's do: what learns from a loss on its second blob is no label."""
+    text = """
+        layer { name: "d" type: "HDF5Data" top: "label" top: "data" hdf5_data_param { source: "x" batch_size: 1 } }
+        layer { name: "box" type: "InnerProduct" bottom: "data" top: "box" inner_product_param { num_output: 4 } }
+        layer { name: "loss" type: "EuclideanLoss" bottom: "box" bottom: "label" top: "loss" }
+    """
+    (tmp_path / "net.prototxt").write_text(text)
+    net = loading.load(str(tmp_path / "net.prototxt"), input_shape={"data": (1, 3)})
+    assert net.outputs == ["box"]
+    assert list(net.inputs) == ["data"]

@@ -248,9 +248,11 @@ def _drop_unused(
     for index, (layer, read) in enumerate(zip(net.layer, reads, strict=True)):
         if layer.type == "Input" and layer.name in data_layers:
             labels.update((index, top) for top in layer.top[1:])
+        elif has_weights(layer):  # whatever it reads: a file may give the label first, as MTCNN's does
+            learned.add(index)
         elif read and labels.issuperset(read):
             labels.update((index, top) for top in layer.top)
-        elif has_weights(layer) or (labels.isdisjoint(read) and learned.intersection(sources[index])):
+        elif labels.isdisjoint(read) and learned.intersection(sources[index]):
             learned.add(index)
 
     dropped: set[int] = set()
