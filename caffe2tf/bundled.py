@@ -23,7 +23,7 @@ def alexnet_text() -> str:
 
 def squeezenet_text() -> str:
     """The path of SqueezeNet's."""
-    return os.path.join(home(), "squeezenet", "deploy.prototxt")
+    return os.path.join(home(), "squeezenet", "net.prototxt")
 
 
 def lenet_text() -> str:

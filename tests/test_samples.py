@@ -69,7 +69,7 @@ def test_squeezenet_is_the_published_file_byte_for_byte(tmp_path):
     model = (tmp_path / "net.caffemodel").read_bytes()
     assert hashlib.sha256(model).hexdigest() == SHA256 == SQUEEZENET["model"]["caffemodel_sha256"]
     assert len(model) == squeezenet.BYTES == SQUEEZENET["model"]["caffemodel_bytes"]
-    assert (tmp_path / "net.prototxt").read_bytes() == (GOLDEN / "squeezenet" / "deploy.prototxt").read_bytes()
+    assert (tmp_path / "net.prototxt").read_bytes() == (GOLDEN / "squeezenet" / "net.prototxt").read_bytes()
 
 
 def test_squeezenet_is_one_file_with_and_without_its_text(tmp_path):
