@@ -51,7 +51,9 @@ MAY_LOAD_HEAVY = {
     "finetuning/tensorboard.py": {"tensorflow"},
     "finetuning/data.py": {"tensorflow"},
     "finetuning/dropout.py": {"keras", "tensorflow"},
+    "finetuning/features.py": {"tensorflow"},
     "finetuning/placement.py": {"tensorflow"},
+    "finetuning/rows.py": {"tensorflow"},
     "finetuning/trainer.py": {"keras", "tensorflow"},
 }
 

@@ -81,6 +81,6 @@ def finetune(
             place = stack.enter_context(placement.placed(device, made.precision))
         if place.chief:
             results.check_folder(folder, force, resume)  # before pictures are read
-        run = running.Run(made, say if place.chief else lambda line: None, bar)
-        accuracy: float | None = run.train(folder, place, force, resume)
+        run = running.Run(made, place, say if place.chief else lambda line: None, bar)
+        accuracy: float | None = run.train(folder, force, resume)
         return accuracy

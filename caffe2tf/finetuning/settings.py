@@ -141,6 +141,13 @@ def _extents(given: Any) -> tuple[int, int] | Literal["none"]:
     return extents[0], extents[-1]
 
 
+@_takes("memory, disk:DIR or none", "memory|disk:DIR|none")
+def _cache(given: Any) -> str:
+    if given not in ("memory", "none") and not (isinstance(given, str) and given.startswith("disk:") and given[5:]):
+        raise ValueError
+    return str(given)
+
+
 @_takes("a number for each channel, a .npy or .binaryproto file, or none", "MEAN")
 def _mean(given: Any) -> tuple[float, ...] | str:
     if isinstance(given, str) and (given == "none" or given.endswith((".npy", ".binaryproto"))):
@@ -266,6 +273,11 @@ class Recipe:
     )
     scale: float | None = _option(None, _number(float, None), "What pixels are multiplied with, after the mean.")
     channels: str | None = _option(None, _choice("bgr", "rgb", "grey"), "Order of the colours that the network takes.")
+    cache: str | None = _option(
+        None,
+        _cache,
+        "Where features and decoded pictures are kept: in memory, in a folder for later runs too, or nowhere.  [default: by size]",
+    )
     precision: str = _option(
         "float32", _choice(*PRECISIONS), "The numbers that it computes with; less exact ones are faster on a GPU."
     )

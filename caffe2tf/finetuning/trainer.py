@@ -1,6 +1,6 @@
 """The trained part of a network as a model that learns, on one device or on many."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,55 +8,24 @@ from numpy.typing import NDArray
 
 from caffe2tf.errors import Caffe2TFError
 from caffe2tf.finetuning.batches import Examples, dataset
-from caffe2tf.finetuning.data import storage
 from caffe2tf.finetuning.placement import Placement
 from caffe2tf.finetuning.plan import Plan
 from caffe2tf.finetuning.settings import Stage
-from caffe2tf.images.preprocess import Preprocessing
 from caffe2tf.keras_model import model as models
 from caffe2tf.net.net import Net
 
-_FEATURE_BATCH, _TEST_BATCH = 32, 64
-# Half precision loses gradients below 6e-8; the loss is multiplied by this, and by half of it whenever they overflow.
+_TEST_BATCH = 64
+# Half precision loses gradients below 6e-8; the loss is multiplied by this, and by half of it whenever they overflow, as Keras's
+# LossScaleOptimizer does it, which would hold a scale for each optimizer.
 _LOSS_SCALE, _GROW_AFTER = 2.0**15, 1000
+_SAMPLE = 1 << 16  # values of a weight or gradient that a histogram shows
+Seen = tuple[
+    float, int, float, int, bool
+]  # of a step: mean loss, right ones, largest gradient, examples, whether it is broken
 
 
 class TrainingError(Caffe2TFError):
     """Training that had to stop: another network's checkpoint, a worker that is gone."""
-
-
-def features(
-    net: Net,
-    blobs: Iterable[str],
-    images: NDArray[np.uint8],
-    how: Preprocessing,
-    step: Callable[[int], object] = lambda done: None,
-) -> list[NDArray[np.float32]]:
-    """[(N, ...) channels last] of `blobs` of `net` for uint8 BGR pictures (N, H, W, C)."""
-    import tensorflow as tf
-
-    model = models.to_keras(net, list(blobs))
-    run = tf.function(lambda x: model(x, training=False), reduce_retracing=True, autograph=False)
-    stores: list[NDArray[np.float32]] = []
-    for start in range(0, len(images), _FEATURE_BATCH):
-        part = np.stack([how.apply(image) for image in images[start : start + _FEATURE_BATCH]])
-        found = run(np.ascontiguousarray(part.transpose(0, 2, 3, 1)))
-        found = [value.numpy() for value in (found if isinstance(found, (list, tuple)) else [found])]
-        if not stores:
-            stores = [storage((len(images), *value.shape[1:]), np.float32) for value in found]
-        for store, value in zip(stores, found, strict=True):
-            store[start : start + len(value)] = value
-        step(len(part))
-    return stores
-
-
-def outputs(net: Net, blob: str, stores: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """(N, ...) of `blob` of `net`, a Plan.top, for the features of its inputs."""
-    model, found = models.to_keras(net, [blob]), list[NDArray[np.float32]]()
-    for start in range(0, len(stores[0]), _TEST_BATCH):
-        given = [store[start : start + _TEST_BATCH] for store in stores]
-        found.append(model(given if len(given) > 1 else given[0], training=False).numpy())
-    return np.concatenate(found)
 
 
 class Trainer:
@@ -84,9 +53,18 @@ class Trainer:
             )
             self.groups = [(self._optimizer(keras, group), group, times) for group, times in groups if group]
             self.scale = keras.Variable(_LOSS_SCALE if self.half else 1.0, trainable=False, dtype="float32")
-        self.good_steps = 0
+            self._good = keras.Variable(0, trainable=False, dtype="int32")
         self.gradients: Sequence[Any] = ()
         self._compile()
+
+    @property
+    def good_steps(self) -> int:
+        """Steps whose gradients were applied."""
+        return int(self._good.value)
+
+    @good_steps.setter
+    def good_steps(self, count: int) -> None:
+        self._good.assign(count)
 
     def _optimizer(self, keras: Any, group: Sequence[Any]) -> Any:
         if self.stage.optimizer == "adam":
@@ -122,15 +100,17 @@ class Trainer:
             *inputs, labels, weights = batch
             return [tf.gather(tensor, inputs[0]) for tensor in held] if held else inputs, labels, weights
 
-        def differentiate(held: Sequence[Any], *batch: Any) -> tuple[Any, Any, Any, list[Any]]:
+        def differentiate(held: Sequence[Any], *batch: Any) -> tuple[Any, list[Any], list[Any]]:
             inputs, labels, weights = taken(held, batch)
+            count = summed(tf.reduce_sum(weights))
             with tf.GradientTape() as tape:
                 logits = self._logits(inputs, True)
-                loss = tf.reduce_sum(self._losses(logits, labels) * weights)
+                loss = tf.reduce_sum(self._losses(logits, labels) * weights) / tf.maximum(count, 1)
                 scaled = loss * self.scale.value
             gradients = tape.gradient(scaled, [v.value for v in self.variables])
             gradients = summed([tf.convert_to_tensor(g) / self.scale.value for g in gradients])
             largest = tf.reduce_max([tf.reduce_max(tf.abs(g)) for g in gradients])
+            samples = [_sampled(tf, g) for g in gradients]
             gradients = [
                 g + stage.weight_decay * v.value if len(v.shape) > 1 else g
                 for g, v in zip(gradients, self.variables, strict=True)
@@ -138,8 +118,8 @@ class Trainer:
             if stage.clip is not None:
                 gradients, _ = tf.clip_by_global_norm(gradients, stage.clip)
             hits = tf.cast(tf.argmax(logits, 1, tf.int32) == labels, tf.float32)
-            loss, right = summed([loss, tf.reduce_sum(tf.where(weights > 0, hits, 0))])
-            return loss, right, largest, gradients
+            loss, right = summed([loss, tf.reduce_sum(hits * weights)])
+            return tf.stack([loss, right, largest, count]), samples, gradients
 
         def apply(gradients: Sequence[Any]) -> None:
             by_variable = dict(zip(map(id, self.variables), gradients, strict=True))
@@ -147,19 +127,39 @@ class Trainer:
                 # Keras adds up what the replicas give; they give the sum already.
                 optimizer.apply([by_variable[id(v)] / total for v in group], group)
 
+        def step(held: Sequence[Any], *batch: Any) -> tuple[Any, list[Any]]:
+            seen, samples, gradients = strategy.run(differentiate, args=(held, *batch))
+            first = strategy.experimental_local_results(seen)[0]
+            finite = tf.reduce_all(tf.math.is_finite(first))
+            if not self.half:  # what is not finite ends the run, and weights that were saved come back
+                strategy.run(apply, args=(gradients,))
+                self._good.assign_add(1)
+                return tf.concat([first, [tf.cast(~finite, tf.float32)]], 0), samples
+
+            def good() -> Any:
+                strategy.run(apply, args=(gradients,))
+                self._good.assign_add(1)
+                grown = tf.where(self._good.value % _GROW_AFTER == 0, self.scale.value * 2, self.scale.value)
+                self.scale.assign(grown)
+                return tf.constant(False)
+
+            def overflown() -> Any:
+                lost = (self.scale.value <= 1) | ~tf.math.is_finite(first[0])
+                self.scale.assign(tf.maximum(self.scale.value / 2, 1))
+                return lost
+
+            broken = tf.cond(finite, good, overflown)
+            return tf.concat([first, [tf.cast(broken, tf.float32)]], 0), samples
+
         def test(held: Sequence[Any], *batch: Any) -> Any:
             inputs, labels, weights = taken(held, batch)
             logits = self._logits(inputs, False)
             hits = tf.cast(tf.argmax(logits, 1, tf.int32) == labels, tf.float32)
-            return summed([tf.reduce_sum(self._losses(logits, labels) * weights), tf.reduce_sum(hits * weights)])
+            losses = tf.reduce_sum(self._losses(logits, labels) * weights)
+            return summed([losses, tf.reduce_sum(hits * weights), tf.reduce_sum(weights)])
 
-        def whole(function: Callable[..., Any]) -> Any:
-            return tf.function(
-                lambda *given: strategy.run(function, args=given), reduce_retracing=True, autograph=False
-            )
-
-        # Two functions: what is not finite is never applied.
-        self._differentiate, self._apply, self._test = whole(differentiate), whole(apply), whole(test)
+        self._step = tf.function(step, reduce_retracing=True, autograph=False)
+        self._test = tf.function(lambda *given: strategy.run(test, args=given), reduce_retracing=True, autograph=False)
 
     def set_rate(self, epoch: int) -> float:
         """Sets and returns the learning rate of `epoch`, from 0."""
@@ -168,30 +168,25 @@ class Trainer:
             optimizer.learning_rate.assign(rate * times)
         return rate
 
-    def step(self, batch: Sequence[Any], held: Sequence[Any] = ()) -> tuple[float, int, float]:
-        """(loss, right ones, largest gradient) of one batch, of places in `held` or of inputs; nothing changes unless all
-        are finite."""
-        given = self.placement.split(batch)
-        while True:
-            loss, right, largest, gradients = self._differentiate(held, *given)
-            loss, right, largest = (self.placement.one(value) for value in (loss, right, largest))
-            if np.isfinite(loss) and np.isfinite(largest):
-                self._apply(gradients)
-                self.gradients, self.good_steps = gradients, self.good_steps + 1
-                if self.half and self.good_steps % _GROW_AFTER == 0:
-                    self.scale.assign(self.scale.value * 2)
-                return float(loss), int(right), float(largest)
-            if not self.half or not np.isfinite(loss) or float(self.scale.value) <= 1:
-                return float(loss), int(right), float(largest)
-            self.scale.assign(self.scale.value / 2)
+    def step(self, batch: Sequence[Any], held: Sequence[Any] = ()) -> Any:
+        """Takes a step with one batch, of rows of `held` or of inputs; gives a tensor that `seen` reads, which waits for the device.
+        What is broken must not be gone on with: in half precision alone a step that overflows changes nothing but the scale."""
+        told, self.gradients = self._step(held, *self.placement.split(batch))
+        return told
+
+    def seen(self, told: Sequence[Any]) -> list[Seen]:
+        """What the steps saw whose tensors are `told`."""
+        import tensorflow as tf
+
+        rows = tf.stack(list(told)).numpy() if told else ()
+        return [(float(loss), int(right), float(top), int(count), bool(lost)) for loss, right, top, count, lost in rows]
 
     def evaluate(self, examples: Examples) -> tuple[float, float]:
         """(mean loss, accuracy)."""
-        sums = np.zeros(2)
+        sums = np.zeros(3)
         for batch in dataset(examples, _TEST_BATCH, self.placement.share):
             sums += [self.placement.one(value) for value in self._test(examples.held, *self.placement.split(batch))]
-        loss, accuracy = sums / len(examples)
-        return float(loss), float(accuracy)
+        return float(sums[0] / sums[2]), float(sums[1] / sums[2])
 
     @property
     def state(self) -> list[Any]:
@@ -223,8 +218,16 @@ class Trainer:
         return models.from_keras(self.model, self.plan.top)
 
     def histograms(self) -> Iterator[tuple[str, NDArray[Any]]]:
-        """(name, array) of each of the trained weights and of the last step's gradients, made when asked for."""
+        """(name, array) of a sample of each of the trained weights and of the last step's gradients, made when asked for."""
+        import tensorflow as tf
+
         for index, variable in enumerate(self.variables):
-            yield f"weights/{variable.path}", variable.value.numpy()
+            yield f"weights/{variable.path}", self.placement.one(_sampled(tf, variable.value))
             if self.gradients:
                 yield f"gradients/{variable.path}", self.placement.one(self.gradients[index])
+
+
+def _sampled(tf: Any, values: Any) -> Any:
+    """Values at even distances of a tensor, `_SAMPLE` of them or all."""
+    flat = tf.reshape(values, [-1])
+    return flat[:: max(1, int(flat.shape[0]) // _SAMPLE)]

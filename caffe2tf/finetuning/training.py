@@ -16,8 +16,10 @@ from caffe2tf.finetuning.batches import Examples, dataset
 from caffe2tf.finetuning.checkpoint import Checkpoint
 from caffe2tf.finetuning.placement import Placement
 from caffe2tf.finetuning.results import Row
+from caffe2tf.finetuning.rows import Held
 from caffe2tf.finetuning.trainer import Trainer, TrainingError
 
+READ_EVERY = 16  # steps, after which their losses are read: reading waits for the device
 Steps = Callable[[int, int], AbstractContextManager[Callable[[int], object]]]
 
 
@@ -41,13 +43,14 @@ class _Asked(threading.Event):
 
 @dataclass
 class Place:
-    """Where a run stands: `epoch` and `step` that come next, from 0, and sums over the steps of this epoch."""
+    """Where a run stands: `epoch` and `step` that come next, from 0, and sums over the `seen` examples of this epoch."""
 
     stage: int
     epoch: int = 0
     step: int = 0
     loss: float = 0.0
     right: int = 0
+    seen: int = 0
 
 
 def train(
@@ -78,18 +81,19 @@ def train(
     with _interruptible() as asked:
         while place.epoch < stage.epochs:
             rate, largest = trainer.set_rate(place.epoch), 0.0
-            batch: Sequence[Any] = ()
+            told: list[Any] = []
             left = dataset(training, stage.batch_size, placement.share, (*key, place.epoch), place.step)
-            with steps(place.epoch + 1, -(-len(training) // stage.batch_size) - place.step) as stepped:
+            total = -(-len(training) // stage.batch_size)
+            with steps(place.epoch + 1, total - place.step) as stepped, contextlib.closing(left):
                 for batch in left:
-                    loss, right, largest = trainer.step(batch, training.held)
+                    told.append(trainer.step(batch, training.held))
                     place.step += 1
-                    if not np.isfinite(loss) or not np.isfinite(largest):
-                        raise NotFinite(_not_finite(trainer, place, rate, loss, largest, training, batch))
-                    size = min(stage.batch_size, len(training) - (place.step - 1) * stage.batch_size)
-                    place.loss, place.right = place.loss + loss * size, place.right + right
                     stepped(1)
-                    if _all_asked(placement, asked):
+                    due = len(told) == READ_EVERY or place.step == total
+                    largest = _read(trainer, told, place, rate, training, key) if due else largest
+                    # Several workers stop after the same step.
+                    if (due or placement.workers == 1) and _all_asked(placement, asked):
+                        _read(trainer, told, place, rate, training, key)
                         save(place)
                         raise Stopped(
                             f"stopped in stage {place.stage}, epoch {place.epoch + 1}, after step {place.step}",
@@ -97,8 +101,8 @@ def train(
                         )
             val_loss, val_accuracy = trainer.evaluate(validation)
             if not np.isfinite(val_loss):
-                raise NotFinite(_not_finite(trainer, place, rate, val_loss, largest, training, batch))
-            count = len(training)
+                raise NotFinite(_not_finite(trainer, place, total - 1, rate, val_loss, largest, training, key))
+            count = max(1, place.seen)
             row: Row = {"stage": place.stage, "epoch": place.epoch + 1, "loss": place.loss / count}
             row |= {"accuracy": place.right / count, "val_loss": val_loss, "val_accuracy": val_accuracy, "lr": rate}
             best = max((r["val_accuracy"] for r in history if r["stage"] == place.stage), default=-1.0)
@@ -113,23 +117,41 @@ def train(
                 raise Stopped(f"stopped in stage {place.stage}, after epoch {place.epoch}", asked.number)
 
 
+def _read(
+    trainer: Trainer, told: list[Any], place: Place, rate: float, examples: Examples, key: tuple[int, int]
+) -> float:
+    """Adds what the last steps saw, which they `told`, to `place`; the largest gradient of the last one. Raises NotFinite."""
+    largest, before = 0.0, place.step - len(told)
+    for index, (loss, right, largest, count, broken) in enumerate(trainer.seen(told)):
+        if broken:
+            raise NotFinite(_not_finite(trainer, place, before + index, rate, loss, largest, examples, key))
+        if np.isfinite(loss):
+            place.loss, place.right, place.seen = place.loss + loss * count, place.right + right, place.seen + count
+    told.clear()
+    return largest
+
+
 def _not_finite(
     trainer: Trainer,
     place: Place,
+    step: int,
     rate: float,
     loss: float,
     largest: float,
     examples: Examples,
-    batch: Sequence[Any],
+    key: tuple[int, int],
 ) -> str:
-    given = [array[batch[0].numpy()] for array in examples.arrays] if examples.held else batch[:-2]
+    again = dataset(examples, trainer.stage.batch_size, trainer.placement.share, (*key, place.epoch), step)
+    batch = next(again)
+    again.close()
+    given = [Held(tensor)[batch[0]] for tensor in examples.held] or batch[:-2]
     reach = max((float(np.abs(np.asarray(values)).max()) for values in given), default=0.0)
     low, high = examples.span
     seen = f"pictures from {low:g} to {high:g}"
     if examples.usual and not np.allclose(examples.usual, examples.span, rtol=0.5):
         seen += f", and this net was trained on {examples.usual[0]:g} to {examples.usual[1]:g}"
     return (
-        f"the loss is {loss} at epoch {place.epoch + 1}, step {place.step}: learning rate {rate:g} "
+        f"the loss is {loss} at epoch {place.epoch + 1}, step {step + 1}: learning rate {rate:g} "
         f"(head {rate * trainer.stage.head_lr:g}), largest gradient {largest:.3g}, {seen}; inputs of the trained layers "
         f"reach {reach:.3g}. Try `lr` {rate / 10:g} or `clip` 1"
     )
