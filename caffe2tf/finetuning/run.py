@@ -19,7 +19,7 @@ from caffe2tf.finetuning import checkpoint, data, inputs, memory, plan, recipe, 
 from caffe2tf.finetuning import tensorboard as board
 from caffe2tf.finetuning.batches import Examples
 from caffe2tf.finetuning.checkpoint import LAST, Checkpoint
-from caffe2tf.finetuning.placement import Placement
+from caffe2tf.finetuning.placement import Placement, watched
 from caffe2tf.finetuning.settings import Recipe, RecipeError, Stage
 from caffe2tf.images import preprocess
 from caffe2tf.keras_model import device as devices
@@ -66,7 +66,8 @@ class Run:
         self._tell(parts, fresh, source)
         self.sets = sets.Sets(run, parts, self.how, placed, say, self.bar)
         staged = list(zip(plans, run.stages, strict=True))
-        self.sets.check([sets.is_cached(run, *one) for one in staged])
+        with watched(placed):
+            self.sets.check([sets.is_cached(run, *one) for one in staged])
         self._tell_memory(staged)
 
     def _plan(self, net: Net, stage: Stage) -> plan.Plan:
@@ -103,16 +104,11 @@ class Run:
 
     def _train_alone(self, out: str, keep: Checkpoint, resume: bool) -> float | None:
         try:
-            return self._train(out, keep, resume)
+            with watched(self.placed):
+                return self._train(out, keep, resume)
         except OutputError as error:
             if keep.begun():
                 raise OutputError(f"{error}; what was there stays, and `resume` goes on from it") from None
-            raise
-        except Exception as error:
-            # TensorFlow's own errors, whose class cannot be named before it is loaded.
-            if self.placed.workers > 1 and type(error).__module__.startswith("tensorflow."):
-                why = f"a worker is gone ({type(error).__name__}), see what it said; `resume`, on all of them, goes on"
-                raise trainer.TrainingError(why) from None
             raise
 
     def _train(self, out: str, keep: Checkpoint, resume: bool) -> float | None:

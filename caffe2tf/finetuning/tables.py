@@ -18,7 +18,7 @@ from caffe2tf.errors import Caffe2TFError, OutputError
 from caffe2tf.files import replacing as files
 from caffe2tf.finetuning import data, rows
 from caffe2tf.finetuning import features as computing
-from caffe2tf.finetuning.placement import Placement, placed
+from caffe2tf.finetuning.placement import Placement, placed, watched
 from caffe2tf.finetuning.rows import Places, Rows
 from caffe2tf.images import decode as imaging
 from caffe2tf.images import preprocess
@@ -81,6 +81,7 @@ def features(
     with contextlib.ExitStack() as stack:
         with hushed():
             place = stack.enter_context(placed(device))
+        stack.enter_context(watched(place))
         if place.workers > 1 and (kind or target is None):
             raise OutputError("several workers write a folder; name one as `out`")
         images = rows.Decoded(found.sources, how, False, say if place.chief else lambda line: None)
