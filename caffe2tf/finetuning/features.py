@@ -61,10 +61,10 @@ def values(net: Net, blobs: Iterable[str], images: Rows, how: Preprocessing, wan
     import tensorflow as tf
 
     model = models.to_keras(net, list(blobs))
-    run = tf.function(lambda x: model(x, training=False), reduce_retracing=True, autograph=False)
+    spec = tf.TensorSpec((None, *how_shape(how, images)), tf.float32)
+    run = tf.function(lambda x: model(x, training=False), [spec], autograph=False)
     given = batches.piped(lambda step: [how.batch(images[wanted[step]])], range(len(wanted)), [tf.float32])
     for places, (batch,) in zip(wanted, given, strict=True):
-        batch.set_shape((None, *how_shape(how, images)))
         found = run(batch)
         yield places, [value.numpy() for value in (found if isinstance(found, (list, tuple)) else [found])]
 

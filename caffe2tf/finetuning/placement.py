@@ -191,7 +191,7 @@ def _slurm() -> tuple[int, list[str]] | None:
 
     try:
         resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(
-            gpus_per_node=0, gpus_per_task=0, auto_set_gpu=False
+            gpus_per_node=1 << 10, gpus_per_task=1, auto_set_gpu=False
         )
         hosts = resolver.cluster_spec().as_dict()["worker"]
         return int(resolver.get_task_info()[1]), list(hosts)

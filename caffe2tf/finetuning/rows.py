@@ -56,7 +56,8 @@ class Column:
         return self.shards.rows, *self.shards.arrays[self.name][1]
 
     def __getitem__(self, places: Any) -> NDArray[Any]:
-        return self.shards.values(self.name, np.asarray(places))
+        found = self.shards.values(self.name, np.atleast_1d(places))
+        return found if np.ndim(places) else found[0]
 
 
 @dataclass(frozen=True)
