@@ -60,7 +60,7 @@ class Trainer:
     @property
     def good_steps(self) -> int:
         """Steps whose gradients were applied."""
-        return int(self._good.value)
+        return int(self._good.value.numpy())
 
     @good_steps.setter
     def good_steps(self, count: int) -> None:
