@@ -83,8 +83,8 @@ class Checkpoint:
     def _path(self, name: str) -> str:
         return os.path.join(self.folder, f"{name}.npz")
 
-    def save(self, name: str, arrays: Sequence[NDArray[Any]], note: Any) -> None:
-        """A list of arrays and a JSON-ready note, in place of what was there."""
+    def save(self, name: str, arrays: Sequence[Any], note: Any) -> None:
+        """A list of arrays, or of what NumPy makes arrays of, and a JSON-ready note, in place of what was there."""
         if not self.folder:
             return
         os.makedirs(self.folder, exist_ok=True)

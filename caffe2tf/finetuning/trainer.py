@@ -74,6 +74,9 @@ class Trainer:
         optimizer.build(group)
         return optimizer
 
+    def _unscaled(self, gradient: Any) -> Any:
+        return gradient / self.scale.value if self.half else gradient
+
     def _logits(self, inputs: Sequence[Any], training: bool) -> Any:
         import tensorflow as tf
 
@@ -106,9 +109,9 @@ class Trainer:
             with tf.GradientTape() as tape:
                 logits = self._logits(inputs, True)
                 loss = tf.reduce_sum(self._losses(logits, labels) * weights) / tf.maximum(count, 1)
-                scaled = loss * self.scale.value
+                scaled = loss * self.scale.value if self.half else loss
             gradients = tape.gradient(scaled, [v.value for v in self.variables])
-            gradients = summed([tf.convert_to_tensor(g) / self.scale.value for g in gradients])
+            gradients = summed([self._unscaled(tf.convert_to_tensor(g)) for g in gradients])
             largest = tf.reduce_max([tf.reduce_max(tf.abs(g)) for g in gradients])
             samples = [_sampled(tf, g) for g in gradients]
             gradients = [
@@ -125,7 +128,7 @@ class Trainer:
             by_variable = dict(zip(map(id, self.variables), gradients, strict=True))
             for optimizer, group, _ in self.groups:
                 # Keras adds up what the replicas give; they give the sum already.
-                optimizer.apply([by_variable[id(v)] / total for v in group], group)
+                optimizer.apply([by_variable[id(v)] / total if total > 1 else by_variable[id(v)] for v in group], group)
 
         def step(held: Sequence[Any], *batch: Any) -> tuple[Any, list[Any]]:
             seen, samples, gradients = strategy.run(differentiate, args=(held, *batch))
@@ -194,9 +197,10 @@ class Trainer:
         optimizers = [v for optimizer, _, _ in self.groups for v in optimizer.variables]
         return [*self.model.variables, *optimizers, self.scale]
 
-    def values(self) -> list[NDArray[Any]]:
-        """The state as arrays."""
-        return [v.value.numpy() for v in self.state]
+    def values(self, variables: Sequence[Any] | None = None) -> list[Any]:
+        """The state, or what of it is named, as what NumPy makes an array of when it is asked for: one after the other, so that a
+        checkpoint does not take the memory of all."""
+        return [_Later(variable) for variable in (self.state if variables is None else variables)]
 
     def restore(self, arrays: Sequence[NDArray[Any]] | None) -> None:
         """Sets the state. Raises TrainingError where it is another network's."""
@@ -225,6 +229,17 @@ class Trainer:
             yield f"weights/{variable.path}", self.placement.one(_sampled(tf, variable.value))
             if self.gradients:
                 yield f"gradients/{variable.path}", self.placement.one(self.gradients[index])
+
+
+class _Later:
+    """A variable as an array, made when NumPy asks for it."""
+
+    def __init__(self, variable: Any) -> None:
+        self.variable = variable
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        found: NDArray[Any] = np.asarray(self.variable.value.numpy())
+        return found if dtype is None else found.astype(dtype)
 
 
 def _sampled(tf: Any, values: Any) -> Any:

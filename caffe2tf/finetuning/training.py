@@ -108,8 +108,7 @@ def train(
             best = max((r["val_accuracy"] for r in history if r["stage"] == place.stage), default=-1.0)
             history.append(row)
             if val_accuracy > best:
-                weights = [v.value.numpy() for v in trainer.model.variables]
-                keep.save(f"best-{place.stage}", weights, {"epoch": place.epoch + 1})
+                keep.save(f"best-{place.stage}", trainer.values(trainer.model.variables), {"epoch": place.epoch + 1})
             place = Place(place.stage, place.epoch + 1)
             save(place)
             report(row)
