@@ -299,6 +299,36 @@ def test_features_of_bad_input_are_one_line(here, monkeypatch):
     assert not (here / "f.npz").exists()
 
 
+# ------------------------------------------------------------------------------------------------ callbacks
+
+
+def test_callbacks_of_keras_are_told_of_epochs_and_may_end_a_stage(here):
+    import keras
+
+    from caffe2tf import finetune
+
+    class Told(keras.callbacks.Callback):
+        def __init__(self):
+            self.epochs, self.batches = [], 0
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.epochs.append((epoch, {name: round(value, 4) for name, value in logs.items()}))
+            self.model.stop_training = epoch == 1
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.batches += 1
+
+    told = Told()
+    options = {"layers": "fc8", "epochs": 9, "batch_size": 10, "callbacks": [told]}
+    finetune("net.caffemodel", "net.prototxt", **options)
+    lines = losses("finetuned").splitlines()
+    assert len(lines) == 3  # a head and two epochs of nine
+    assert told.batches == 6
+    assert [epoch for epoch, _ in told.epochs] == [0, 1]
+    assert set(told.epochs[0][1]) == {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"}
+    assert told.epochs[1][1]["val_loss"] == round(float(lines[2].split(",")[4]), 4)
+
+
 # ------------------------------------------------------------------------------------------------ workers
 
 

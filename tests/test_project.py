@@ -55,6 +55,7 @@ MAY_LOAD_HEAVY = {
     "finetuning/placement.py": {"tensorflow"},
     "finetuning/rows.py": {"tensorflow"},
     "finetuning/trainer.py": {"keras", "tensorflow"},
+    "finetuning/training.py": {"keras"},
 }
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,8 +46,9 @@ class Run:
         placed: Placement,
         say: Callable[[str], object] = _LOG.info,
         bar: Callable[[str, int], AbstractContextManager[_Step]] | None = None,
+        callbacks: Sequence[Any] = (),
     ) -> None:
-        self.recipe, self.placed, self.say = run, placed, say
+        self.recipe, self.placed, self.say, self.callbacks = run, placed, say, callbacks
         self.bar = bar or (lambda what, total: contextlib.nullcontext(lambda done: None))
         net = inputs.network(run)
         self.how, source = preprocess.of(net)
@@ -203,7 +205,7 @@ class Run:
         def steps(epoch: int, count: int) -> AbstractContextManager[_Step]:
             return self.bar(f"epoch {epoch}", count)
 
-        training.train(learner, given, (self.recipe.seed, number), keep, place, history, report, steps)
+        training.train(learner, given, (self.recipe.seed, number), keep, place, history, report, steps, self.callbacks)
 
     def _changed(self, number: int) -> list[str]:
         """The layers that stages up to `number` train, and the head."""

@@ -62,12 +62,14 @@ def train(
     history: list[Row],
     report: Callable[[Row], object] = lambda row: None,
     steps: Steps = lambda epoch, count: contextlib.nullcontext(lambda done: None),
+    callbacks: Sequence[Any] = (),
 ) -> None:
     """Trains by `trainer.stage` on `sets`, (training, validation) Examples, from `place` on (None: the start), and adds rows
     to `history`. `keep`, a Checkpoint, holds the weights with the best validation accuracy as `best-N`, N the stage.
 
     `key`: the numbers of seed and stage; `report` gets each row; `steps(epoch, count)` makes a progress context. Where the
-    run stands is kept after every epoch. Raises NotFinite, and Stopped after Ctrl-C or SIGTERM.
+    run stands is kept after every epoch. `callbacks`: keras.callbacks.Callback objects, which may end the stage by
+    `model.stop_training`; their logs of a batch are empty, since its loss is read later. Raises NotFinite, and Stopped after Ctrl-C or SIGTERM.
     """
     training, validation = sets
     stage, placement = trainer.stage, trainer.placement
@@ -78,15 +80,20 @@ def train(
             "last", trainer.values(), {"place": vars(place), "history": history, "good_steps": trainer.good_steps}
         )
 
+    watching = _watching(trainer, callbacks)
     with _interruptible() as asked:
+        watching.on_train_begin()
         while place.epoch < stage.epochs:
             rate, largest = trainer.set_rate(place.epoch), 0.0
             told: list[Any] = []
+            watching.on_epoch_begin(place.epoch)
             left = dataset(training, stage.batch_size, placement.share, (*key, place.epoch), place.step)
             total = -(-len(training) // stage.batch_size)
             with steps(place.epoch + 1, total - place.step) as stepped, contextlib.closing(left):
                 for batch in left:
+                    watching.on_train_batch_begin(place.step)
                     told.append(trainer.step(batch, training.held))
+                    watching.on_train_batch_end(place.step)
                     place.step += 1
                     stepped(1)
                     due = len(told) == READ_EVERY or place.step == total
@@ -109,11 +116,22 @@ def train(
             history.append(row)
             if val_accuracy > best:
                 keep.save(f"best-{place.stage}", trainer.values(trainer.model.variables), {"epoch": place.epoch + 1})
-            place = Place(place.stage, place.epoch + 1)
+            logs = {key: row[key] for key in ("loss", "accuracy", "val_loss", "val_accuracy")}
+            watching.on_epoch_end(place.epoch, logs | {"learning_rate": row["lr"]})
+            # A stage that a callback ended is over after a break too.
+            place = Place(place.stage, stage.epochs if trainer.model.stop_training else place.epoch + 1)
             save(place)
             report(row)
             if place.epoch < stage.epochs and _all_asked(placement, asked):
                 raise Stopped(f"stopped in stage {place.stage}, after epoch {place.epoch}", asked.number)
+        watching.on_train_end()
+
+
+def _watching(trainer: Trainer, callbacks: Sequence[Any]) -> Any:
+    import keras
+
+    trainer.model.stop_training = False
+    return keras.callbacks.CallbackList(list(callbacks), model=trainer.model, epochs=trainer.stage.epochs)
 
 
 def _read(

@@ -107,8 +107,8 @@ def main():
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(given.folder or temporary)
         caffe2tf = [*PYTHON, "-m", "caffe2tf"]
-        subprocess.run([*caffe2tf, "sample", "squeezenet", temporary, "-q", "-f"], env=ENVIRONMENT, check=True)
-        net = next(Path(temporary).glob("*.caffemodel"))
+        net = f"{temporary}/net.caffemodel"
+        subprocess.run([*caffe2tf, "sample", "squeezenet", net, "-q"], env=ENVIRONMENT, check=True)
         peaks = {}
         for count in sorted({given.few, given.many}):
             pictures = folder / f"{count}"
