@@ -1,6 +1,7 @@
 """`caffe2tf finetune` from data to results."""
 
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -129,9 +130,36 @@ class Run:
             keep.need({f"best-{row['stage']}" for row in history if row["stage"] == place.stage})
         if resume:
             self.say(f"goes on in stage {place.stage}, epoch {place.epoch + 1}" if place else "goes on from the start")
+        best, last, failed = self._stages(out, keep, kept and kept[0], place, note, history)
+        gc.collect()  # what the stages learned with, which holds itself in circles, before the results take their memory
+        accuracy, row = None, training.best_of(history)
+        judged = len(self.sets.parts) - 1
+        with devices.computing_in("float32"):  # whatever it was trained in
+            scores = self.sets.scores(self._plan(best, self.recipe.stages[row["stage"] - 1]), judged)
+            if placed.chief:
+                accuracy = self._write(out, best, last, history, scores, time.monotonic() - begun)
+        if placed.chief:
+            keep.remove()
+        else:
+            self.sets.remove()
+        placed.barrier()
+        if failed:
+            raise trainer.TrainingError(f"{failed}; the results in {out} are those of the epochs before")
+        return accuracy
+
+    def _stages(
+        self,
+        out: str,
+        keep: Checkpoint,
+        arrays: Sequence[NDArray[Any]] | None,
+        place: training.Place | None,
+        note: Any,
+        history: list[results.Row],
+    ) -> tuple[Net, Net, training.NotFinite | None]:
+        """(the best network, the last, why the training broke) after all stages from `place` on, whose state is in `arrays`."""
         net = best = last = self.net
         failed: training.NotFinite | None = None
-        log = os.path.join(out, results.BOARD) if placed.chief else None
+        log = os.path.join(out, results.BOARD) if self.placed.chief else None
         with board.open(log, len(history), self.say) as watch:
             for number, stage in enumerate(self.recipe.stages, 1):
                 work = self._plan(net, stage)
@@ -139,9 +167,9 @@ class Run:
                     net = last = self._stage_of(keep, number, net)
                 else:
                     work, given = self.sets.examples(work, stage, self.usual)
-                    learner = trainer.Trainer(work, stage, placed, self.recipe.seed + number)
+                    learner = trainer.Trainer(work, stage, self.placed, self.recipe.seed + number)
                     if place:
-                        learner.restore(kept and kept[0])
+                        learner.restore(arrays)
                         learner.good_steps = note["good_steps"]
                     watch.stage(learner, number, self.sets.shown(0), self.classes)
                     try:
@@ -165,20 +193,7 @@ class Run:
                     best = net
                 if failed:
                     break
-        accuracy, row = None, training.best_of(history)
-        judged = len(self.sets.parts) - 1
-        with devices.computing_in("float32"):  # whatever it was trained in
-            scores = self.sets.scores(self._plan(best, self.recipe.stages[row["stage"] - 1]), judged)
-            if placed.chief:
-                accuracy = self._write(out, best, last, history, scores, time.monotonic() - begun)
-        if placed.chief:
-            keep.remove()
-        else:
-            self.sets.remove()
-        placed.barrier()
-        if failed:
-            raise trainer.TrainingError(f"{failed}; the results in {out} are those of the epochs before")
-        return accuracy
+        return best, last, failed
 
     def _stage(
         self,
