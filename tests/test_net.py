@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import caffe2tf
-from caffe2tf import layers, loading
+from caffe2tf import layers, loading, reference
 from caffe2tf.caffe import caffe_pb2
 from caffe2tf.errors import NetError, UnsupportedLayer, UnsupportedParameter, WeightMismatch
 from caffe2tf.net.support import set_fields
@@ -303,3 +303,34 @@ def test_a_bias_of_scalars_has_no_axis(tmp_path):
     text = inputs(a=(2,), b=()) + layer("Reduction", "reduction_param { axis: 0 }", ["a"], ["r"], "r")
     with pytest.raises(NetError, match="axis 0 of a bottom with 0 axes"):
         loading.load(make(tmp_path, text + layer("Scale", "scale_param { axis: 0 bias_term: true }", ["r", "b"]))[0])
+
+
+def test_a_permute_that_moves_nothing_lies_in_the_memory_of_its_bottom(tmp_path):
+    for order, moved in (("order: 0", False), ("order: 0 order: 2 order: 1", True)):
+        text = inputs(data=(1, 2, 2)) + layer("Permute", f"permute_param {{ {order} }}", ["data"], ["p"], "p")
+        text += layer("Power", "power_param { shift: 1 }", ["p"], ["p"], "add")
+        net = loading.load(make(tmp_path, text)[0])
+        x = np.arange(4, dtype=np.float32).reshape(1, 2, 2)
+        expected = x if moved else x + 1
+        assert caffe2tf.forward(net, {"data": x})["data"].tolist() == expected.tolist()
+        assert reference.compute(net, {"data": x})["data"].tolist() == expected.tolist()
+
+
+def test_what_a_filter_let_through_changes_with_what_shares_its_memory(tmp_path):
+    text = inputs(data=(3, 2), s=(3,)) + layer("Filter", bottoms=["data", "s"], tops=["f"], name="f")
+    text += layer("Reshape", "reshape_param { shape { dim: 1 dim: 2 } axis: 1 }", ["f"], ["r"], "r")
+    text += layer("Power", "power_param { shift: 1 }", ["r"], ["r"], "add")
+    net = loading.load(make(tmp_path, text)[0])
+    x = np.arange(6, dtype=np.float32).reshape(3, 2)
+    found = caffe2tf.forward(net, {"data": x, "s": np.array([1, 0, 1])})
+    assert found["r"].tolist() == [[[1, 2]], [[5, 6]]]
+    assert found["f"].tolist() == [[1, 2], [5, 6]]
+
+
+def test_a_pyramid_over_items_that_a_filter_counted_is_refused(tmp_path):
+    text = inputs(data=(4, 2, 1, 3), s=(4,)) + layer("Filter", bottoms=["data", "s"], tops=["f"], name="f")
+    text += layer("Permute", "permute_param { order: 2 order: 1 order: 0 order: 3 }", ["f"], ["p"], "p")
+    text += layer("SPP", "spp_param { pyramid_height: 2 }", ["p"], ["top"], "spp")
+    net = loading.load(make(tmp_path, text)[0])
+    with pytest.raises(NetError, match=r"layer 'spp' \(SPP\): the extents of its bottom are known only when a Filter"):
+        caffe2tf.forward(net, {"data": np.ones((4, 2, 1, 3)), "s": np.array([1, 0, 1, 1])})

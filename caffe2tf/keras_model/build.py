@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from caffe2tf.arrays.layout import Array, Floats, OpenShape, Shape, is_spatial, keras_order
+from caffe2tf.arrays.layout import Array, Floats, OpenShape, Shape, caffe_order, is_spatial, keras_order
 from caffe2tf.errors import NetError, WeightMismatch
 from caffe2tf.keras_model.context import Binding, Context
 from caffe2tf.keras_model.depth import deep
@@ -92,8 +92,15 @@ class Build:
             if shape == node.shapes[index]:  # where height and width are free, shapes of one memory are the same
                 self.tensors[echo] = tops[index]
                 continue
-            extents = [-1 if n is None else n for n in shape]
+            extents = self._extents((echo[0], echo[1] - 1), shape)
             self.tensors[echo] = layer.reshape(self, tops[index], extents, free_first=not self.fixed_batch)
+
+    def _extents(self, blob: Blob, shape: OpenShape) -> list[int]:
+        """`shape` as ops.reshape takes it; -1 for the extent that only a run of the model tells."""
+        known = self._given(blob).shape
+        if list(known).count(None) == 1:
+            shape = tuple(known[axis] for axis in caffe_order(len(known)))
+        return [-1 if n is None else n for n in shape]
 
     def _arrays(self, layer: Layer) -> tuple[Floats, ...]:
         """Caffe's arrays of a layer's weights."""

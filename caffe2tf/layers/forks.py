@@ -12,7 +12,13 @@ from caffe2tf.layers.types import Context, Field, Fields, Tensor
 
 
 class Permute(Layer, type="Permute", param="permute_param", fields="order"):
-    """The axes in another order; axes that are not named follow (SSD, permute_layer.cpp)."""
+    """The axes in another order; axes that are not named follow. In the same order, the top lies in the memory of its bottom
+    (SSD, permute_layer.cpp)."""
+
+    @classmethod
+    def may_share(cls, proto: LayerParameter) -> dict[int, str]:
+        order = list(proto.permute_param.order)
+        return dict.fromkeys(range(len(proto.top)), proto.bottom[0]) if order == list(range(len(order))) else {}
 
     def _order(self) -> list[int]:
         order, rank = list(self.p.order), len(self.bottoms[0])

@@ -253,6 +253,8 @@ class SPP(Layer, type="SPP", param="spp_param", fields="pyramid_height pool", ra
 
     def build(self, ctx: Context, x: Tensor) -> Tensor | list[Tensor]:
         h, w = self.bottoms[0][2:]
+        if None in x.shape[1:-1]:
+            self.fail("the extents of its bottom are known only when a Filter before it has counted; takes fixed ones")
         pooled = [_POOLS[self.method](ctx, x, ws, ctx.part(level)) for level, ws in enumerate(self.levels)]
         if len(pooled) == 1:
             return pooled[0]

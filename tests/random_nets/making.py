@@ -147,6 +147,7 @@ class Maker:
             self._weigh(layer, weights, share)
         self.net.layer.add().CopyFrom(layer)
         shared = kind in SHARING or (kind in ("Slice", "Concat") and len(layer.top) == len(layer.bottom) == 1)
+        shared |= kind == "Permute" and list(layer.permute_param.order) == list(range(len(layer.permute_param.order)))
         storage = bottoms[0].storage if shared or in_place else None
         for blob in bottoms:
             blob.readers += 1
