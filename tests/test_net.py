@@ -327,10 +327,36 @@ def test_what_a_filter_let_through_changes_with_what_shares_its_memory(tmp_path)
     assert found["f"].tolist() == [[1, 2], [5, 6]]
 
 
-def test_a_pyramid_over_items_that_a_filter_counted_is_refused(tmp_path):
-    text = inputs(data=(4, 2, 1, 3), s=(4,)) + layer("Filter", bottoms=["data", "s"], tops=["f"], name="f")
+@pytest.mark.parametrize(
+    ("kind", "params", "windows"),
+    [
+        ("Flatten", "", False),
+        ("Flatten", "flatten_param { axis: 2 }", False),
+        ("ArgMax", "", False),
+        ("Reduction", "reduction_param { axis: 2 }", False),
+        ("Pooling", "pooling_param { pool: AVE kernel_size: 1 stride: 3 }", True),
+        ("Im2col", "convolution_param { kernel_size: 2 }", True),
+        ("SPP", "spp_param { pyramid_height: 2 }", True),
+        ("Interp", "interp_param { zoom_factor: 2 }", True),
+    ],
+)
+def test_items_that_a_filter_counted_along_another_axis(tmp_path, kind, params, windows):
+    text = inputs(data=(5, 2, 3, 3), s=(5,)) + layer("Filter", bottoms=["data", "s"], tops=["f"], name="f")
     text += layer("Permute", "permute_param { order: 2 order: 1 order: 0 order: 3 }", ["f"], ["p"], "p")
-    text += layer("SPP", "spp_param { pyramid_height: 2 }", ["p"], ["top"], "spp")
+    net = loading.load(make(tmp_path, text + layer(kind, params, ["p"], ["top"], "x"))[0])
+    given = {"data": np.random.RandomState(0).randn(5, 2, 3, 3), "s": np.array([1, 0, 1, 1, 0])}
+    if windows:
+        with pytest.raises(NetError, match=rf"layer 'x' \({kind}\): has windows over what a Filter before it counts"):
+            caffe2tf.forward(net, given)
+        return
+    found, expected = caffe2tf.forward(net, given)["top"], reference.compute(net, given)["top"]
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_items_that_a_filter_counted_as_channels_of_im2col(tmp_path):
+    text = inputs(data=(3, 2, 2), s=(3,)) + layer("Filter", bottoms=["data", "s"], tops=["f"], name="f")
+    text += layer("Im2col", "convolution_param { kernel_size: 2 axis: 0 }", ["f"], ["top"], "x")
     net = loading.load(make(tmp_path, text)[0])
-    with pytest.raises(NetError, match=r"layer 'spp' \(SPP\): the extents of its bottom are known only when a Filter"):
-        caffe2tf.forward(net, {"data": np.ones((4, 2, 1, 3)), "s": np.array([1, 0, 1, 1])})
+    found = caffe2tf.forward(net, {"data": np.arange(12.0).reshape(3, 2, 2), "s": np.array([0, 1, 1])})["top"]
+    assert found.ravel().tolist() == list(range(4, 12))

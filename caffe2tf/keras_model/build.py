@@ -86,7 +86,9 @@ class Build:
             for index, echo, shape in node.echoes:
                 self.values[echo] = constant[index].reshape([-1 if n is None else n for n in shape])
             return
-        tops = self._layer(layer, self._all_given(node))
+        given = self._all_given(node)
+        self._settled(layer, given)
+        tops = self._layer(layer, given)
         self.tensors.update(zip(node.tops, tops, strict=True))
         for index, echo, shape in node.echoes:
             if shape == node.shapes[index]:  # where height and width are free, shapes of one memory are the same
@@ -94,6 +96,15 @@ class Build:
                 continue
             extents = self._extents((echo[0], echo[1] - 1), shape)
             self.tensors[echo] = layer.reshape(self, tops[index], extents, free_first=not self.fixed_batch)
+
+    def _settled(self, layer: Layer, given: Sequence[Tensor]) -> None:
+        """Refuses windows over an extent that only a run of the model tells, the items of a Filter that were moved there: Caffe
+        places them anew for each count."""
+        if layer.windows_from is None or self.free_size:
+            return
+        for x in given:
+            if None in [x.shape[axis] for axis in caffe_order(len(x.shape))][layer.windows_from :]:
+                layer.fail("has windows over what a Filter before it counts; takes an extent that does not vary")
 
     def _extents(self, blob: Blob, shape: OpenShape) -> list[int]:
         """`shape` as ops.reshape takes it; -1 for the extent that only a run of the model tells."""

@@ -126,6 +126,7 @@ class Pooling(
     """
 
     works_in_place = True
+    windows_from = 2
 
     def __init__(self, proto: LayerParameter, bottoms: Sequence[Shape]) -> None:
         super().__init__(proto, bottoms)
@@ -225,6 +226,8 @@ class Pooling(
 class SPP(Layer, type="SPP", param="spp_param", fields="pyramid_height pool", rank=4):
     """Spatial pyramid: level i pools into 2^i x 2^i bins; all bins of all levels side by side (spp_layer.cpp)."""
 
+    windows_from = 2
+
     def __init__(self, proto: LayerParameter, bottoms: Sequence[Shape]) -> None:
         super().__init__(proto, bottoms)
         self.method = SPPParameter.PoolMethod.Name(self.p.pool)
@@ -253,8 +256,6 @@ class SPP(Layer, type="SPP", param="spp_param", fields="pyramid_height pool", ra
 
     def build(self, ctx: Context, x: Tensor) -> Tensor | list[Tensor]:
         h, w = self.bottoms[0][2:]
-        if None in x.shape[1:-1]:
-            self.fail("the extents of its bottom are known only when a Filter before it has counted; takes fixed ones")
         pooled = [_POOLS[self.method](ctx, x, ws, ctx.part(level)) for level, ws in enumerate(self.levels)]
         if len(pooled) == 1:
             return pooled[0]
