@@ -37,6 +37,12 @@ def test_every_way_of_writing_a_value():
     assert warnings == []
 
 
+def test_a_sign_may_stand_apart():
+    """So Caffe's parser reads it, protobuf's in C++; the one in Python does not."""
+    text = "layer { lrn_param { alpha: - 1e-4 } loss_weight: - 2 }"
+    assert parse(text)[0] == text_format.Parse(text.replace("- ", "-"), caffe_pb2.NetParameter())
+
+
 def test_unknown_fields_of_forks_are_named_with_their_line():
     message, warnings = parse(
         'layer {\n name: "c"\n fancy_param { a: 1 b { c: "}" } d: [1, 2] }\n convolution_param { num_output: 2\n glow: ON }\n}'
@@ -56,6 +62,8 @@ def test_unknown_fields_of_forks_are_named_with_their_line():
         ('layer { name: "a" name: "b" }', "1: field 'name' is given twice"),
         ("layer { name: 3 }", "1: field 'name' takes a quoted string, found 3"),
         ("\n\ninput_dim: three", "3: field 'input_dim' takes a whole number, found three"),
+        ("layer { loss_weight: much }", "1: field 'loss_weight' takes a number, found much"),
+        ("layer { loss_weight: - }", "1: field 'loss_weight' takes a number, found -"),
         ('input_dim: "3"', "field 'input_dim' takes a whole number, found the string '3'"),
         ("input_dim: 99999999999", "99999999999 is out of range for field 'input_dim'"),
         ("layer { pooling_param { pool: MEAN } }", "takes a value of PoolMethod (MAX, AVE, STOCHASTIC), found MEAN"),
