@@ -29,6 +29,7 @@ def test_every_way_of_writing_a_value():
       layer < name: "a"; type: "LRN", top: ["x", "y"] >
       layer: { lrn_param { alpha: 1e-4f beta: .5 local_size: 0x5 k: -inf norm_region: 1 } }
       layer { pooling_param { pool: AVE global_pooling: True pad: 010 } loss_weight: [1, 2.5] }
+      layer { relu_param { } include { } }
       input_dim: [1, 2]
     """
     message, warnings = parse(text)
