@@ -234,6 +234,16 @@ def test_the_mean_tells_the_channels_where_no_weights_do():
     assert list(net.layer[0].input_param.shape[0].dim) == [1, 4, UNKNOWN, UNKNOWN]
 
 
+@pytest.mark.parametrize("top", ["data", "b"])
+@pytest.mark.parametrize(("mean", "channels"), [("mean_value: [1, 2, 3, 4]", 4), ("", 5)])
+def test_behind_a_layer_without_weights_the_mean_goes_first(top, mean, channels):
+    """Whether it works in place, or nothing reads what it makes."""
+    text = f'layer {{ name: "d" type: "Data" top: "data" transform_param {{ {mean} }} }}'
+    text += layer("Dropout", tops=[top], name="n") + layer("Convolution", tops=["c"], name="conv")
+    net, _, _ = run(text, {"conv": weights(8, 5, 3, 3)})
+    assert list(net.layer[0].input_param.shape[0].dim) == [1, channels, UNKNOWN, UNKNOWN]
+
+
 def test_input_shape_wins():
     text = inputs(a=(1, 2), b=(3, 4))
     net, _, _ = run(text, shapes={"b": (5, 6)})
