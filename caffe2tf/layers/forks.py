@@ -29,7 +29,7 @@ class Permute(Layer, type="Permute", param="permute_param", fields="order"):
         return [tuple(self.bottoms[0][axis] for axis in self._order())]
 
     def fixes_batch(self) -> bool:
-        return self._order()[0] != 0
+        return bool(self.bottoms[0]) and self._order()[0] != 0
 
     def build(self, ctx: Context, x: Tensor) -> Tensor | list[Tensor]:
         y = ctx.ops.transpose(self.to_caffe_order(ctx, x), self._order())
