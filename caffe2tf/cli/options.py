@@ -3,12 +3,14 @@
 import contextlib
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from click.shell_completion import CompletionItem
 
 from caffe2tf.cli import terminal
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 LOUD = "caffe2tf.loud"  # in click's meta: whether -v was given
 NO = 1  # the exit code of an answer that is no, and of bad input; click's own for wrong usage is 2
@@ -25,7 +27,9 @@ class Path(click.Path):
         super().__init__(path_type=str)
         self.suffixes = suffixes
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+        from click.shell_completion import CompletionItem
+
         folder, start = os.path.split(incomplete)
         with contextlib.suppress(OSError):
             names = [
