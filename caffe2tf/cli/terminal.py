@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from caffe2tf import spent as phases
 from caffe2tf.errors import clean, escaped
 
 if TYPE_CHECKING:
@@ -151,6 +152,14 @@ def left_behind() -> Iterator[None]:
         log.propagate = before
         for text in kept:
             note(text)
+
+
+def spent() -> None:
+    """Prints to stderr what the phases of this run have taken so far."""
+    for index, (phase, passed, worked) in enumerate(phases.rows()):
+        if not index:
+            echo(f"{'':10}  seconds  processor's", err=True)
+        echo(f"{phase:10}  {passed:7.2f}  {worked:11.2f}", err=True)
 
 
 def table(
