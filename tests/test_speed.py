@@ -1,5 +1,6 @@
 """What a run's time goes to, and that a network is traced once for all batches; how long things take is for tests/bench/."""
 
+import contextlib
 import json
 import re
 import threading
@@ -36,7 +37,7 @@ def test_a_phase_within_a_phase_counts_for_itself(clocks):
             clocks(8)
         clocks(2)
     clocks(0.5)
-    with pytest.raises(KeyError), spent.on("build"):
+    with contextlib.suppress(KeyError), spent.on("build"):
         clocks(4)
         raise KeyError
     assert spent.rows() == [
@@ -61,7 +62,7 @@ def test_other_threads_do_not_count_apart(clocks):
         thread.start()
         thread.join()
     assert {name: seconds for name, seconds, _ in spent.rows()}["run"] == 3
-    assert "elsewhere" not in dict((row[0], row) for row in spent.rows())
+    assert "elsewhere" not in [row[0] for row in spent.rows()]
 
 
 def pictures(folder, count):
