@@ -52,6 +52,7 @@ MAY_LOAD_HEAVY = {
     "finetuning/tensorboard.py": {"tensorflow"},
     "finetuning/data.py": {"tensorflow"},
     "finetuning/dropout.py": {"keras", "tensorflow"},
+    "finetuning/optimizers.py": {"keras"},
     "finetuning/placement.py": {"tensorflow"},
     "finetuning/trainer.py": {"keras", "tensorflow"},
 }
