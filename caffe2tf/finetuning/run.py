@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe2tf import words
+from caffe2tf import spent, words
 from caffe2tf.errors import OutputError
 from caffe2tf.files import replacing as files
 from caffe2tf.finetuning import batches, data, inputs, memory, plan, recipe, results, trainer, training
@@ -94,7 +94,7 @@ class Run:
 
     def _decode(self, name: str, part: data.Pictures) -> _Set:
         """(uint8 pictures, labels) of one set."""
-        with self.bar(f"reading {name} pictures", len(part)) as step:
+        with self.bar(f"reading {name} pictures", len(part)) as step, spent.on("pictures"):
             images, kept, bad = data.decode(part, self.how, self.recipe.strict, step)
         for line in bad:
             self.say(f"skipped: {line}")
@@ -116,7 +116,7 @@ class Run:
             self.cache = None  # before the next takes its memory
             stores: list[list[NDArray[np.float32]]] = []
             for name, (images, _) in (("training", self.training), ("validation", self.validation)):
-                with self.bar(f"features of the {name} set", len(images)) as step:
+                with self.bar(f"features of the {name} set", len(images)) as step, spent.on("features"):
                     stores.append(trainer.features(work.base, work.frontier, images, self.how, step))
             self.cache = key, stores
         self.say(f"frozen features up to {', '.join(work.frontier)} are computed once")

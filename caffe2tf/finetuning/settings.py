@@ -163,6 +163,9 @@ def text_of(value: Any) -> Any:
     if isinstance(value, Mapping):
         shapes = ((name, ",".join(map(str, shape))) for name, shape in value.items())
         return ";".join(f"{name}={shape}" if name else shape for name, shape in shapes)
+    if value and isinstance(value, tuple) and all(isinstance(part, str) for part in value):
+        joined = ",".join(value)
+        return joined if tuple(_parts(joined)) == value else list(value)  # names may hold commas, and begin with spaces
     if isinstance(value, tuple):
         sizes = bool(value) and all(isinstance(part, int) for part in value)
         return ("x" if sizes else ",").join(str(part).removesuffix(".0") for part in value)

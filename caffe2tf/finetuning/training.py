@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from caffe2tf import spent
 from caffe2tf.errors import Caffe2TFError
 from caffe2tf.finetuning.batches import Examples, dataset
 from caffe2tf.finetuning.checkpoint import Checkpoint
@@ -82,7 +83,8 @@ def train(
             left = dataset(training, stage.batch_size, placement.share, (*key, place.epoch), place.step)
             with steps(place.epoch + 1, -(-len(training) // stage.batch_size) - place.step) as stepped:
                 for batch in left:
-                    loss, right, largest = trainer.step(batch, training.held)
+                    with spent.on("run" if place.step else "trace"):
+                        loss, right, largest = trainer.step(batch, training.held)
                     place.step += 1
                     if not np.isfinite(loss) or not np.isfinite(largest):
                         raise NotFinite(_not_finite(trainer, place, rate, loss, largest, training, batch))
