@@ -358,9 +358,9 @@ import sys
 from caffe2tf.images import decode
 from caffe2tf.cli.main import main
 seen, known = set(), decode.read_image
-def read(path, *args):
+def read(path, *args, **more):
     seen.add(str(path))
-    return known(path, *args)
+    return known(path, *args, **more)
 decode.read_image = read
 try:
     main(sys.argv[2:])

@@ -112,12 +112,17 @@ def piped(
 
 
 def dataset(
-    examples: Examples, size: int, share: Share = (1, (0,)), key: Key | None = None, start: int = 0
+    examples: Examples,
+    size: int,
+    share: Share = (1, (0,)),
+    key: Key | None = None,
+    start: int = 0,
+    order: NDArray[np.intp] | None = None,
 ) -> Generator[tuple[Any, ...], None, None]:
     """(input, ..., labels, weights) for the steps from `start`; of held examples, (rows, labels, weights).
 
     With `key`, the numbers of seed, stage and epoch, the order and chance of a training epoch; without, the order of the
-    examples. `share`: (how many replicas share a batch, which of them are here). Of each batch a worker reads the rows that are
+    examples. `order`: the places of examples to go through instead. `share`: (how many replicas share a batch, which of them are here). Of each batch a worker reads the rows that are
     its own, all replicas get as many as the one with most needs, and those that are none or cannot be read weigh 0, others 1:
     so on any number of workers the batches are the same.
     """
@@ -125,10 +130,9 @@ def dataset(
 
     replicas, here = share
     workers, worker = replicas // len(here), here[0] // len(here)
-    order = np.arange(len(examples)) if key is None else np.random.default_rng(key).permutation(len(examples))
     owners = np.zeros(len(examples), np.intp) if examples.owners is None else examples.owners
-    if key is None and workers > 1:
-        order = _dealt(owners)
+    if order is None:
+        order = _dealt(owners) if key is None else np.random.default_rng(key).permutation(len(examples))
     spare = np.flatnonzero(owners == worker)[:1]
 
     def load(step: int) -> list[NDArray[Any]]:
@@ -144,7 +148,7 @@ def dataset(
         return [*given, examples.labels[filled].astype(np.int32), weights.astype(np.float32)]
 
     kinds = [tf.int32] if examples.held else [tf.float32] * len(examples.arrays)
-    return piped(load, range(start, -(-len(examples) // size)), [*kinds, tf.int32, tf.float32])
+    return piped(load, range(start, -(-len(order) // size)), [*kinds, tf.int32, tf.float32])
 
 
 def _dealt(owners: NDArray[np.intp]) -> NDArray[np.intp]:

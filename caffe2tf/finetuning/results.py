@@ -159,6 +159,9 @@ def evaluation(
 ) -> dict[str, Any]:
     """metrics.csv, confusion.csv and .png, examples.png of (pictures, labels, which of them may be shown); returns {"accuracy",
     "classes": [...]}."""
+
+    from caffe2tf.drawing import plots
+
     images, labels, here = pictures
     guesses = probabilities.argmax(1)
     places = list(range(len(classes)))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe2tf import words
+from caffe2tf import spent, words
 from caffe2tf.files.shards import INDEX, Shards, per_shard
 from caffe2tf.finetuning import batches, features, inputs, rows
 from caffe2tf.finetuning.batches import Examples
@@ -121,7 +121,7 @@ class Sets:
         if where is None:
             return
         mine = self._mine(self.each)
-        with self.bar("reading pictures", int(mine.sum())) as step:
+        with self.bar("reading pictures", int(mine.sum())) as step, spent.on("pictures"):
             if where == "memory":
                 held = np.zeros(self.decoded.shape, np.uint8)
                 for group in features.groups(mine):
@@ -222,7 +222,7 @@ class Sets:
         def compute(wanted: list[Places]) -> features.Computed:
             return features.values(base, work.frontier, self.pixels, self.how, wanted)
 
-        with self.bar("features of the pictures", int(mine.sum())) as step:
+        with self.bar("features of the pictures", int(mine.sum())) as step, spent.on("features"):
             stores: list[Rows]
             if where != "memory":
                 assert where is not None

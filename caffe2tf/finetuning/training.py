@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from caffe2tf import spent
 from caffe2tf.errors import Caffe2TFError
 from caffe2tf.finetuning.batches import Examples, dataset
 from caffe2tf.finetuning.checkpoint import Checkpoint
@@ -18,6 +19,7 @@ from caffe2tf.finetuning.placement import Placement
 from caffe2tf.finetuning.results import Row
 from caffe2tf.finetuning.rows import Held
 from caffe2tf.finetuning.trainer import Trainer, TrainingError
+from caffe2tf.finetuning.walk import Walk
 
 READ_EVERY = 16  # steps, after which their losses are read: reading waits for the device
 Steps = Callable[[int, int], AbstractContextManager[Callable[[int], object]]]
@@ -74,30 +76,35 @@ def train(
     training, validation = sets
     stage, placement = trainer.stage, trainer.placement
     place = place or Place(key[-1])
+    walk = Walk.of(stage, len(training))
 
     def save(place: Place) -> None:
         keep.save(
             "last", trainer.values(), {"place": vars(place), "history": history, "good_steps": trainer.good_steps}
         )
 
-    watching = _watching(trainer, callbacks)
+    watching = _watching(trainer, callbacks, len(training))
     with _interruptible() as asked:
         watching.on_train_begin()
-        while place.epoch < stage.epochs:
+        while place.epoch < walk.rounds:
             rate, largest = trainer.set_rate(place.epoch), 0.0
             told: list[Any] = []
             watching.on_epoch_begin(place.epoch)
-            left = dataset(training, stage.batch_size, placement.share, (*key, place.epoch), place.step)
-            total = -(-len(training) // stage.batch_size)
+            total, order = walk.steps(place.epoch), walk.order(place.epoch, key)
+            left = dataset(training, walk.batch, placement.share, (*key, place.epoch), place.step, order)
             with steps(place.epoch + 1, total - place.step) as stepped, contextlib.closing(left):
                 for batch in left:
                     watching.on_train_batch_begin(place.step)
-                    told.append(trainer.step(batch, training.held))
+                    with spent.on("run" if place.step else "trace"):
+                        told.append(trainer.step(batch, training.held))
                     watching.on_train_batch_end(place.step)
                     place.step += 1
                     stepped(1)
                     due = len(told) == READ_EVERY or place.step == total
                     largest = _read(trainer, told, place, rate, training, key) if due else largest
+                    if stage.solver and stage.solver.snapshot and _done(walk, place) % stage.solver.snapshot == 0:
+                        _read(trainer, told, place, rate, training, key)
+                        save(place)
                     # Several workers stop after the same step.
                     if (due or placement.workers == 1) and _all_asked(placement, asked):
                         _read(trainer, told, place, rate, training, key)
@@ -119,19 +126,26 @@ def train(
             logs = {key: row[key] for key in ("loss", "accuracy", "val_loss", "val_accuracy")}
             watching.on_epoch_end(place.epoch, logs | {"learning_rate": row["lr"]})
             # A stage that a callback ended is over after a break too.
-            place = Place(place.stage, stage.epochs if trainer.model.stop_training else place.epoch + 1)
+            place = Place(place.stage, walk.rounds if trainer.model.stop_training else place.epoch + 1)
             save(place)
             report(row)
-            if place.epoch < stage.epochs and _all_asked(placement, asked):
+            if place.epoch < walk.rounds and _all_asked(placement, asked):
                 raise Stopped(f"stopped in stage {place.stage}, after epoch {place.epoch}", asked.number)
         watching.on_train_end()
 
 
-def _watching(trainer: Trainer, callbacks: Sequence[Any]) -> Any:
+def _watching(trainer: Trainer, callbacks: Sequence[Any], count: int) -> Any:
     import keras
 
     trainer.model.stop_training = False
-    return keras.callbacks.CallbackList(list(callbacks), model=trainer.model, epochs=trainer.stage.epochs)
+    return keras.callbacks.CallbackList(
+        list(callbacks), model=trainer.model, epochs=Walk.of(trainer.stage, count).rounds
+    )
+
+
+def _done(walk: Walk, place: Place) -> int:
+    """How many iterations are done."""
+    return place.epoch * walk.each + place.step
 
 
 def _read(
@@ -158,7 +172,9 @@ def _not_finite(
     examples: Examples,
     key: tuple[int, int],
 ) -> str:
-    again = dataset(examples, trainer.stage.batch_size, trainer.placement.share, (*key, place.epoch), step)
+    walk = Walk.of(trainer.stage, len(examples))
+    order = walk.order(place.epoch, key)
+    again = dataset(examples, walk.batch, trainer.placement.share, (*key, place.epoch), step, order)
     batch = next(again)
     again.close()
     given = [Held(tensor)[batch[0]] for tensor in examples.held] or batch[:-2]
