@@ -55,7 +55,10 @@ ROOMS = {
         ("caffe/upgrade.py", "caffe/legacy.py", "caffe/datalayers.py", "caffe/purposes.py"),
         ("upgrade", "read", "purposes", "net", "accept"),
     ),
-    "wiring": Room(("net/*.py",), ("net", "weights", "rules", "fillers", "folding", "outputs", "names", "record")),
+    "wiring": Room(
+        ("net/*.py",),
+        ("net", "weights", "rules", "fillers", "folding", "outputs", "names", "record", "accept", "upgrade", "api"),
+    ),
     "layers": Room(("layers/*.py",), ("net", "rules", "golden", "reference_rules", "forks_values", "forks_places")),
     "layout": Room(("arrays/*.py",), ("weights", "read", "numbers", "attacks/test_weights")),
     "formats": Room(("formats/*.py",), ("formats", "weights", "attacks/test_weights", "attacks/test_others")),
