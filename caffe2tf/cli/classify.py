@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from caffe2tf import spent
 from caffe2tf.cli import options, terminal
 
 PLACE = 5
@@ -87,9 +88,13 @@ def command(
       caffe2tf classify finetuned/ --truth test.txt --confusion confusion.png
       curl -s https://example.org/cat.jpg | caffe2tf classify squeezenet.caffemodel - --json
     """
-    from caffe2tf import formats
-    from caffe2tf.classification import labels as labelling
-    from caffe2tf.errors import escaped
+    with spent.on("imports"):
+        from caffe2tf import formats
+        from caffe2tf.classification import classifier as classifying
+        from caffe2tf.classification import labels as labelling
+        from caffe2tf.classification import score as scores
+        from caffe2tf.errors import escaped
+        from caffe2tf.keras_model import device as devices
 
     text, model, images = options.leading([model, *arguments], prototxt)
     if as_csv and as_json:
@@ -105,10 +110,6 @@ def command(
     with contextlib.ExitStack() as stack:
         loading = terminal.progress(f"loading {options.name(model)}", None, quiet)
         with loading, terminal.hushed(verbose), terminal.notes(verbose and not quiet):
-            from caffe2tf.classification import classifier as classifying
-            from caffe2tf.classification import score as scores
-            from caffe2tf.keras_model import device as devices
-
             stack.enter_context(devices.running(device))
             many = len(paths) > classifying.MANY
             classifier = classifying.load(model, text, labels, input_shape, many, device, trust, outputs)

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from caffe2tf import spent
 from caffe2tf.arrays.layout import Array, Floats
 from caffe2tf.arrays.numbers import reason
 from caffe2tf.errors import ParseError
@@ -85,7 +86,7 @@ def _look(path: str) -> int:
 def runner(path: str, many: bool = False) -> Runner:
     """A Runner of the file, as `running` says. Raises ParseError for what is no .keras file, or no classifier."""
     try:
-        with _claims.bounded(_look(path)), deep(os.path.getsize(path) // _LAYER):
+        with _claims.bounded(_look(path)), deep(os.path.getsize(path) // _LAYER), spent.on("build"):
             model = keras.models.load_model(path, compile=False, safe_mode=True)
         _claims.check_outputs(model)
     except ParseError as error:
@@ -107,9 +108,13 @@ def running(model: KerasModel, where: str, noted: dict[str, Any] | None = None, 
     # XLA, Keras's own choice, compiles four times as long and is no faster on a CPU; JAX has nothing else.
     model.compile(jit_compile=keras.backend.backend() == "jax")
 
+    traced = set[tuple[int, ...]]()
+
     def call(images: Floats) -> Array:
-        if many:
-            return np.asarray(model.predict_on_batch(images))
-        return np.asarray(keras.ops.convert_to_numpy(model(images, training=False)))
+        with spent.on("trace" if many and images.shape not in traced else "run"):
+            traced.add(images.shape)
+            if many:
+                return np.asarray(model.predict_on_batch(images))
+            return np.asarray(keras.ops.convert_to_numpy(model(images, training=False)))
 
     return Runner(call, (shape[0], shape[3], *shape[1:3]), model.output_shape[-1], noted or {})
