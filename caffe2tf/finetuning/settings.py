@@ -31,7 +31,7 @@ def text_of(value: Any) -> Any:
         return ";".join(f"{name}={shape}" if name else shape for name, shape in shapes)
     if value and isinstance(value, tuple) and all(isinstance(part, str) for part in value):
         joined = ",".join(value)
-        return joined if tuple(_parts(joined)) == value else list(value)  # names may hold commas, and begin with spaces
+        return joined if tuple(takes.listed(joined)) == value else list(value)  # names may hold commas, and begin with spaces
     if isinstance(value, tuple):
         sizes = bool(value) and all(isinstance(part, int) for part in value)
         return ("x" if sizes else ",").join(str(part).removesuffix(".0") for part in value)
