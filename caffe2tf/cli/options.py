@@ -9,6 +9,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from caffe2tf.cli import terminal
+from caffe2tf.images import said
 
 LOUD = "caffe2tf.loud"  # in click's meta: whether -v was given
 NO = 1  # the exit code of an answer that is no, and of bad input; click's own for wrong usage is 2
@@ -132,6 +133,27 @@ as_json = click.option("--json", "as_json", is_flag=True, help="One JSON documen
 device = click.option(
     "--device", default="auto", show_default=True, metavar="auto|cpu|gpu[:N]", help="The processor that runs it."
 )
+
+
+def pictures(function: Decorated) -> Decorated:
+    """--resize, --crop, --mean, --scale and --channels: how pictures become input, where the model says otherwise."""
+    for name in reversed(list(said.SETTINGS)):
+        function = _setting(name)(function)
+    return function
+
+
+def _setting(name: str) -> Callable[[Decorated], Decorated]:
+    setting = said.SETTINGS[name]
+
+    def take(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
+        from caffe2tf.errors import Caffe2TFError
+
+        try:
+            return said.convert(name, value)
+        except Caffe2TFError as error:
+            raise click.BadParameter(str(error).removeprefix(f"`{name}`: ")) from None
+
+    return click.option(f"--{name}", metavar=setting.take.metavar, help=setting.help, callback=take)
 
 
 def everyday(function: Decorated) -> Decorated:

@@ -2,11 +2,17 @@
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from caffe2tf.errors import Caffe2TFError, NetError
+from caffe2tf.images.said import SETTINGS
+from caffe2tf.images.said import Take as _Take
+from caffe2tf.images.said import choice as _choice
+from caffe2tf.images.said import number as _number
+from caffe2tf.images.said import parts as _parts
+from caffe2tf.images.said import takes as _takes
 from caffe2tf.keras_model.device import PRECISIONS
 from caffe2tf.net.net import parse_shapes
 
@@ -25,66 +31,6 @@ class RecipeError(Caffe2TFError):
 
 
 # ------------------------------------------------------------------------------------------------ what a value is
-
-
-@dataclass(frozen=True)
-class _Take:
-    """Makes a value of a text or of what TOML and Python hold for it; raises ValueError or TypeError for another. `words` say
-    what it takes, `metavar` how the help calls it."""
-
-    function: Callable[[Any], Any]
-    words: str
-    metavar: str | None
-
-    def __call__(self, value: Any) -> Any:
-        return self.function(value)
-
-
-def _takes(words: str, metavar: str | None = None) -> Callable[[Callable[[Any], Any]], _Take]:
-    return lambda function: _Take(function, words, metavar)
-
-
-def _number(
-    kind: type[int] | type[float], least: float | None, most: float | None = None, open_ends: str = ""
-) -> _Take:
-    """A converter for `kind` within bounds; an end named in `open_ends` ("least", "most") is itself outside."""
-    words = "a whole number" if kind is int else "a number"
-    words += f" {'above' if 'least' in open_ends else 'from'} {least:g}" if least is not None else ""
-    words += f" {'below' if 'most' in open_ends else 'to'} {most:g}" if most is not None else ""
-
-    @_takes(words, "N" if kind is int else "X")
-    def take(given: Any) -> int | float:
-        value = kind(given)
-        if isinstance(given, float) and value != given:
-            raise ValueError
-        low = least is None or (value > least if "least" in open_ends else value >= least)
-        high = most is None or (value < most if "most" in open_ends else value <= most)
-        if not (low and high and abs(value) < float("inf")):
-            raise ValueError
-        return value
-
-    return take
-
-
-def _choice(*names: str) -> _Take:
-    """A converter for one of `names`."""
-
-    @_takes(f"one of {', '.join(names)}", "|".join(names))
-    def take(given: Any) -> str:
-        if given not in names:
-            raise ValueError
-        return str(given)
-
-    return take
-
-
-def _parts(given: Any) -> list[Any]:
-    """What stands between the commas of a text, or in a sequence."""
-    if isinstance(given, str):
-        return [part.strip() for part in given.split(",")] if given else []
-    if not isinstance(given, Sequence):
-        raise ValueError
-    return list(given)
 
 
 def _some(*names: str) -> _Take:
@@ -130,27 +76,6 @@ def _shares(given: Any) -> tuple[float, ...]:
     return parts
 
 
-@_takes("227, 256x227 (height first) or none", "HxW")
-def _extents(given: Any) -> tuple[int, int] | Literal["none"]:
-    if given == "none":
-        return "none"
-    parts = given.lower().split("x") if isinstance(given, str) else [given] if isinstance(given, int) else [*given]
-    extents = [int(part) for part in parts if isinstance(part, int) or part.isdecimal()]
-    if not 1 <= len(extents) == len(parts) <= 2 or not all(0 < extent <= 65536 for extent in extents):
-        raise ValueError
-    return extents[0], extents[-1]
-
-
-@_takes("a number for each channel, a .npy or .binaryproto file, or none", "MEAN")
-def _mean(given: Any) -> tuple[float, ...] | str:
-    if isinstance(given, str) and (given == "none" or given.endswith((".npy", ".binaryproto"))):
-        return given
-    values = tuple(float(part) for part in (_parts(given) if isinstance(given, str | Sequence) else [given]))
-    if not values or not all(map(math.isfinite, values)):
-        raise ValueError
-    return values
-
-
 @_takes("N,C,H,W or NAME=N,C,H,W, whole numbers above 0")
 def _shapes(given: Any) -> Mapping[str | None, tuple[int, ...]] | None:
     if isinstance(given, Mapping):
@@ -174,6 +99,12 @@ def _option(default: Any, take: _Take, help: str, metavar: str | None = None, pa
         default=default,
         metadata={"take": take, "help": help, "metavar": metavar or take.metavar, "path": path},
     )
+
+
+def _said(name: str) -> Any:
+    """A field for how pictures become input, as every command has it."""
+    setting = SETTINGS[name]
+    return _option(None, setting.take, setting.help)
 
 
 # ------------------------------------------------------------------------------------------------ the fields
@@ -255,17 +186,11 @@ class Recipe:
     )
     labels_from_names: bool = _option(False, _flag, "A picture's class is its file name up to the first dot.")
     strict: bool = _option(False, _flag, "Stop at a picture that cannot be read, instead of leaving it out.")
-    resize: tuple[int, int] | Literal["none"] | None = _option(
-        None, _extents, "Size that pictures are brought to: 256, 256x227 (height first) or none."
-    )
-    crop: tuple[int, int] | Literal["none"] | None = _option(
-        None, _extents, "Size of the part that is cut out of them, in the same way."
-    )
-    mean: tuple[float, ...] | str | None = _option(
-        None, _mean, "What is subtracted from every pixel: B,G,R, a .npy or .binaryproto file, or none."
-    )
-    scale: float | None = _option(None, _number(float, None), "What pixels are multiplied with, after the mean.")
-    channels: str | None = _option(None, _choice("bgr", "rgb", "grey"), "Order of the colours that the network takes.")
+    resize: tuple[int, int] | Literal["none"] | None = _said("resize")
+    crop: tuple[int, int] | Literal["none"] | None = _said("crop")
+    mean: tuple[float, ...] | str | None = _said("mean")
+    scale: float | None = _said("scale")
+    channels: str | None = _said("channels")
     precision: str = _option(
         "float32", _choice(*PRECISIONS), "The numbers that it computes with; less exact ones are faster on a GPU."
     )
