@@ -15,7 +15,7 @@ from pathlib import Path
 import caffe2tf
 from tests.bench.classify import photographs
 
-NAMES = """
+NAMES = r"""
 import re, sys, time
 from caffe2tf.images import decode
 def peak():
