@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import caffe2tf
-from tests.helpers import README, ROOT, inputs, layer, make
+from tests.helpers import ROOT, inputs, layer, make
 
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 OTHERS = ("jax", "torch")
 
 

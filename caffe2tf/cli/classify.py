@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from caffe2tf import spent
 from caffe2tf.cli import options, terminal
 
 if TYPE_CHECKING:
@@ -144,9 +145,15 @@ def command(
       caffe2tf classify ssd.prototxt ssd.caffemodel street.jpg --threshold 0.5 --plot boxes.png
       curl -s https://example.org/cat.jpg | caffe2tf classify squeezenet.caffemodel - --json
     """
-    from caffe2tf import formats
-    from caffe2tf.classification import labels as labelling
-    from caffe2tf.images import decode as imaging
+    with spent.on("imports"):
+        from caffe2tf import formats
+        from caffe2tf.classification import classifier as classifying
+        from caffe2tf.classification import growing, results
+        from caffe2tf.classification import labels as labelling
+        from caffe2tf.classification import score as scores
+        from caffe2tf.classification.seeing import BATCH, MANY
+        from caffe2tf.images import decode as imaging
+        from caffe2tf.keras_model import device as devices
 
     text, model, images = options.leading([model, *arguments], prototxt)
     _check_usage(images, bool(truth), labels_from_names, as_csv, as_json, out, resume, force, confusion)
@@ -156,18 +163,10 @@ def command(
     read = [path for path in targets if imaging.reads(images, path)]
     formats.check_targets(targets, force, sources=[*read, model])
     if out:
-        from caffe2tf.classification import growing
-
         growing.check(out, resume, force)
     with contextlib.ExitStack() as stack:
         loading = terminal.progress(f"loading {options.name(model)}", None, quiet)
         with loading, terminal.hushed(verbose), terminal.notes(verbose and not quiet):
-            from caffe2tf.classification import classifier as classifying
-            from caffe2tf.classification import results
-            from caffe2tf.classification import score as scores
-            from caffe2tf.classification.seeing import BATCH, MANY
-            from caffe2tf.keras_model import device as devices
-
             stack.enter_context(devices.running(device))
             first = list(islice(paths, MANY + 1))
             many = len(first) > MANY

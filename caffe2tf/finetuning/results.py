@@ -10,10 +10,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn import metrics
 
 from caffe2tf import formats
-from caffe2tf.drawing import plots
 from caffe2tf.errors import OutputError, ParseError
 from caffe2tf.files import records, renames
 from caffe2tf.files import replacing as files
@@ -146,6 +144,8 @@ def models(folder: str, best: Net, last: Net, classes: Iterable[str], settings: 
 
 def history(folder: str, rows: Sequence[Row]) -> None:
     """history.csv and curves.png."""
+    from caffe2tf.drawing import plots
+
     _table(folder, "history.csv", [COLUMNS, *([row[key] for key in COLUMNS] for row in rows)])
     plots.curves(rows, os.path.join(folder, "curves.png"))
 
@@ -158,6 +158,10 @@ def evaluation(
     classes: Sequence[str],
 ) -> dict[str, Any]:
     """metrics.csv, confusion.csv and .png, examples.png; returns {"accuracy", "classes": [...]}."""
+    from sklearn import metrics  # a second to load, which the first batch need not wait for
+
+    from caffe2tf.drawing import plots
+
     guesses = probabilities.argmax(1)
     places = list(range(len(classes)))
     matrix = metrics.confusion_matrix(labels, guesses, labels=places)

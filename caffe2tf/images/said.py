@@ -59,7 +59,7 @@ def choice(*names: str) -> Take:
     return take
 
 
-def parts(given: Any) -> list[Any]:
+def listed(given: Any) -> list[Any]:
     """What stands between the commas of a text, or in a sequence."""
     if isinstance(given, str):
         return [part.strip() for part in given.split(",")] if given else []
@@ -83,7 +83,7 @@ def _extents(given: Any) -> tuple[int, int] | Literal["none"]:
 def _mean(given: Any) -> tuple[float, ...] | str:
     if isinstance(given, str) and (given == "none" or given.endswith((".npy", ".binaryproto"))):
         return given
-    values = tuple(float(part) for part in (parts(given) if isinstance(given, str | Sequence) else [given]))
+    values = tuple(float(part) for part in (listed(given) if isinstance(given, str | Sequence) else [given]))
     if not values or not all(map(math.isfinite, values)):
         raise ValueError
     return values
