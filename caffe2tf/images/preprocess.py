@@ -16,6 +16,7 @@ from caffe2tf.arrays.numbers import ZIP_ERRORS, check_claim, float32, read_npy, 
 from caffe2tf.caffe.read import read_mean
 from caffe2tf.errors import ParseError, guarded
 from caffe2tf.files import records
+from caffe2tf.images import boxes
 from caffe2tf.images import decode as imaging
 from caffe2tf.images.decode import Pixels
 
@@ -180,7 +181,21 @@ def changed(
     """
     if all(value is None for value in (resize, crop, mean, scale, channels)):
         return net
-    how, _ = of(net)
+    size = next((_image(shape)[1] for shape in net.inputs.values() if len(shape) == 4), None)
+    return replace(net, preprocessing=differing(of(net)[0], size, resize, crop, mean, scale, channels))
+
+
+def differing(
+    how: Preprocessing,
+    size: Size | None,
+    resize: Size | Literal["none"] | None = None,
+    crop: Size | Literal["none"] | None = None,
+    mean: Sequence[float] | str | None = None,
+    scale: float | None = None,
+    channels: str | None = None,
+) -> Preprocessing:
+    """`how` where nothing else is said, for a network that takes pictures of `size`, None for any; the rest as `changed` has it.
+    Raises ParseError."""
     if channels is not None and (channels == "grey") != (how.channels == 1):
         raise ParseError(f"`channels` {channels}: the network's input has {how.channels} channels")
     said: dict[str, tuple[Any] | None] = {
@@ -191,7 +206,6 @@ def changed(
         "order": None if channels in (None, "grey") else (channels.upper(),),
     }
     how = replace(how, **{key: value[0] for key, value in said.items() if value is not None})
-    size = next(_image(shape)[1] for shape in net.inputs.values() if len(shape) == 4)
     if how.crop is None and crop is None and size and how.resize and how.resize != size:
         how = replace(how, crop=size)
     given = how.crop or how.resize
@@ -200,7 +214,7 @@ def changed(
         takes = f"{size[0]}x{size[1]} (height x width)" if size else "one size"
         raise ParseError(f"`resize` and `crop` give {what}; the network takes {takes}")
     how.check(how.resize or given)
-    return replace(net, preprocessing=how)
+    return how
 
 
 def _mean(mean: Sequence[float] | str, channels: int) -> Mean:
@@ -232,12 +246,14 @@ def _array(path: str) -> Floats:
 
 
 def to_json(net: "Net") -> str:
-    """What goes along with a saved model: {"preprocessing": ..., "source": ...}, or {} without an image input."""
+    """What goes along with a saved model: {"preprocessing": ..., "source": ...}, of a detector also {"boxes": ...}, or {} without an
+    image input."""
     try:
         how, source = of(net)
     except ParseError:
         return "{}"
-    return json.dumps({"preprocessing": asdict(how), "source": source})
+    found = boxes.detector(net)
+    return json.dumps({"preprocessing": asdict(how), "source": source} | ({"boxes": found} if found else {}))
 
 
 def noted_in(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -259,7 +275,7 @@ def noted_in(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _noted(text: bytes) -> dict[str, Any]:
-    found: dict[str, Any] = records.parsed(text, {"?preprocessing": (None, dict), "?source": str})
+    found: dict[str, Any] = records.parsed(text, {"?preprocessing": (None, dict), "?source": str, "?boxes": boxes.FORM})
     return found
 
 
