@@ -52,9 +52,12 @@ MAY_LOAD_HEAVY = {
     "finetuning/tensorboard.py": {"tensorflow"},
     "finetuning/data.py": {"tensorflow"},
     "finetuning/dropout.py": {"keras", "tensorflow"},
+    "finetuning/features.py": {"tensorflow"},
     "finetuning/optimizers.py": {"keras"},
     "finetuning/placement.py": {"tensorflow"},
+    "finetuning/rows.py": {"tensorflow"},
     "finetuning/trainer.py": {"keras", "tensorflow"},
+    "finetuning/training.py": {"keras"},
 }
 
 

@@ -31,7 +31,9 @@ def text_of(value: Any) -> Any:
         return ";".join(f"{name}={shape}" if name else shape for name, shape in shapes)
     if value and isinstance(value, tuple) and all(isinstance(part, str) for part in value):
         joined = ",".join(value)
-        return joined if tuple(_parts(joined)) == value else list(value)  # names may hold commas, and begin with spaces
+        return (
+            joined if tuple(takes.listed(joined)) == value else list(value)
+        )  # names may hold commas, and begin with spaces
     if isinstance(value, tuple):
         sizes = bool(value) and all(isinstance(part, int) for part in value)
         return ("x" if sizes else ",").join(str(part).removesuffix(".0") for part in value)
@@ -171,6 +173,11 @@ class Recipe:
     scale: float | None = _option(None, takes.number(float, None), "What pixels are multiplied with, after the mean.")
     channels: str | None = _option(
         None, takes.choice("bgr", "rgb", "grey"), "Order of the colours that the network takes."
+    )
+    cache: str | None = _option(
+        None,
+        takes.cache,
+        "Where features and decoded pictures are kept: in memory, in a folder for later runs too, or nowhere.  [default: by size]",
     )
     precision: str = _option(
         "float32", takes.choice(*PRECISIONS), "The numbers that it computes with; less exact ones are faster on a GPU."

@@ -58,7 +58,7 @@ def choice(*known: str) -> Take:
     return take
 
 
-def _parts(given: Any) -> list[Any]:
+def listed(given: Any) -> list[Any]:
     """What stands between the commas of a text, or in a sequence."""
     if isinstance(given, str):
         return [part.strip() for part in given.split(",")] if given else []
@@ -72,7 +72,7 @@ def some(*known: str) -> Take:
 
     @takes(f"some of {', '.join(known)}", ",".join(known))
     def take(given: Any) -> tuple[str, ...]:
-        parts = tuple(_parts(given))
+        parts = tuple(listed(given))
         if not set(parts) <= set(known):
             raise ValueError
         return parts
@@ -82,7 +82,7 @@ def some(*known: str) -> Take:
 
 @takes("names with commas between", "NAME,...")
 def names(given: Any) -> tuple[str, ...]:
-    parts = tuple(_parts(given))
+    parts = tuple(listed(given))
     if not parts or not all(isinstance(part, str) and part for part in parts):
         raise ValueError
     return parts
@@ -104,7 +104,7 @@ def flag(given: Any) -> bool:
 
 @takes("two or three shares that add up to 1", "SHARE,...")
 def shares(given: Any) -> tuple[float, ...]:
-    parts = tuple(float(part) for part in _parts(given))
+    parts = tuple(float(part) for part in listed(given))
     if not 2 <= len(parts) <= 3 or not min(parts) > 0 or not abs(sum(parts) - 1) <= 1e-6:
         raise ValueError
     return parts
@@ -121,11 +121,18 @@ def extents(given: Any) -> tuple[int, int] | Literal["none"]:
     return found[0], found[-1]
 
 
+@takes("memory, disk:DIR or none", "memory|disk:DIR|none")
+def cache(given: Any) -> str:
+    if given not in ("memory", "none") and not (isinstance(given, str) and given.startswith("disk:") and given[5:]):
+        raise ValueError
+    return str(given)
+
+
 @takes("a number for each channel, a .npy or .binaryproto file, or none", "MEAN")
 def mean(given: Any) -> tuple[float, ...] | str:
     if isinstance(given, str) and (given == "none" or given.endswith((".npy", ".binaryproto"))):
         return given
-    values = tuple(float(part) for part in (_parts(given) if isinstance(given, str | Sequence) else [given]))
+    values = tuple(float(part) for part in (listed(given) if isinstance(given, str | Sequence) else [given]))
     if not values or not all(map(math.isfinite, values)):
         raise ValueError
     return values

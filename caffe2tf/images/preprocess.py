@@ -7,7 +7,7 @@ import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 
@@ -65,6 +65,27 @@ class Preprocessing:
                 mean = mean[:, top : top + h, left : left + w]
         planes = image.astype(np.float32).transpose(2, 0, 1)
         made: Floats = ((planes[::-1] if self.order == "RGB" else planes) - mean) * np.float32(self.scale)
+        return made
+
+    def pixels(self, picture: str | os.PathLike[str] | BinaryIO) -> Pixels:
+        """uint8 (H, W, 3) BGR or (H, W, 1) grey of an encoded picture, at the size of `resize`: what `apply` takes. Raises
+        ParseError for what is no picture."""
+        image = imaging.read_image(picture, grey=self.channels == 1)
+        return image if self.resize is None else imaging.resize(image, *self.resize, self.method)
+
+    def batch(self, images: Pixels) -> Floats:
+        """float32 (N, H, W, C) of resized pictures, uint8 (N, H, W, C): bit for bit what `apply` makes of each, channels last."""
+        (height, width), mean = images.shape[1:3], self._mean
+        self.check((height, width))
+        if self.crop is not None:
+            h, w = self.crop
+            top, left = (height - h) // 2, (width - w) // 2
+            images = images[:, top : top + h, left : left + w]
+            if mean.shape[1:] == (height, width):
+                mean = mean[:, top : top + h, left : left + w]
+        made: Floats = (images[..., ::-1] if self.order == "RGB" else images).astype(np.float32, order="C")
+        made -= mean.transpose(1, 2, 0)
+        made *= np.float32(self.scale)
         return made
 
     def check(self, size: Size | None) -> None:
