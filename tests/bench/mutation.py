@@ -49,7 +49,7 @@ class Room:
 ROOMS = {
     "read": Room(
         ("caffe/read.py", "caffe/prototxt.py", "caffe/wire.py", "caffe/messages.py"),
-        ("read", "prototxt", "upgrade", "weights", "net", "accept"),
+        ("read", "wire", "prototxt", "upgrade", "weights", "net", "accept"),
     ),
     "upgrade": Room(
         ("caffe/upgrade.py", "caffe/legacy.py", "caffe/datalayers.py", "caffe/purposes.py"),
@@ -57,12 +57,25 @@ ROOMS = {
     ),
     "wiring": Room(
         ("net/*.py",),
-        ("net", "weights", "rules", "fillers", "folding", "outputs", "names", "record", "accept", "upgrade", "api"),
+        (
+            "net",
+            "weights",
+            "rules",
+            "fillers",
+            "folding",
+            "outputs",
+            "names",
+            "record",
+            "accept",
+            "upgrade",
+            "api",
+            "plugins",
+        ),
     ),
     "layers": Room(("layers/*.py",), ("net", "rules", "golden", "reference_rules", "forks_values", "forks_places")),
-    "layout": Room(("arrays/*.py",), ("weights", "read", "numbers", "attacks/test_weights")),
-    "formats": Room(("formats/*.py",), ("formats", "weights", "attacks/test_weights", "attacks/test_others")),
-    "comparison": Room(("verification/*.py",), ("verification", "judges")),
+    "layout": Room(("arrays/*.py",), ("layout", "damage", "weights", "read", "numbers", "attacks/test_weights")),
+    "formats": Room(("formats/*.py",), ("formats", "damage", "weights", "attacks/test_weights", "attacks/test_others")),
+    "comparison": Room(("verification/*.py",), ("verification", "judges", "feeding", "damage")),
 }
 
 
