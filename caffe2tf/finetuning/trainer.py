@@ -165,7 +165,7 @@ class Trainer:
         """Sets and returns the learning rate of `epoch`, from 0; a solver's changes with every step."""
         if self.stage.solver is None:
             self.optimizer.learning_rate.assign(self.stage.rate(epoch))
-        rate = self.optimizer.learning_rate
+        rate: Any = self.optimizer.learning_rate
         # Of a variable on several devices Python makes no float.
         return float(getattr(rate, "value", rate).numpy())
 
