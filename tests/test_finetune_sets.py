@@ -87,7 +87,7 @@ def test_an_index_that_is_none_is_one_line(text, tmp_path):
 
 
 def test_shards_are_small_enough_for_many_workers_and_large_enough_for_disks():
-    assert per_shard(1_200_000, 16384) == 4096
+    assert per_shard(1_200_000, 16384) == 1024
     assert per_shard(1360, 16384) == 22
     assert per_shard(3, 1 << 40) == 1
 

@@ -39,7 +39,7 @@ def command(
 
     \b
     Examples:
-      caffe2tf features squeezenet_v1.0.caffemodel flowers/ --outputs pool10 -o flowers.npz
+      caffe2tf features squeezenet_v1.0.caffemodel flowers/ --outputs pool_final -o flowers.npz
       caffe2tf features bvlc_alexnet.caffemodel flowers/ -o flowers-fc7
     """
     text, model, rest = options.leading([model, *arguments], prototxt)

@@ -28,12 +28,12 @@ _FORM = {
     "written_by": str, "digest": str, "about": dict, "rows": int, "rows_per_shard": int,
     "arrays": {str: {"dtype": str, "shape": [int]}},
 }  # fmt: skip
-SHARD_BYTES, _LEAST_SHARDS = 64 << 20, 64
+SHARD_BYTES, _LEAST_SHARDS = 16 << 20, 64
 _WRITER = "caffe2tf features"
 
 
 def per_shard(rows: int, row_bytes: int) -> int:
-    """How many rows a shard takes: 64 MiB, and of few rows so few that 64 processes find work."""
+    """How many rows a shard takes: 16 MiB, and of few rows so few that 64 processes find work."""
     return max(1, min(SHARD_BYTES // max(1, row_bytes), -(-rows // _LEAST_SHARDS)))
 
 

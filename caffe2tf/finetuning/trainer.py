@@ -165,7 +165,9 @@ class Trainer:
         """Sets and returns the learning rate of `epoch`, from 0; a solver's changes with every step."""
         if self.stage.solver is None:
             self.optimizer.learning_rate.assign(self.stage.rate(epoch))
-        return float(self.optimizer.learning_rate)
+        rate: Any = self.optimizer.learning_rate
+        # Of a variable on several devices Python makes no float.
+        return float(getattr(rate, "value", rate).numpy())
 
     def step(self, batch: Sequence[Any], held: Sequence[Any] = ()) -> Any:
         """Takes a step with one batch, of rows of `held` or of inputs; gives a tensor that `seen` reads, which waits for the device.
