@@ -130,7 +130,7 @@ def test_python_examples_run(alexnet, tmp_path, monkeypatch):
     (tmp_path / "bvlc_alexnet.caffemodel").symlink_to(alexnet)
     run("caffe2tf convert bvlc_alexnet.caffemodel -o alexnet.keras -o alexnet_saved/ -q")
     examples = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    assert len(examples) == 4
+    assert len(examples) == 5
     for code in examples:
         subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)})
     assert (tmp_path / "alexnet.npz").exists()
