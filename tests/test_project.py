@@ -40,6 +40,7 @@ HEAVY = {"tensorflow", "keras", "h5py", "matplotlib"}
 MAY_LOAD_HEAVY = {
     "formats/h5.py": {"h5py"},
     "formats/ckpt.py": {"tensorflow"},
+    "formats/_claims.py": {"keras"},
     "formats/keras.py": {"keras"},
     "formats/savedmodel.py": {"tensorflow"},
     "formats/tflite.py": {"tensorflow"},
@@ -51,6 +52,7 @@ MAY_LOAD_HEAVY = {
     "finetuning/tensorboard.py": {"tensorflow"},
     "finetuning/data.py": {"tensorflow"},
     "finetuning/dropout.py": {"keras", "tensorflow"},
+    "finetuning/optimizers.py": {"keras"},
     "finetuning/placement.py": {"tensorflow"},
     "finetuning/trainer.py": {"keras", "tensorflow"},
 }

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from caffe2tf import spent, words
 from caffe2tf.errors import OutputError
 from caffe2tf.files import replacing as files
-from caffe2tf.finetuning import batches, data, inputs, memory, plan, recipe, results, trainer, training
+from caffe2tf.finetuning import batches, data, inputs, memory, plan, recipe, results, solving, trainer, training
 from caffe2tf.finetuning import tensorboard as board
 from caffe2tf.finetuning.batches import Examples
 from caffe2tf.finetuning.checkpoint import LAST, Checkpoint
 from caffe2tf.finetuning.placement import Placement
 from caffe2tf.finetuning.settings import Recipe, RecipeError, Stage
+from caffe2tf.finetuning.walk import Walk
 from caffe2tf.images import preprocess
 from caffe2tf.keras_model import device as devices
 from caffe2tf.net import net as nets
@@ -64,8 +65,10 @@ class Run:
             raise plan.PlanError(
                 f"the head '{self.head}' gives {outputs} classes, the data has {len(self.classes)}: name it in `layers`"
             )
-        if self.how.crop is None and any("crop" in stage.augment for stage in run.stages):
+        if self.how.crop is None and any("crop" in stage.augment and stage.solver is None for stage in run.stages):
             raise RecipeError(f"`augment` crop: pictures are not cropped ({self.how}); say a larger `resize`")
+        if run.solver is not None and run.stages[0].solver is not None:
+            solving.tell(run.solver, run.stages[0].solver, self.say)
         self._tell(sets, fresh, source)
         self._tell_memory(list(zip(plans, run.stages, strict=True)), [len(part) for part in sets if part])
         self.training, self.validation = self._decode("training", sets[0]), self._decode("validation", sets[1])
@@ -73,7 +76,7 @@ class Run:
         self.cache: tuple[Any, list[list[NDArray[np.float32]]]] | None = None
 
     def _plan(self, net: Net, stage: Stage) -> plan.Plan:
-        return plan.make(net, self.head, stage.layers or (), stage.dropout)
+        return plan.make(net, self.head, stage.layers or (), stage.dropout, stage.lr_mult == "text")
 
     def _tell(self, sets: Sequence[data.Pictures | None], fresh: bool, source: str) -> None:
         how = f"pictures become input as {self.how} ({source})"
@@ -234,9 +237,11 @@ class Run:
         what = ", ".join(names) if len(names) <= 8 else f"{len(names)} layers, {names[0]} to {names[-1]},"
         self.say(f"{stages}trains {what} on {learner.placement.name}")
 
+        walk = Walk.of(learner.stage, len(sets[0]))
+
         def report(row: results.Row) -> None:
             self.say(
-                f"epoch {row['epoch']:3}  loss {row['loss']:.4f}  accuracy {row['accuracy']:.4f}  "
+                f"{walk.told(row['epoch'])}  loss {row['loss']:.4f}  accuracy {row['accuracy']:.4f}  "
                 f"val_loss {row['val_loss']:.4f}  val_accuracy {row['val_accuracy']:.4f}  lr {row['lr']:.3g}"
             )
             watch.epoch(row, learner)

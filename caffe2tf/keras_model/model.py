@@ -13,7 +13,8 @@ from caffe2tf import spent
 from caffe2tf.arrays.layout import Array, Floats
 from caffe2tf.errors import Caffe2TFError, NetError, WeightMismatch
 from caffe2tf.keras_model.build import Build, to_last, to_numpy
-from caffe2tf.keras_model.types import KerasLayer, KerasModel
+from caffe2tf.keras_model.context import Binding
+from caffe2tf.keras_model.types import KerasModel
 from caffe2tf.net.net import Net
 from caffe2tf.net.wiring import Blob, Node
 
@@ -31,12 +32,11 @@ def to_keras(net: Net, outputs: Sequence[str] | None = None) -> KerasModel:
     return build(net if outputs is None else net.cut(outputs))[0]
 
 
-def build(net: Net, outputs: Sequence[str] | None = None) -> tuple[KerasModel, dict[str, list[KerasLayer]]]:
-    """(`net` as a model of the blobs `outputs`, or of its own, {Caffe layer: the Keras layers that hold its weights})."""
+def build(net: Net, outputs: Sequence[str] | None = None) -> tuple[KerasModel, dict[str, list[Binding]]]:
+    """(`net` as a model of the blobs `outputs`, or of its own, {Caffe layer: what variable holds which weight of it})."""
     with spent.on("build"):
         made = Build(net)
-        parts = {name: [binding.layer for binding in bindings] for name, bindings in made.bindings.items()}
-        return made.model(net.outputs if outputs is None else outputs), parts
+        return made.model(net.outputs if outputs is None else outputs), made.bindings
 
 
 def from_keras(model: KerasModel, net: Net) -> Net:
