@@ -3,6 +3,8 @@
 import contextlib
 import json
 import re
+import subprocess
+import sys
 import threading
 
 import keras
@@ -10,9 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import caffe2tf
 from caffe2tf import spent
 from caffe2tf.classification import classifier as classifying
-from tests.helpers import inputs, layer, make, run
+from tests.bench import __main__ as bench
+from tests.bench import limits, nets, tables
+from tests.helpers import ROOT, inputs, layer, make, run
 
 TEXT = inputs(data=(1, 3, 8, 8)) + layer("InnerProduct", "inner_product_param { num_output: 3 }", name="fc")
 
@@ -127,3 +132,54 @@ def test_all_batches_of_pictures_are_one_trace(tmp_path, monkeypatch):
     assert [tuple(shape) for shape in called] == [(classifying.BATCH, 8, 8, 3)]
     alone = classifying.load("net.caffemodel", "net.prototxt")([paths[-1]], 3)
     np.testing.assert_allclose([p for *_, p in next(alone).top], [p for *_, p in seen[-1].top], rtol=1e-5)
+
+
+def test_the_readme_has_the_marks_that_the_bench_writes_between():
+    text = (ROOT / "README.md").read_text()
+    once = bench.written(text, "| a table |")
+    assert bench.written(once, "| a table |") == once
+    assert once.startswith(text.partition(bench.BEGIN)[0])
+    assert once.endswith(text.partition(bench.END)[2])
+    assert once.count("| a table |") == 1
+    with pytest.raises(ValueError, match="lacks"):
+        bench.written(text.replace(bench.END, ""), "")
+
+
+def test_tables_are_markdown():
+    assert tables.markdown(("a", "b"), [("one", 2), ("x", 30.5)]) == "\n".join(
+        ["| a   |    b |", "| --- | ---: |", "| one |    2 |", "| x   | 30.5 |"]
+    )
+
+
+def test_what_no_forward_pass_falls_short_of(tmp_path):
+    """2 x 192 x 3 operations for a picture, 4 x (192 x 3 + 3) bytes once."""
+    net = caffe2tf.load(*make(tmp_path, TEXT, {"fc": [(3, 192), (3,)]}))
+    assert limits.least(net, 10, operations=1152.0, moved=1e9) == pytest.approx(10)
+    assert limits.least(net, 10, operations=1e9, moved=2316.0) == pytest.approx(1)
+
+
+def test_the_bench_of_resnet_is_the_one_of_keras(tmp_path):
+    (tmp_path / "net.prototxt").write_text(nets.resnet50_text())
+    shapes = caffe2tf.load(str(tmp_path / "net.prototxt")).weight_shapes
+    kernels = sorted(shape["kernel"] for shape in shapes.values() if "kernel" in shape)
+    assert kernels == sorted(
+        tuple(layer.kernel.shape) for layer in nets.peer("ResNet-50").layers if hasattr(layer, "kernel")
+    )
+
+
+@pytest.mark.slow
+def test_the_command_for_a_gpu_runs_here():
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench.gpu", "--quick"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines() if line[:1] == "|"]
+    assert [(row[0], row[1], row[-1]) for row in rows if row[-1] in ("PASS",) or row[-1].startswith("FAIL")] == [
+        ("SqueezeNet", "float32", "PASS"),
+        ("SqueezeNet", "mixed_float16", "PASS"),
+    ]
+    rates = {row[0]: row[2:] for row in rows if row[-1].endswith("%")}
+    assert list(rates) == [*nets.NAMES, "ResNet-50, folded"]
+    assert all(float(cell) > 0 for cells in rates.values() for cell in cells[:-1] if cell != "-")
+    assert "Error" not in done.stdout
+    assert "JPEG files a second" in done.stdout

@@ -44,6 +44,8 @@ def _pad(ctx: Context, x: Tensor, windows: Sequence[Window], value: float) -> Te
     amounts = [(w.pad, w.far(n)) for w, n in zip(windows, x.shape[1:3], strict=True)]
     if not any(map(any, amounts)):
         return x
+    if x.dtype == "float16":  # PyTorch takes no constant that half precision cannot hold
+        value = max(value, float(np.finfo(np.float16).min))
     return ctx.ops.pad(x, [(0, 0), *amounts, (0, 0)], constant_values=value)
 
 

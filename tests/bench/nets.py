@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 import caffe2tf
-from caffe2tf.net.net import Net
+from caffe2tf.caffe.caffe_pb2 import NetParameter
+from caffe2tf.net.net import Net, rebuild
 
 NAMES = ("AlexNet", "SqueezeNet", "ResNet-50")
 _STAGES = (
@@ -23,11 +24,25 @@ def ours(name: str, folder: str) -> Net:
     if name != "ResNet-50":
         path = os.path.join(folder, f"{name}.caffemodel")
         caffe2tf.sample(name.lower(), path, force=True)
-        return caffe2tf.load(path)
+        return _without_dropout(caffe2tf.load(path))
     path = os.path.join(folder, "resnet50.prototxt")
     with open(path, "w", encoding="utf-8") as file:
         file.write(resnet50_text())
     return seeded(caffe2tf.load(path))
+
+
+def _without_dropout(net: Net) -> Net:
+    """`net`, on PyTorch without its Dropout, which does nothing here: Keras 3.15 cannot make one on PyTorch 2.15, whose Parameters
+    must be floats where Keras keeps the layer's integer seed in one."""
+    import keras
+
+    if keras.backend.backend() != "torch":
+        return net
+    param = NetParameter.FromString(net.param.SerializeToString())
+    kept = [layer for layer in param.layer if layer.type != "Dropout"]
+    del param.layer[:]
+    param.layer.extend(kept)
+    return rebuild(net, param, net.arrays)
 
 
 def seeded(net: Net) -> Net:
