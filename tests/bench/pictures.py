@@ -40,6 +40,7 @@ for _ in features.values(work.base, work.frontier, images, how, wanted): pass
 PLAIN = """
 import sys, time, keras, numpy as np, tensorflow as tf
 model = keras.models.load_model(sys.argv[1])
+model = keras.Model(model.inputs, keras.layers.Softmax()(keras.layers.Flatten()(model.outputs[0])))
 data = keras.utils.image_dataset_from_directory(sys.argv[2], batch_size=32, image_size=(256, 256), verbose=False)
 mean = np.float32([104, 117, 123])
 data = data.map(lambda x, y: (x[:, 14:241, 14:241, ::-1] - mean, y), tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
