@@ -7,6 +7,7 @@ import ast
 import functools
 import importlib
 import inspect
+import json
 import re
 import sys
 from pathlib import Path
@@ -275,6 +276,21 @@ def api_page() -> str:
     return "\n\n".join(parts)
 
 
+def notebook_pages() -> Pages:
+    """The notebooks of examples/ as pages to read."""
+    found = {}
+    for path in sorted((ROOT / "examples").glob("*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        texts = [("".join(cell["source"]), cell["cell_type"]) for cell in cells]
+        parts = [
+            text if kind == "markdown" else fenced(text.replace("%matplotlib inline\n", ""), "python")
+            for text, kind in texts
+        ]
+        told = f"This page is the notebook `examples/{path.name}`, which runs without a download."
+        found[f"examples/{path.stem}.md"] = "\n\n".join([parts[0], told, *parts[1:]])
+    return found
+
+
 # ------------------------------------------------------------------------------------------------ MkDocs
 
 
@@ -286,7 +302,8 @@ def pages() -> Pages:
         "security.md": ROOT / "SECURITY.md",
     }
     texts = {place: path.read_text(encoding="utf-8") for place, path in whole.items()}
-    return {**command_pages(), **layer_pages(), **format_pages(), "api.md": api_page(), **texts}
+    made = {**command_pages(), **layer_pages(), **format_pages(), **notebook_pages()}
+    return {**made, "api.md": api_page(), **texts}
 
 
 def nav() -> list[dict[str, Any]]:
@@ -295,8 +312,9 @@ def nav() -> list[dict[str, Any]]:
     by_family = [{family: [f"layers/{kind}.md" for kind in kinds]} for family, kinds in families().items()]
     project = {"Contributing": "contributing.md", "Security": "security.md", "Changes": "changelog.md"}
     return [
-        {"Commands": ["commands/index.md", *commands[1:]]},
-        {"Layers": ["layers/index.md", *by_family]},
+        {"Notebooks": list(notebook_pages())},
+        {"Commands": ["commands/index.md", "command-line.md", *commands[1:]]},
+        {"Layers": ["layers/index.md", "layers.md", *by_family]},
         {"Formats": ["formats.md", *(f"formats/{kind}.md" for kind in formats.names())]},
         {"Python": ["python.md", "api.md"]},
         {"Project": [{title: place} for title, place in project.items()]},
@@ -313,4 +331,5 @@ def on_files(files: Any, config: Any) -> Any:
 
     for place, text in pages().items():
         files.append(File.generated(config, place, content=text))
+    files.append(File.generated(config, "terminal.svg", abs_src_path=str(ROOT / "tests" / "terminal.svg")))
     return files

@@ -58,3 +58,11 @@ def test_every_page_is_in_the_contents(pages):
     listed = set(re.findall(r"[\w./-]+\.md", str(generate.nav()) + (ROOT / "mkdocs.yml").read_text()))
     written = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
     assert listed == written | set(pages)
+
+
+def test_the_readme_and_the_guide_prove_the_same():
+    """The table of the README is that of docs/proof.md."""
+    readme, guide = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/proof.md"))
+    table = [line for line in guide.splitlines() if line.startswith("| ")]
+    assert len(table) > 5
+    assert all(f"{line}\n" in readme for line in table)

@@ -128,7 +128,7 @@ def test_the_picture_of_a_terminal_is_what_is_printed(alexnet, tmp_path):
 def test_python_examples_run(alexnet, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bvlc_alexnet.caffemodel").symlink_to(alexnet)
-    run("caffe2tf convert bvlc_alexnet.caffemodel -o alexnet.keras -q")
+    run("caffe2tf convert bvlc_alexnet.caffemodel -o alexnet.keras -o alexnet_saved/ -q")
     examples = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     assert len(examples) == 4
     for code in examples:

@@ -173,6 +173,11 @@ class Recipe:
     mean: tuple[float, ...] | str | None = _said("mean")
     scale: float | None = _said("scale")
     channels: str | None = _said("channels")
+    cache: str | None = _option(
+        None,
+        takes.cache,
+        "Where features and decoded pictures are kept: in memory, in a folder for later runs too, or nowhere.  [default: by size]",
+    )
     precision: str = _option(
         "float32", takes.choice(*PRECISIONS), "The numbers that it computes with; less exact ones are faster on a GPU."
     )

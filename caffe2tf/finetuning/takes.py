@@ -55,6 +55,13 @@ def shares(given: Any) -> tuple[float, ...]:
     return parts
 
 
+@takes("memory, disk:DIR or none", "memory|disk:DIR|none")
+def cache(given: Any) -> str:
+    if given not in ("memory", "none") and not (isinstance(given, str) and given.startswith("disk:") and given[5:]):
+        raise ValueError
+    return str(given)
+
+
 @takes("N,C,H,W or NAME=N,C,H,W, whole numbers above 0")
 def shapes(given: Any) -> Mapping[str | None, tuple[int, ...]] | None:
     if isinstance(given, Mapping):
