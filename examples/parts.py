@@ -69,7 +69,9 @@ def main(epochs: int = 12) -> None:
     change = gradient(scores, images[:2], 355)
     print("gradient of a llama's score to the picture:", change.shape, f"norm {np.linalg.norm(change):.6g}")
 
-    for policy in ("float32", "mixed_bfloat16"):
+    # PyTorch refuses the padding of MAX pooling, -FLT_MAX, in half precision.
+    policies = ("float32",) if keras.backend.backend() == "torch" else ("float32", "mixed_bfloat16")
+    for policy in policies:
         keras.utils.set_random_seed(0)
         keras.config.set_dtype_policy(policy)
         model = with_head(backbone(net), 10)

@@ -13,9 +13,8 @@ import caffe2tf
 from caffe2tf import bundled
 from caffe2tf.errors import Caffe2TFError
 from caffe2tf.images import boxes
-from tests.helpers import ROOT, run
+from tests.helpers import README, ROOT, run
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 EXAMPLES = ROOT / "examples"
 MODEL = ["squares.prototxt", "squares.caffemodel"]
 SQUARES = {"red": {(40, 20), (240, 200)}, "blue": {(320, 40), (80, 180)}}  # left, top of 120 x 80 pixels

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 import caffe2tf
-from tests.helpers import ROOT, inputs, layer, make
+from tests.helpers import README, ROOT, inputs, layer, make
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 OTHERS = ("jax", "torch")
 
 
@@ -27,10 +26,11 @@ def test_features_heads_training_and_gradients_on_every_backend(backend, tmp_pat
     assert done.returncode == 0, done.stderr[-2000:]
     norm = float(re.search(r"\(2, 64, 64, 3\) norm ([\d.]+)", done.stdout)[1])
     assert norm == pytest.approx(0.158356, rel=1e-3)  # as the first backend that was asked has it: they agree
-    for policy in ("float32", "mixed_bfloat16"):
+    policies = ("float32",) if backend == "torch" else ("float32", "mixed_bfloat16")
+    for policy in policies:
         first, last = map(float, re.search(rf"{policy}: loss ([\d.]+) to ([\d.]+)", done.stdout).groups())
         assert last < first / 2
-    assert done.stdout.count("backbone as it was: True") == 2
+    assert done.stdout.count("backbone as it was: True") == len(policies)
 
 
 @pytest.fixture

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 import numpy as np
 
 from caffe2tf.arrays.layout import Floats, OpenShape
-from caffe2tf.arrays.numbers import ZIP_ERRORS, check_claim, float32, read_npy, reason
-from caffe2tf.caffe.read import read_mean
-from caffe2tf.errors import ParseError, guarded
+from caffe2tf.arrays.numbers import ZIP_ERRORS, check_claim, reason
+from caffe2tf.errors import ParseError
 from caffe2tf.files import records
-from caffe2tf.images import boxes
+from caffe2tf.images import boxes, means
 from caffe2tf.images import decode as imaging
 from caffe2tf.images.decode import Pixels
 
@@ -201,7 +200,7 @@ def differing(
     said: dict[str, tuple[Any] | None] = {
         "resize": None if resize is None else (None if resize == "none" else tuple(resize),),
         "crop": None if crop is None else (None if crop == "none" else tuple(crop),),
-        "mean": None if mean is None else (_mean(mean, how.channels),),
+        "mean": None if mean is None else (means.mean(mean, how.channels),),
         "scale": None if scale is None else (float(scale),),
         "order": None if channels in (None, "grey") else (channels.upper(),),
     }
@@ -215,34 +214,6 @@ def differing(
         raise ParseError(f"`resize` and `crop` give {what}; the network takes {takes}")
     how.check(how.resize or given)
     return how
-
-
-def _mean(mean: Sequence[float] | str, channels: int) -> Mean:
-    if isinstance(mean, str):
-        if mean == "none":
-            return (0.0,)
-        with guarded(mean):
-            array = _array(mean)
-        if array.ndim not in (1, 3) or array.shape[0] != channels or not np.isfinite(array).all():
-            raise ParseError(f"{mean}: holds an array of {array.shape}; takes ({channels}) or ({channels}, H, W)")
-        return tuple(array.tolist())
-    if len(mean) not in (1, channels) or not np.isfinite(mean).all():
-        said = ",".join(f"{value:g}" for value in mean)
-        raise ParseError(f"`mean` {said}; takes {channels} numbers, a .npy or .binaryproto file, or none")
-    return tuple(mean)
-
-
-def _array(path: str) -> Floats:
-    if not os.path.isfile(path):
-        raise ParseError(f"{path}: no such file")
-    if path.endswith(".npy"):
-        try:
-            with open(path, "rb") as file:
-                return float32(read_npy(file, os.path.getsize(path)), "it")
-        except (OSError, ParseError) as error:
-            raise ParseError(f"{path}: is no array of numbers ({reason(error)})") from None
-    mean: Floats = read_mean(path)[0]
-    return mean
 
 
 def to_json(net: "Net") -> str:
