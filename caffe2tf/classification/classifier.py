@@ -1,6 +1,5 @@
 """Pictures in, classes with names and probabilities out, for any model that caffe2tf reads or writes."""
 
-import io
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caffe2tf import bundled, formats, loading
-from caffe2tf.arrays.numbers import reason
 from caffe2tf.classification import labels as labelling
 from caffe2tf.classification.score import Score
 from caffe2tf.classification.seen import Seen
 from caffe2tf.errors import Caffe2TFError, ParseError, guarded
-from caffe2tf.files import records
 from caffe2tf.files import replacing as files
+from caffe2tf.formats import _trained as results
+from caffe2tf.formats._trained import label_names
 from caffe2tf.images import decode as imaging
 from caffe2tf.images import preprocess
 from caffe2tf.keras_model import device as devices
@@ -27,6 +26,7 @@ from caffe2tf.keras_model.device import DeviceError
 from caffe2tf.keras_model.model import to_keras
 from caffe2tf.net.net import Net
 from caffe2tf.probabilities import best, probabilities
+from caffe2tf.verification import golden as goldens
 
 BATCH = 16
 MANY = 64  # pictures from which compiling the model pays
@@ -41,7 +41,7 @@ _Path = str | os.PathLike[str]
 @dataclass(frozen=True)
 class Classifier:
     """`run` maps pictures, float32 (N, H, W, C) as `preprocessing` gives them, to probabilities (N, classes); `source`
-    says where the preprocessing comes from. `batch` pictures go at a time; with `full` never fewer."""
+    says where the preprocessing comes from, `warning` why its answers mean nothing, where that is known. `batch` pictures go at a time; with `full` never fewer."""
 
     run: Callable[[_Picture], NDArray[np.float64]]
     preprocessing: preprocess.Preprocessing
@@ -50,6 +50,7 @@ class Classifier:
     ids: tuple[str, ...] = ()
     batch: int = BATCH
     full: bool = False
+    warning: str = ""
 
     def __call__(self, paths: Sequence[str], count: int = 5, labels: Sequence[int] | None = None) -> Iterator[Seen]:
         """Yields a Seen with `count` classes for each of `paths`, in their order, decoding ahead of the model. `labels`:
@@ -115,15 +116,19 @@ def load(
             )
         return _of_net(model, model.name, names, many)
     model = str(model)
-    settings = os.path.join(model, "settings.json")
-    kind = formats.FOLDER if os.path.isdir(model) else os.path.splitext(model)[1].lstrip(".").lower()
+    kind = loading.kind_of(model)
     how, source = None, ""
-    if os.path.exists(settings):  # the results of finetune
-        names = names or label_names(os.path.join(model, "labels.txt"))
-        how, source = _trained(settings), "the settings it was trained with"
-        model, kind = os.path.join(model, "best.keras"), "keras"
+    if os.path.isdir(model) and (trained := results.found(model)):
         if input_shape:
-            raise Caffe2TFError(f"{settings} tells the input's size; `input_shape` has no part in it")
+            raise Caffe2TFError(
+                f"{model}: its {results.SETTINGS} tells the input's size; `input_shape` has no part in it"
+            )
+        names = names or list(trained.labels)
+        how, source = trained.preprocessing, "the settings it was trained with"
+        if os.path.exists(trained.model):
+            model, kind = trained.model, "keras"
+        else:
+            return _of_net(loading.load(model), model, names, many)
     if kind == "tflite" and device.startswith("gpu"):
         raise DeviceError(f"`device` {device}: TensorFlow Lite runs on the cpu")
     if kind in formats.names() and formats.runnable(kind):
@@ -135,12 +140,18 @@ def load(
             raise Caffe2TFError(f"{model}: holds the whole network; `prototxt` has no part in it")
         with guarded(model):
             runner = formats.module(kind).runner(model, many, **({"trust": trust} if kind == formats.FOLDER else {}))
+        names = names or runner.noted.get("labels")
         if how is None:
             how, source = _habit(runner, input_shape)
+        warning = _warning(model, bundled.is_random(runner.noted.get("name", "")))
     else:
         net = loading.load(prototxt=prototxt, model=model, input_shape=input_shape, outputs=outputs)
         return _of_net(net, model, names, many)
-    return _sized(model, runner, how, source, names, many)
+    return replace(_sized(model, runner, how, source, names, many), warning=warning)
+
+
+def _warning(name: str, random: bool) -> str:
+    return f"{name} has {bundled.RANDOM}" if random else ""
 
 
 def _of_net(net: Net, name: str, names: Sequence[str] | None, many: bool) -> Classifier:
@@ -148,7 +159,10 @@ def _of_net(net: Net, name: str, names: Sequence[str] | None, many: bool) -> Cla
         if len(blobs) != 1:
             raise Caffe2TFError(f"{name}: has the {what} {', '.join(blobs)}; classify takes networks with one")
     how, source = preprocess.of(net)
-    return _sized(name, formats.module("keras").running(to_keras(net), name, many=many), how, source, names, many)
+    names = names or list(net.labels)
+    runner = formats.module("keras").running(to_keras(net), name, many=many)
+    made = _sized(name, runner, how, source, names, many)
+    return replace(made, warning=_warning(name, goldens.knows_nothing(net)))
 
 
 def _sized(
@@ -199,25 +213,6 @@ def _habit(
     if shape[1] is None:
         raise Caffe2TFError("the model does not tell the channels of its input; takes 1 or 3")
     return preprocess.habit(shape), "Caffe's ImageNet habit" if shape[1] == 3 else "the input's size alone"
-
-
-def _trained(path: str) -> preprocess.Preprocessing:
-    try:
-        found = records.parsed(records.whole(path), {"preprocessing": dict})
-        return preprocess.made_of(found["preprocessing"], path)
-    except OSError as error:
-        raise ParseError(f"{path}: cannot be read: {reason(error)}") from None
-    except ParseError as error:
-        raise ParseError(f"{path}: is not what finetune writes: {error}") from None
-
-
-def label_names(path: _Path) -> list[str]:
-    """The class names in the file at `path`, one in a line. Raises ParseError."""
-    try:
-        lines = io.TextIOWrapper(io.BytesIO(records.whole(path)), encoding="utf-8")
-        return [line.rstrip("\n") for line in lines if line.strip()]
-    except (OSError, UnicodeDecodeError, ParseError) as error:
-        raise ParseError(f"{path}: cannot be read as labels: {reason(error)}") from None
 
 
 def classify(

@@ -5,6 +5,7 @@ import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
 
+from caffe2tf import formats
 from caffe2tf.errors import Caffe2TFError, ParseError, guarded
 from caffe2tf.files import records
 from caffe2tf.images import decode as imaging
@@ -12,6 +13,14 @@ from caffe2tf.images import decode as imaging
 
 class LabelError(Caffe2TFError):
     """Labels that are missing, or that are no classes of the model."""
+
+
+def is_picture(path: str) -> bool:
+    """Whether an argument means pictures rather than a model: standard input, a glob, the name of a picture, a folder that is no
+    model."""
+    if os.path.isdir(path):
+        return not formats.is_model_folder(path)
+    return path == "-" or path.lower().endswith(imaging.SUFFIXES) or (not os.path.exists(path) and "*" in path)
 
 
 def find(

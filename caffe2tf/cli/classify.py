@@ -13,7 +13,7 @@ PLACE = 5
 
 
 @click.command(short_help="Say what is in pictures, and how often a model is right.")
-@click.argument("model", type=options.MODEL)
+@click.argument("model", type=options.MODEL, required=False)
 @click.argument("arguments", nargs=-1, type=options.FILE, metavar="[PROTOTXT] IMAGE...")
 @options.prototxt
 @click.option(
@@ -48,7 +48,7 @@ PLACE = 5
 @options.device
 @options.everyday
 def command(
-    model: str,
+    model: str | None,
     arguments: tuple[str, ...],
     prototxt: str | None,
     top: int,
@@ -70,7 +70,8 @@ def command(
     """Say what is in pictures: the most probable classes with names and probabilities.
 
     MODEL is a .caffemodel, weights that caffe2tf wrote, a .keras or .tflite file, a SavedModel folder or the folder of
-    `caffe2tf finetune`; PROTOTXT the network text, where MODEL needs one, in either order; IMAGE a file, a folder, a glob,
+    `caffe2tf finetune`, by default the .caffemodel in this folder; PROTOTXT the network text, where MODEL needs one, in either
+    order; IMAGE a file, a folder, a glob,
     or - for one on standard input.
 
     With --truth or --labels-from-names it counts how often the model is right (top-1, top-5) and for few classes prints
@@ -90,8 +91,12 @@ def command(
     from caffe2tf import formats
     from caffe2tf.classification import labels as labelling
     from caffe2tf.errors import escaped
+    from caffe2tf.files import digests
 
-    text, model, images = options.leading([model, *arguments], prototxt)
+    given = [file for file in (model, *arguments) if file is not None]
+    if not given or labelling.is_picture(given[0]):  # the model is the one of this folder
+        given.insert(0, formats.model_here())
+    text, model, images = options.leading(given, prototxt)
     if as_csv and as_json:
         raise click.UsageError("--csv and --json both go to stdout; take one")
     if truth and labels_from_names:
@@ -114,7 +119,10 @@ def command(
             classifier = classifying.load(model, text, labels, input_shape, many, device, trust, outputs)
         numbers = labelling.numbers(written, classifier.names, classifier.ids) if written else None
         score, found = scores.Score(classifier.names), []
+        if classifier.warning and not quiet:
+            terminal.note(classifier.warning)
         if not quiet:
+            terminal.note(f"{model}, SHA-256 {digests.digest(model)}")
             terminal.note(f"pictures become input as {classifier.preprocessing} ({classifier.source})")
         # Rows that run over the terminal are progress enough.
         hidden = quiet or len(paths) <= classifying.BATCH or (sys.stdout.isatty() and not as_json)
@@ -140,7 +148,8 @@ def command(
     if confusion:
         score.write_confusion(confusion, force)
     if as_json:
-        terminal.echo(json.dumps(classifying.as_data(found, top, score), indent=1))
+        tested = {"file": model, "sha256": digests.digest(model)}
+        terminal.echo(json.dumps({"model": tested, **classifying.as_data(found, top, score)}, indent=1))
     elif written and as_csv:
         terminal.echo(score, err=True)
     elif written:

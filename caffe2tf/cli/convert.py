@@ -14,8 +14,7 @@ PLACE = 1
 
 
 @click.command(short_help="Write the weights, or the whole network, in other formats.")
-@click.argument("model", type=options.NETWORK)
-@click.argument("text", type=options.NETWORK, required=False, metavar="[PROTOTXT]")
+@click.argument("model", nargs=-1, required=True, type=options.NETWORK, metavar="[PROTOTXT] MODEL...")
 @options.prototxt
 @click.option(
     "-o", "--out", "outs", multiple=True, metavar="OUT", help="Where to; the suffix is the format. Repeatable."
@@ -33,9 +32,11 @@ PLACE = 1
     "--fold", "folding", is_flag=True, help="Merge BatchNorm and Scale into the convolution before them: fewer layers."
 )
 @options.everyday
+@click.pass_context
 def command(
-    model: str,
-    text: str | None,
+    ctx: click.Context,
+    /,
+    model: tuple[str, ...],
     prototxt: str | None,
     outs: tuple[str, ...],
     to: str | None,
@@ -50,22 +51,33 @@ def command(
 ) -> None:
     """Write MODEL in other formats: its weights, or the whole network; without -o as MODEL.npy in this folder.
 
-    MODEL is a .caffemodel, or weights that caffe2tf wrote. PROTOTXT is the network text (deploy.prototxt), where MODEL does
-    not hold the network; the two may come in either order. Whole models are read back, and the largest difference is
+    MODEL is a .caffemodel, or what caffe2tf wrote: weights, a .keras, a SavedModel, the folder of `caffe2tf finetune`. PROTOTXT
+    is the network text (deploy.prototxt), where MODEL does not hold the network; the two may come in either order. Of a folder
+    of .caffemodel files each is taken, with the text of its name. Whole models are read back, and the largest difference is
     printed.
 
     \b
     Examples:
       caffe2tf convert bvlc_alexnet.caffemodel
       caffe2tf convert deploy.prototxt net.caffemodel -o net.h5 -o net.keras -o saved_model/
+      caffe2tf convert models/ --to keras
 
     The README's table of formats says what each holds and how it is read.
     """
     from caffe2tf import formats, loading, words
-    from caffe2tf.errors import ParseError
+    from caffe2tf.errors import Caffe2TFError, ParseError
     from caffe2tf.files import replacing as files
 
-    prototxt, weights = options.network(model, text, prototxt=prototxt)
+    networks = options.networks(model, prototxt)
+    if len(networks) > 1:
+        if outs:
+            raise click.UsageError(f"-o is one result, and there are {len(networks)} models; take --to FORMAT")
+        _check_stems([str(weights or text) for text, weights in networks])
+        done = [_converted(ctx, text, weights) for text, weights in networks]
+        if not all(done):
+            raise Caffe2TFError(f"{done.count(False)} of {len(networks)} models were not converted")
+        return
+    ((prototxt, weights),) = networks
     if weights is None:
         raise ParseError(f"{prototxt}: is text, expected a binary .caffemodel; a network text comes beside it")
     outs = outs or (f"{options.stem(weights)}.{(to or 'npy').lstrip('.')}",)
@@ -75,7 +87,7 @@ def command(
     if quantize and "tflite" not in kinds:
         raise click.UsageError("--quantize is of a .tflite, and no -o is one")
     formats.check_targets(outs, force, sources=[path for path in (weights, prototxt) if path], kinds=kinds)
-    with terminal.notes(not quiet):
+    with terminal.hushed(verbose), terminal.notes(not quiet):
         net = loading.load(prototxt=prototxt, model=weights, input_shape=input_shape, outputs=outputs)
     if folding:
         from caffe2tf.net.folding import fold
@@ -98,6 +110,25 @@ def command(
     for out, kind, difference in zip(outs, kinds, differences, strict=True):
         again = "" if difference is None else f"  read back, largest difference {difference:.3g}"
         terminal.echo(f"{out}  {kind}  {words.size(files.size(out))}{again}")
+
+
+def _converted(ctx: click.Context, text: str | None, model: str | None) -> bool:
+    """Whether one of several models could be converted, as the command line says; why not is printed."""
+    from caffe2tf.errors import Caffe2TFError
+
+    try:
+        ctx.invoke(command, **ctx.params | {"prototxt": text, "model": (model or text,)})
+    except Caffe2TFError as error:
+        terminal.echo(f"caffe2tf: {terminal.with_flags(str(error), ctx.command)}", err=True)
+        return False
+    return True
+
+
+def _check_stems(models: list[str]) -> None:
+    """Raises UsageError for models whose results would have one name."""
+    stems = [options.stem(model) for model in models]
+    if twice := [one for one in models if stems.count(options.stem(one)) > 1]:
+        raise click.UsageError(f"{' and '.join(twice)} would have results of one name; convert them one by one with -o")
 
 
 def _settings(kind: str, npy_layout: str, quantize: bool) -> dict[str, Any]:

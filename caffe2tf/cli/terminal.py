@@ -16,6 +16,7 @@ import click
 
 from caffe2tf.errors import clean, escaped
 
+_ASIDE: list[int] = []  # copies of stderr, of each `hushed` that is on
 _Item = TypeVar("_Item")
 Cell = str | float
 Step = Callable[[int], None]
@@ -101,7 +102,12 @@ class _Notes(logging.Handler):
 def note(text: str) -> None:
     """Prints a note to stderr, with the flags of the command that runs."""
     ctx = click.get_current_context(silent=True)
-    echo(f"note: {clean(with_flags(text, ctx.command) if ctx else text)}", err=True)
+    line = f"note: {clean(with_flags(text, ctx.command) if ctx else text)}"
+    if not _ASIDE:
+        echo(line, err=True)
+        return
+    with contextlib.suppress(OSError):
+        os.write(_ASIDE[0], f"{escaped(line)}\n".encode(sys.stderr.encoding or "utf-8", "backslashreplace"))
 
 
 @contextlib.contextmanager
@@ -220,7 +226,7 @@ def progress(what: str, total: int | None, quiet: bool = False, count: bool = Fa
 
 @contextlib.contextmanager
 def hushed(verbose: bool = False) -> Iterator[None]:
-    """Keeps what C++ libraries write to stdout and stderr by themselves (TensorFlow's start-up) from the user."""
+    """Keeps what C++ libraries write to stdout and stderr by themselves (TensorFlow's start-up) from the user; `note` is heard."""
     if verbose:
         yield
         return
@@ -231,8 +237,10 @@ def hushed(verbose: bool = False) -> Iterator[None]:
         try:
             for number, _ in kept:
                 os.dup2(nowhere.fileno(), number)
+            _ASIDE.append(kept[1][1])
             yield
         finally:
+            _ASIDE.remove(kept[1][1])
             for stream in (sys.stdout, sys.stderr):
                 with contextlib.suppress(OSError):
                     stream.flush()

@@ -92,7 +92,7 @@ def command(
     model = model or formats.model_here()
     if page:
         formats.check_targets([page], force)
-    with terminal.notes(verbose and not quiet):
+    with terminal.hushed(verbose), terminal.notes(verbose and not quiet):
         net = loading.load(prototxt=prototxt, model=model, input_shape=input_shape, outputs=outputs)
     with terminal.hushed(verbose):
         from caffe2tf.verification import judges
@@ -142,6 +142,8 @@ def show(report: "Report", verbose: bool) -> None:
         columns = ["layer", "type", "shape", ">alone", ">chained", ">largest", ">relative", "at", "verdict"]
         against = f"{report.name or 'network'} against {reports.against(report)} ({running})"
         terminal.table(columns, rows, f"{against}, relative L2 errors, tolerance {report.tolerance:.2g}")
+    for file, digest in report.files:
+        terminal.echo(f"tested: {file}  SHA-256 {digest}")
     if report.judge:
         terminal.echo(f"\nread: {report.judge.read}\nfed:  {report.judge.fed}")
     for note in report.notes:

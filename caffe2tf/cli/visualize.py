@@ -195,7 +195,7 @@ def _draw(
     kind = None if what == "all" else visualizing.kind_of(out)
     formats.check_targets([out], force, sources=[path for path in (model, image, text) if path])
     pair = loading.told_apart([model]) if text is None else (text, model)
-    with terminal.notes(verbose and not quiet):
+    with terminal.hushed(verbose), terminal.notes(verbose and not quiet):
         net = loading.load(prototxt=pair[0], model=pair[1], input_shape=input_shape, outputs=outputs)
     count = visualizing.count(net, what)
     hush = terminal.hushed(verbose or image is None)

@@ -1,6 +1,7 @@
 """What a Recipe starts from: the network, the pictures of each set, and where an earlier run of it stopped."""
 
 import os
+from dataclasses import replace
 
 from caffe2tf import loading
 from caffe2tf.caffe.read import is_text
@@ -37,7 +38,8 @@ def network(run: Recipe) -> Net:
             raise RecipeError(
                 f"{run.model} is a network text and starts from its fillers; `prototxt` has no part in it"
             )
-        net = start(loading.load(prototxt=run.model, input_shape=run.input_shape, outputs=run.outputs), run.seed)
+        text = loading.load(prototxt=run.model, input_shape=run.input_shape, outputs=run.outputs)
+        net = replace(start(text, run.seed), files=text.files)
     else:
         net = loading.load(prototxt=run.prototxt, model=run.model, input_shape=run.input_shape, outputs=run.outputs)
     said = {key: getattr(run, key) for key in ("resize", "crop", "mean", "scale", "channels")}

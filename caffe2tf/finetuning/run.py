@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe2tf import words
+from caffe2tf import bundled, words
 from caffe2tf.errors import OutputError
+from caffe2tf.files import digests
 from caffe2tf.files import replacing as files
 from caffe2tf.finetuning import batches, data, inputs, memory, plan, recipe, results, trainer, training
 from caffe2tf.finetuning import tensorboard as board
@@ -28,6 +29,7 @@ from caffe2tf.keras_model import device as devices
 from caffe2tf.net import net as nets
 from caffe2tf.net.net import Net
 from caffe2tf.probabilities import probabilities
+from caffe2tf.verification import golden as goldens
 
 _LOG = logging.getLogger("caffe2tf")
 _SETS = ("training", "validation", "test")
@@ -52,6 +54,7 @@ class Run:
         self.recipe, self.say = run, say
         self.bar = bar or (lambda what, total: contextlib.nullcontext(lambda done: None))
         net = inputs.network(run)
+        self.files = [(file, digests.digest(file)) for file in net.files]
         self.how, source = preprocess.of(net)
         usual = preprocess.of(replace(net, preprocessing=None))[0].span
         self.usual = None if inputs.starts_afresh(run) else usual
@@ -66,6 +69,8 @@ class Run:
             )
         if self.how.crop is None and any("crop" in stage.augment for stage in run.stages):
             raise RecipeError(f"`augment` crop: pictures are not cropped ({self.how}); say a larger `resize`")
+        if not inputs.starts_afresh(run) and goldens.knows_nothing(net):
+            self.say(f"note: {run.model} has {bundled.RANDOM}: what it is trained on is noise, take a trained network")
         self._tell(sets, fresh, source)
         self._tell_memory(list(zip(plans, run.stages, strict=True)), [len(part) for part in sets if part])
         self.training, self.validation = self._decode("training", sets[0]), self._decode("validation", sets[1])
@@ -273,6 +278,7 @@ class Run:
     ) -> float:
         row, staged = training.best_of(history), results.staging(out)
         settings = asdict(self.recipe) | {"best_stage": row["stage"], "best_epoch": row["epoch"], "head": self.head}
+        settings |= {"files": [{"file": file, "sha256": digest} for file, digest in self.files]}
         settings |= {"device": placed.name, "seconds": round(seconds, 1), "preprocessing": asdict(self.how)}
         best, last = replace(best, preprocessing=self.how), replace(last, preprocessing=self.how)
         results.models(staged, best, last, self.classes, settings)

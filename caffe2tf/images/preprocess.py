@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _SIZE, _PLANE = (None, [int, int]), [[float]]
 _FORM = {"?resize": _SIZE, "?crop": _SIZE, "?mean": ([float], [_PLANE]), "?scale": float, "?channels": int}
 _FORM |= {"?method": str, "?order": str}
+_NOTED = {"?preprocessing": (None, dict), "?source": str, "?name": str, "?labels": [str], "?prototxt": str}
+_NOTED |= {"?outputs": [str], "?weights_sha256": {str: [str]}}
 FILE = "caffe2tf.json"  # in a .keras file and in a SavedModel's assets.extra
 IMAGENET_MEAN = (104.0, 117.0, 123.0)  # BGR, the rounded channel means of ILSVRC 2012
 METHODS = ("bilinear", "nearest_pillow")
@@ -238,7 +240,7 @@ def noted_in(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _noted(text: bytes) -> dict[str, Any]:
-    found: dict[str, Any] = records.parsed(text, {"?preprocessing": (None, dict), "?source": str})
+    found: dict[str, Any] = records.parsed(text, _NOTED)
     return found
 
 

@@ -37,6 +37,7 @@ def section(report: Report) -> str:
     body = [
         f"<h2>{html.escape(net['name'] or 'network')} against {html.escape(against(report))}</h2>",
         f"<p><span class='verdict {verdict}'>{verdict}</span> {html.escape(why)}</p>",
+        *(f"<p class='soft digest'>{html.escape(f['file'])} SHA-256 {f['sha256']}</p>" for f in net["files"]),
         f"<p class='soft digest'>weights SHA-256 {net['weights_sha256']}</p>",
     ]
     if net["judge"]:
