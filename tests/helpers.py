@@ -196,6 +196,7 @@ def blocks() -> list[tuple[str, str | None]]:
 def skeleton(text: str) -> list[str]:
     """`text` without its figures: times, errors and places differ from machine to machine, and times in width."""
     lines = (re.sub(r" +", " ", line).replace("[ ", "[") for line in text.splitlines())
+    lines = (re.sub(r"\d[\d.]*( s| min \d+ s| h \d+ min)\b", "# s", line) for line in lines)  # 59 s may be 1 min 01 s
     return [re.sub(r"[0-9.e+x-]*[0-9][0-9.e+x-]*", "#", line).strip() for line in lines]
 
 

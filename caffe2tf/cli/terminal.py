@@ -268,8 +268,8 @@ def bars(title: str, values: Iterable[tuple[str, float]]) -> None:
         for name, share in values:
             print(f"  {share:8.4%}  {name}")
         return
+    from rich.bar import Bar
     from rich.console import Console
-    from rich.progress_bar import ProgressBar
     from rich.table import Table
 
     grid = Table.grid(padding=(0, 2))
@@ -277,7 +277,5 @@ def bars(title: str, values: Iterable[tuple[str, float]]) -> None:
     grid.add_column(width=24)
     grid.add_column(no_wrap=True, overflow="ellipsis")
     for name, share in values:
-        grid.add_row(
-            f"  {share:.4%}", ProgressBar(1, share, width=24, complete_style="cyan", finished_style="cyan"), name
-        )
+        grid.add_row(f"  {share:.4%}", Bar(1, 0, share, width=24, color="cyan"), name)
     Console(highlight=False, markup=False).print(grid)

@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe2tf import bundled, words
 from caffe2tf.errors import OutputError
 from caffe2tf.files import digests
 from caffe2tf.files import replacing as files
-from caffe2tf.finetuning import batches, data, inputs, memory, plan, recipe, results, trainer, training
+from caffe2tf.finetuning import batches, data, inputs, memory, plan, recipe, results, telling, trainer, training
 from caffe2tf.finetuning import tensorboard as board
 from caffe2tf.finetuning.batches import Examples
 from caffe2tf.finetuning.checkpoint import LAST, Checkpoint
@@ -29,7 +28,6 @@ from caffe2tf.keras_model import device as devices
 from caffe2tf.net import net as nets
 from caffe2tf.net.net import Net
 from caffe2tf.probabilities import probabilities
-from caffe2tf.verification import golden as goldens
 
 _LOG = logging.getLogger("caffe2tf")
 _SETS = ("training", "validation", "test")
@@ -53,6 +51,7 @@ class Run:
     ) -> None:
         self.recipe, self.say = run, say
         self.bar = bar or (lambda what, total: contextlib.nullcontext(lambda done: None))
+        self.phase = telling.phases(self.bar, say)
         net = inputs.network(run)
         self.files = [(file, digests.digest(file)) for file in net.files]
         self.how, source = preprocess.of(net)
@@ -69,8 +68,6 @@ class Run:
             )
         if self.how.crop is None and any("crop" in stage.augment for stage in run.stages):
             raise RecipeError(f"`augment` crop: pictures are not cropped ({self.how}); say a larger `resize`")
-        if not inputs.starts_afresh(run) and goldens.knows_nothing(net):
-            self.say(f"note: {run.model} has {bundled.RANDOM}: what it is trained on is noise, take a trained network")
         self._tell(sets, fresh, source)
         self._tell_memory(list(zip(plans, run.stages, strict=True)), [len(part) for part in sets if part])
         self.training, self.validation = self._decode("training", sets[0]), self._decode("validation", sets[1])
@@ -81,25 +78,23 @@ class Run:
         return plan.make(net, self.head, stage.layers or (), stage.dropout)
 
     def _tell(self, sets: Sequence[data.Pictures | None], fresh: bool, source: str) -> None:
-        how = f"pictures become input as {self.how} ({source})"
-        self.say(f"the head '{self.head}' {'starts fresh' if fresh else 'keeps its weights'}; {how}")
-        for name, part in zip(_SETS, sets, strict=True):
-            if part is None:
-                continue
-            counts = part.counts()
-            listed = ", ".join(f"{c} {n}" for c, n in counts.items())
-            self.say(f"{name}: {len(part)} pictures of {len(counts)} classes ({listed})")
+        afresh = inputs.starts_afresh(self.recipe)
+        there = {name: part for name, part in zip(_SETS, sets, strict=True) if part is not None}
+        for line in (
+            *telling.start(self.net, self.head, fresh, afresh, f"pictures become input as {self.how} ({source})"),
+            *telling.counts({name: part.counts() for name, part in there.items()}),
+        ):
+            self.say(line)
+        for name, part in there.items():
             inputs.check_classes(name, part)
 
     def _tell_memory(self, plans: Sequence[tuple[plan.Plan, Stage]], counts: Sequence[int]) -> None:
         picture = math.prod(self.how.resize or ()) * self.how.channels
-        needed, there = memory.peak(plans, counts, picture), memory.there()
-        more = f"; this machine has {words.size(there)} and may end it" if there is not None and needed > there else ""
-        self.say(f"takes {words.size(needed)} of memory at most{more}")
+        self.say(telling.memory(memory.peak(plans, counts, picture), memory.there()))
 
     def _decode(self, name: str, part: data.Pictures) -> _Set:
         """(uint8 pictures, labels) of one set."""
-        with self.bar(f"reading {name} pictures", len(part)) as step:
+        with self.phase(f"reading {name} pictures", len(part)) as step:
             images, kept, bad = data.decode(part, self.how, self.recipe.strict, step)
         for line in bad:
             self.say(f"skipped: {line}")
@@ -121,7 +116,7 @@ class Run:
             self.cache = None  # before the next takes its memory
             stores: list[list[NDArray[np.float32]]] = []
             for name, (images, _) in (("training", self.training), ("validation", self.validation)):
-                with self.bar(f"features of the {name} set", len(images)) as step:
+                with self.phase(f"features of the {name} set", len(images)) as step:
                     stores.append(trainer.features(work.base, work.frontier, images, self.how, step))
             self.cache = key, stores
         self.say(f"frozen features up to {', '.join(work.frontier)} are computed once")
@@ -166,7 +161,8 @@ class Run:
         begun = time.monotonic()
         if placed.chief:
             results.check_folder(out, True)  # another run may have ended in it meanwhile
-            results.note_board(out)
+            if not self.recipe.no_tensorboard:
+                results.note_board(out)
         if not resume:
             keep.begin(self.recipe)
         kept = keep.load("last", LAST) if resume else None
@@ -180,7 +176,7 @@ class Run:
             self.say(f"goes on in stage {place.stage}, epoch {place.epoch + 1}" if place else "goes on from the start")
         net = best = last = self.net
         failed: training.NotFinite | None = None
-        log = os.path.join(out, results.BOARD) if placed.chief else None
+        log = os.path.join(out, results.BOARD) if placed.chief and not self.recipe.no_tensorboard else None
         with board.open(log, len(history), self.say) as watch:
             for number, stage in enumerate(self.recipe.stages, 1):
                 work = self._plan(net, stage)
@@ -234,16 +230,12 @@ class Run:
         history: list[results.Row],
         watch: board.Board,
     ) -> None:
-        stages = f"stage {number} of {len(self.recipe.stages)}: " if len(self.recipe.stages) > 1 else ""
-        names = learner.plan.trained
-        what = ", ".join(names) if len(names) <= 8 else f"{len(names)} layers, {names[0]} to {names[-1]},"
-        self.say(f"{stages}trains {what} on {learner.placement.name}")
+        self.say(telling.stage(number, len(self.recipe.stages), learner.plan.trained, learner.placement.name))
+
+        clock = telling.Clock(learner.stage.epochs)
 
         def report(row: results.Row) -> None:
-            self.say(
-                f"epoch {row['epoch']:3}  loss {row['loss']:.4f}  accuracy {row['accuracy']:.4f}  "
-                f"val_loss {row['val_loss']:.4f}  val_accuracy {row['val_accuracy']:.4f}  lr {row['lr']:.3g}"
-            )
+            self.say(f"{telling.epoch(row)}  {clock(row['epoch'])}")
             watch.epoch(row, learner)
 
         def steps(epoch: int, count: int) -> AbstractContextManager[_Step]:
@@ -280,21 +272,28 @@ class Run:
         settings = asdict(self.recipe) | {"best_stage": row["stage"], "best_epoch": row["epoch"], "head": self.head}
         settings |= {"files": [{"file": file, "sha256": digest} for file, digest in self.files]}
         settings |= {"device": placed.name, "seconds": round(seconds, 1), "preprocessing": asdict(self.how)}
-        best, last = replace(best, preprocessing=self.how), replace(last, preprocessing=self.how)
-        results.models(staged, best, last, self.classes, settings)
+        keep = results.kept(self.recipe.keep)
+        with self.phase("writing models", len(keep - {"report"})) as step:
+            ends = [
+                replace(plan.finished(n, self.head), preprocessing=self.how, labels=self.classes) for n in (best, last)
+            ]
+            results.models(staged, ends[0], ends[1], self.classes, settings, keep, step)
         files.write_text(os.path.join(staged, recipe.FILE), recipe.text(self.recipe, out), force=True)
-        results.history(staged, history)
+        results.history(staged, history, row, keep)
         images, labels = self.test or self.validation
         judged = "test" if self.test else "validation"
-        with self.bar(f"the {judged} set", len(images)) as step:
+        with self.phase(f"judging the {judged} set", len(images)) as step:
             scores = self._plan(best, self.recipe.stages[row["stage"] - 1])
             if judged == "validation" and scores.base and self.cache and self.cache[0] == self._key(scores):
                 output = trainer.outputs(scores.top, scores.logits, self.cache[1][1])
             else:
                 output = trainer.features(scores.net, [scores.logits], images, self.how, step)[0]
-        found = results.evaluation(staged, images, labels, probabilities(output.reshape(len(output), -1)), self.classes)
-        title = f"{best.name or 'network'} on {len(self.classes)} classes, {judged} set"
-        results.page(staged, title, recipe.text(self.recipe, out), history, found, row)
+        shares = probabilities(output.reshape(len(output), -1))
+        found = results.evaluation(staged, images, labels, shares, self.classes, judged, keep)
+        if "report" in keep:
+            title = f"{best.name or 'network'} on {len(self.classes)} classes, {judged} set"
+            about = telling.about(placed.name, seconds, self.files, out, keep)
+            results.page(staged, title, recipe.text(self.recipe, out), history, found, row, about)
         results.place(staged, out)
         where = f"epoch {row['epoch']}" + (f" of stage {row['stage']}" if len(self.recipe.stages) > 1 else "")
         self.say(f"{judged} accuracy {found['accuracy']:.4f} with the weights of {where}; results in {out}")

@@ -11,6 +11,7 @@ from caffe2tf.keras_model.device import PRECISIONS
 from caffe2tf.net.net import parse_shapes
 
 AUGMENTS = ("mirror", "crop", "colour")
+KEEP = ("keras", "npz", "report", "savedmodel", "h5", "last")
 # How the learning rate falls: factors by the share of the epochs that is done.
 SCHEDULES = {
     "constant": lambda done: 1.0,
@@ -254,6 +255,9 @@ class Recipe:
         (0.8, 0.2), _shares, "Shares of --data to learn from, to choose by and, if a third is given, to test on."
     )
     labels_from_names: bool = _option(False, _flag, "A picture's class is its file name up to the first dot.")
+    labels: str | None = _option(
+        None, _text, "Names of the classes 0, 1, 2, ..., one a line; they go into the models.", "FILE", True
+    )
     strict: bool = _option(False, _flag, "Stop at a picture that cannot be read, instead of leaving it out.")
     resize: tuple[int, int] | Literal["none"] | None = _option(
         None, _extents, "Size that pictures are brought to: 256, 256x227 (height first) or none."
@@ -270,6 +274,13 @@ class Recipe:
         "float32", _choice(*PRECISIONS), "The numbers that it computes with; less exact ones are faster on a GPU."
     )
     seed: int = _option(0, _number(int, 0, 2**31), "Start of all that is random: the same seed gives the same run.")
+    keep: tuple[str, ...] = _option(
+        ("keras", "npz", "report"),
+        _some(*KEEP, "all"),
+        "What is left in --out: best.keras, best.npz with deploy.prototxt, the page and its pictures; best_saved_model/, best.h5, and "
+        "last.npz, the weights of the last epoch.",
+    )
+    no_tensorboard: bool = _option(False, _flag, "Write no log for TensorBoard.")
     stages: tuple[Stage, ...] = ()
 
 
