@@ -7,12 +7,12 @@ import sys
 
 import click
 
-from caffe2tf.cli import options, terminal
+from caffe2tf.cli import options, sections, terminal
 
 PLACE = 5
 
 
-@click.command(short_help="Say what is in pictures, and how often a model is right.")
+@click.command(cls=sections.Command, short_help="Say what is in pictures, and how often a model is right.")
 @click.argument("model", type=options.MODEL, required=False)
 @click.argument("arguments", nargs=-1, type=options.FILE, metavar="[PROTOTXT] IMAGE...")
 @options.prototxt
@@ -94,6 +94,8 @@ def command(
     from caffe2tf.files import digests
 
     given = [file for file in (model, *arguments) if file is not None]
+    if not given and not truth:
+        raise click.UsageError("Missing argument 'IMAGE...'.")
     if not given or labelling.is_picture(given[0]):  # the model is the one of this folder
         given.insert(0, formats.model_here())
     text, model, images = options.leading(given, prototxt)

@@ -6,12 +6,12 @@ from typing import Any
 
 import click
 
-from caffe2tf.cli import options, terminal
+from caffe2tf.cli import options, sections, terminal
 
 PLACE = 2
 
 
-@click.command(short_help="Show layers, shapes, parameters and what is not supported.")
+@click.command(cls=sections.Command, short_help="Show layers, shapes, parameters and what is not supported.")
 @click.argument("files", nargs=-1, required=True, type=options.NETWORK, metavar="FILE...")
 @options.prototxt
 @click.option("--diff", is_flag=True, help="Compare two FILEs; exit code 1 where they differ.")

@@ -11,6 +11,7 @@ from collections.abc import Iterator, MutableMapping
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from caffe2tf import __version__, cli
 from caffe2tf.cli import options, stopping, terminal
@@ -79,6 +80,14 @@ class _Group(click.Group):
         terminal.any_encoding()
         with stopping.heeded(), terminal.all_written():
             return super().main(*args, **options)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """As click has it, each command with its whole line."""
+        found = super().shell_complete(ctx, incomplete)
+        for item in found:
+            if item.value in self.commands:
+                item.help = self.commands[item.value].short_help
+        return found
 
     def invoke(self, ctx: click.Context) -> Any:
         from caffe2tf.errors import Caffe2TFError

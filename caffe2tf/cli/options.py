@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from caffe2tf.cli import terminal
+from caffe2tf.cli import sections, terminal
 
 LOUD = "caffe2tf.loud"  # in click's meta: whether -v was given
 NO = 1  # the exit code of an answer that is no, and of bad input; click's own for wrong usage is 2
@@ -114,6 +114,7 @@ input_shape = click.option(
 outputs = click.option(
     "--outputs",
     callback=blobs,
+    shell_complete=sections.blobs,
     metavar="BLOB,...",
     help="Cut the network to what these blobs need: layers, inputs and weights.",
 )
@@ -130,7 +131,12 @@ quiet = click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 verbose = click.option("-v", "--verbose", is_flag=True, callback=_loud, help="Print more, TensorFlow's messages too.")
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 device = click.option(
-    "--device", default="auto", show_default=True, metavar="auto|cpu|gpu[:N]", help="The processor that runs it."
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="auto|cpu|gpu[:N]",
+    shell_complete=sections.offered(sections.devices),
+    help="The processor that runs it.",
 )
 
 
@@ -189,11 +195,15 @@ def networks(files: Sequence[str], prototxt: str | None) -> list[tuple[str | Non
     from caffe2tf.errors import Caffe2TFError
 
     whole = [one for file in files for one in loading.models_in(file)]
+    if prototxt is not None and len(files) == 2:
+        network(*files, prototxt=prototxt)  # refuses a second text, or a model beside a named text
     if len(whole) == 1 or prototxt is not None:
         return [one if one[0] else network(one[1], prototxt=prototxt) for one in whole]
     known = [one if one[0] else network(one[1], prototxt=None) for one in whole]
     texts = [text for text, model in known if model is None and text is not None]
     models = [(text, model) for text, model in known if model is not None]
+    if not models:
+        loading.told_apart(texts)  # refuses them
     if len(texts) == 1 and len(models) == 1 and models[0][0] is None:
         return [(texts[0], models[0][1])]
     named = {os.path.splitext(text)[0]: text for text in texts}

@@ -268,14 +268,16 @@ def bars(title: str, values: Iterable[tuple[str, float]]) -> None:
         for name, share in values:
             print(f"  {share:8.4%}  {name}")
         return
-    from rich.bar import Bar
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
+    console = Console(highlight=False, markup=False)
+    mark = "━" if console.encoding.startswith("utf") else "-"
     grid = Table.grid(padding=(0, 2))
     grid.add_column(justify="right", no_wrap=True, min_width=11)
     grid.add_column(width=24)
     grid.add_column(no_wrap=True, overflow="ellipsis")
     for name, share in values:
-        grid.add_row(f"  {share:.4%}", Bar(1, 0, share, width=24, color="cyan"), name)
-    Console(highlight=False, markup=False).print(grid)
+        grid.add_row(f"  {share:.4%}", Text(mark * round(24 * share), "cyan"), name)
+    console.print(grid)

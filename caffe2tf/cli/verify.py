@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from caffe2tf.cli import options, terminal
+from caffe2tf.cli import options, sections, terminal
 
 if TYPE_CHECKING:
     from caffe2tf.verification.compare import Report
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 PLACE = 4
 
 
-@click.command(short_help="Compare with Caffe's results or a judge's, layer by layer.")
+@click.command(cls=sections.Command, short_help="Compare with Caffe's results or a judge's, layer by layer.")
 @click.argument("model", type=options.NETWORK, required=False)
 @click.argument("text", type=options.NETWORK, required=False, metavar="[PROTOTXT]")
 @options.prototxt
@@ -25,6 +25,7 @@ PLACE = 4
     "--against",
     multiple=True,
     metavar="opencv|reference|golden|DIR",
+    shell_complete=sections.offered(lambda: ("opencv", "reference", "golden")),
     help="OpenCV, every layer in float64, a golden set that comes along, or one of yours. Repeatable.",
 )
 @click.option(

@@ -4,7 +4,7 @@ from typing import Literal
 
 import click
 
-from caffe2tf.cli import options, terminal
+from caffe2tf.cli import options, sections, terminal
 
 PLACE = 7
 
@@ -31,9 +31,9 @@ _picture = click.option(
 _page = click.option("-o", "--out", metavar="FILE.html", help="Where to.  [default: made of the names, in this folder]")
 
 
-@command.command("filters")
+@command.command("filters", cls=sections.Command)
 @click.argument("model", type=options.NETWORK)
-@click.argument("arguments", nargs=-1, metavar="[PROTOTXT] LAYER")
+@click.argument("arguments", nargs=-1, metavar="[PROTOTXT] LAYER", shell_complete=sections.layers)
 @options.prototxt
 @click.option(
     "--group", type=click.IntRange(1), help="Which group of a layer whose channels are grouped.  [default: 1]"
@@ -77,7 +77,7 @@ def filters(
     )
 
 
-@command.command("activations")
+@command.command("activations", cls=sections.Command)
 @click.argument("model", type=options.NETWORK)
 @click.argument("arguments", nargs=-1, type=options.FILE, metavar="[PROTOTXT] IMAGE LAYER...")
 @options.prototxt
@@ -124,7 +124,7 @@ def activations(
     )
 
 
-@command.command("graph")
+@command.command("graph", cls=sections.Command)
 @click.argument("model", type=options.NETWORK)
 @click.argument("text", type=options.NETWORK, required=False, metavar="[PROTOTXT]")
 @options.prototxt
@@ -154,7 +154,7 @@ def graph(
     _draw("graph", out, text, model, None, [], (None, None), "auto", input_shape, outputs, force, quiet, verbose)
 
 
-@command.command("all")
+@command.command("all", cls=sections.Command)
 @click.argument("model", type=options.NETWORK)
 @click.argument("arguments", nargs=-1, type=options.FILE, metavar="[PROTOTXT] IMAGE")
 @options.prototxt

@@ -234,6 +234,7 @@ def _scale_bar(figure: Figure, scale: _Scale, axis: Axes) -> None:
 def _tiles(axis: Axes, sheet: NDArray[np.float32], scale: _Scale) -> None:
     """Draws `sheet`, without interpolation where it is enlarged."""
     how = "auto" if max(sheet.shape[:2]) > 800 else "nearest"
+    axis.patch.set_visible(False)  # what lies between tiles is the page
     axis.imshow(sheet, norm=scale.norm, cmap=scale.colours, interpolation=how)
     axis.set(xticks=[], yticks=[])
     for spine in axis.spines.values():

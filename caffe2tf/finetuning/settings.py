@@ -31,18 +31,19 @@ class RecipeError(Caffe2TFError):
 @dataclass(frozen=True)
 class _Take:
     """Makes a value of a text or of what TOML and Python hold for it; raises ValueError or TypeError for another. `words` say
-    what it takes, `metavar` how the help calls it."""
+    what it takes, `metavar` how the help calls it, `names` what there is to choose from."""
 
     function: Callable[[Any], Any]
     words: str
     metavar: str | None
+    names: tuple[str, ...] = ()
 
     def __call__(self, value: Any) -> Any:
         return self.function(value)
 
 
-def _takes(words: str, metavar: str | None = None) -> Callable[[Callable[[Any], Any]], _Take]:
-    return lambda function: _Take(function, words, metavar)
+def _takes(words: str, metavar: str | None = None, *names: str) -> Callable[[Callable[[Any], Any]], _Take]:
+    return lambda function: _Take(function, words, metavar, names)
 
 
 def _number(
@@ -70,7 +71,7 @@ def _number(
 def _choice(*names: str) -> _Take:
     """A converter for one of `names`."""
 
-    @_takes(f"one of {', '.join(names)}", "|".join(names))
+    @_takes(f"one of {', '.join(names)}", "|".join(names), *names)
     def take(given: Any) -> str:
         if given not in names:
             raise ValueError
@@ -91,7 +92,7 @@ def _parts(given: Any) -> list[Any]:
 def _some(*names: str) -> _Take:
     """A converter for some of `names`, with commas between or in a sequence: a tuple."""
 
-    @_takes(f"some of {', '.join(names)}", ",".join(names))
+    @_takes(f"some of {', '.join(names)}", ",".join(names), *names)
     def take(given: Any) -> tuple[str, ...]:
         parts = tuple(_parts(given))
         if not set(parts) <= set(names):

@@ -85,13 +85,13 @@ def _layers(net: Mapping[str, Any]) -> str:
         "<tr><th>layer<th>type<th>shape<th class=n>alone<th class=n>chained<th class=n>largest<th>"
         f"1e{_LOWEST} to 1, log scale; line: tolerance"
     ]
+    behind = False
     for layer in net["layers"]:
-        follows = not layer["pass"] and layer["alone"] is not None and _within(layer)
-        verdict = "dragged" if follows else _word(layer["pass"])
         first = net["first_wrong"] in layer["layers"]
-        told = (
-            " <span class=FAIL>first wrong</span>" if first else " <span class=dragged>wrong by what came before</span>"
-        )
+        follows = not layer["pass"] and not first and (behind if layer["alone"] is None else _within(layer))
+        behind = behind or first
+        verdict = "dragged" if follows else _word(layer["pass"])
+        told = " <span class=FAIL>first wrong</span>" if first else " <span class=dragged>follows</span>"
         alone, chained = layer["alone"], layer["chained"]
         others = (
             f" <span class=soft>+ {html.escape(', '.join(layer['layers'][1:]))}</span>" if layer["layers"][1:] else ""
@@ -103,7 +103,8 @@ def _layers(net: Mapping[str, Any]) -> str:
             f"<i class={verdict} style='width:{_place(chained['l2']):.1f}%'></i>"
             f"<b style='left:{_place(layer['tolerance']):.1f}%'></b></div>"
         )
-    return pages.table("".join(rows))
+    told = "follows: wrong, as far as it can be told, by what came before alone"
+    return pages.table("".join(rows)) + (f"<p class=soft>{told}</p>" if net["first_wrong"] else "")
 
 
 def _within(layer: Mapping[str, Any]) -> bool:
