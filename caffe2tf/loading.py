@@ -139,7 +139,7 @@ def _read(
         return reading.from_files(prototxt, model, input_shape, outputs)
     trained = _trained.found(model, prototxt)
     if trained is not None and trained.weights is not None:
-        net = _read(trained.text, trained.weights, input_shape, ())
+        net = _of_weights(kind_of(trained.weights), trained.weights, trained.text, input_shape, ())
         net = replace(net, preprocessing=trained.preprocessing, labels=trained.labels)
         return net.cut(outputs) if outputs else net
     if trained is not None:
@@ -149,6 +149,17 @@ def _read(
     if not formats.readable(kind):
         kinds = ", ".join(f".{name}" for name in formats.names() if formats.readable(name) or formats.runnable(name))
         raise Caffe2TFError(f"{model}: a .{kind} is not read here; takes a .caffemodel, or one of {kinds}")
+    return _of_weights(kind, model, prototxt, input_shape, outputs)
+
+
+def _of_weights(
+    kind: str,
+    model: str,
+    prototxt: str | None,
+    input_shape: Mapping[str | None, tuple[int, ...]] | None,
+    outputs: Sequence[str],
+) -> Net:
+    """The Net of a file of weights and its text, AlexNet's where the weights are AlexNet's."""
     weights = formats.module(kind).load(model)
     if prototxt is None:
         prototxt = bundled.alexnet_text()

@@ -192,3 +192,31 @@ def test_every_command_takes_a_whole_model_and_says_which(whole, monkeypatch):
     assert {one["name"] for one in data["images"][0]["top"]} == {"a", "b", "c", "d", "e"}
     seen = json.loads(run("classify", "black.png", "--json").stdout)
     assert seen["model"]["file"] == "net.caffemodel"
+
+
+def test_the_page_marks_the_first_wrong_layer_apart_from_those_that_follow():
+    from caffe2tf.verification import page
+    from tests.helpers import GOLDEN, load
+
+    net = load(GOLDEN / "layers" / "ip_chain")
+    weights = {name: dict(arrays) for name, arrays in net.weights.items()}
+    weights["fc6"]["bias"] = weights["fc6"]["bias"] + 1
+    wrong = verify(net.with_weights(weights), GOLDEN / "layers" / "ip_chain")
+    html = page.as_html([wrong])
+    assert (wrong.first_wrong, html.count("<tr class=first>"), html.count("first wrong</span>")) == ("fc6", 1, 1)
+    assert "<tr class=first><td>fc6" in html
+    assert "<td>fc7 <span class=dragged>follows</span>" in html
+    assert "class=dragged" not in page.as_html([verify(net, GOLDEN / "layers" / "ip_chain")])
+
+
+def test_finetune_starts_from_what_it_left(folder):
+    from tests.helpers import SMALL, write_small_set
+
+    write_small_set(folder)
+    some = ("--layers", "fc8", "--epochs", "1", "--no-tensorboard", "-q")
+    run("finetune", *SMALL, *some, "--keep", "npz", "--out", "one")
+    run("finetune", "one", *some, "--keep", "keras", "--out", "two")
+    run("finetune", "two/best.keras", *some, "--keep", "npz", "--out", "three")
+    assert caffe2tf.load("three").labels == caffe2tf.load("two").labels == ("blue", "green", "red")
+    data = json.loads((folder / "two" / "settings.json").read_text())
+    assert data["files"] == [{"file": "one", "sha256": digests.digest("one")}]

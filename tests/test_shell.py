@@ -84,8 +84,8 @@ def test_completion_knows_values(here):
     assert completions("finetune", "--schedule", "co") == [("plain", "constant"), ("plain", "cosine")]
     assert completions("finetune", "--augment", "mirror,cr") == [("plain", "mirror", "crop")]
     assert completions("finetune", "net.caffemodel", "--layers", "fc3,c") == [
-        ("plain", "fc3,conv1"),
-        ("plain", "fc3,conv2"),
+        ("plain", "fc3", "conv1"),
+        ("plain", "fc3", "conv2"),
     ]
     assert ("plain", "conv2") in completions("visualize", "filters", "net.caffemodel", "co")
     assert ("plain", "fc3") in completions("convert", "net.caffemodel", "--outputs", "f")

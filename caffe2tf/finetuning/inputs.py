@@ -31,7 +31,7 @@ def starts_afresh(run: Recipe) -> bool:
     """Whether the network of a Recipe is a text alone, whose weights start from its fillers. Raises RecipeError."""
     if run.model is None:
         raise RecipeError("the recipe names no network; give its file as `model`")
-    return is_text(run.model)
+    return not os.path.isdir(run.model) and is_text(run.model)
 
 
 def network(run: Recipe) -> Net:
@@ -53,7 +53,7 @@ def head(paths: Mapping[str, Any], said: object) -> str:
     """The layer of the network of a Recipe's `paths` that gives the classes, for who names no layer: the one `said`, else the last
     with weights. Raises Caffe2TFError for a network that cannot be read."""
     files = {"prototxt": paths["prototxt"], "model": paths["model"]}
-    if files["model"] and is_text(files["model"]):
+    if files["model"] and not os.path.isdir(files["model"]) and is_text(files["model"]):
         files = {"prototxt": files["model"], "model": None}
     net = loading.load(**files, input_shape=paths["input_shape"], outputs=paths["outputs"])
     return str(said or next(reversed(net.weight_shapes), "all"))
