@@ -147,8 +147,12 @@ def _read(
     if formats.runnable(kind):
         return _whole(kind, model, prototxt, input_shape, outputs)
     if not formats.readable(kind):
-        kinds = ", ".join(f".{name}" for name in formats.names() if formats.readable(name) or formats.runnable(name))
-        raise Caffe2TFError(f"{model}: a .{kind} is not read here; takes a .caffemodel, or one of {kinds}")
+        kinds = ", ".join(
+            f".{name}"
+            for name in formats.names()
+            if name != formats.FOLDER and (formats.readable(name) or formats.runnable(name))
+        )
+        raise Caffe2TFError(f"{model}: a .{kind} is not read here; takes a .caffemodel, {kinds}, or a SavedModel")
     return _of_weights(kind, model, prototxt, input_shape, outputs)
 
 

@@ -121,7 +121,7 @@ def test_inspect_alexnet(alexnet):
     assert shown["encoding"] == "V1"
     plain = run("inspect", alexnet).stdout
     assert "60,965,224" in plain
-    assert "AlexNet, V1" in plain.splitlines()[0]
+    assert "AlexNet with random weights, V1" in plain.splitlines()[0]
 
 
 def test_inspect_lists_everything_that_is_not_supported(here):
@@ -158,7 +158,7 @@ def test_whole_models_say_their_difference(here):
     assert sorted(os.listdir(here)) == ["saved", "x.keras", "x.tflite"]
     assert "exists already" in run("convert", V1, "-o", "saved/", code=1).stderr
     run("convert", V1, "-o", "saved/", "-f", "-q")
-    assert "--quantize is of a .tflite" in run("convert", V1, "--quantize", code=2).stderr
+    assert "--quantize says how a .tflite is written" in run("convert", V1, "--quantize", code=2).stderr
 
 
 def test_fold_says_what_it_saves(here):

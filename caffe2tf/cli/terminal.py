@@ -10,7 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import click
 
@@ -33,6 +33,14 @@ def _is_open(number: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def _is_real(stream: TextIO) -> bool:
+    """Whether `stream` writes where C++ libraries write: another may stand in its place."""
+    try:
+        return stream.fileno() == 2
+    except (OSError, ValueError):
+        return False
 
 
 def open_streams() -> None:
@@ -103,7 +111,7 @@ def note(text: str) -> None:
     """Prints a note to stderr, with the flags of the command that runs."""
     ctx = click.get_current_context(silent=True)
     line = f"note: {clean(with_flags(text, ctx.command) if ctx else text)}"
-    if not _ASIDE:
+    if not _ASIDE or not _is_real(sys.stderr):
         echo(line, err=True)
         return
     with contextlib.suppress(OSError):
