@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral
 
-from caffe2tf import bundled, formats
+from caffe2tf import bundled, formats, spent
 from caffe2tf.caffe.read import is_text
 from caffe2tf.errors import Caffe2TFError, guarded
 from caffe2tf.formats import _note, _trained
@@ -59,7 +59,7 @@ def load(
     if strange := [shape for shape in (shapes or {}).values() if not all(isinstance(n, Integral) for n in shape)]:
         raise Caffe2TFError(f"`input_shape` holds {strange[0]}; takes whole numbers in Caffe's axis order")
     cut = checked(outputs) if outputs is not None else ()
-    with guarded(text, weights):
+    with guarded(text, weights), spent.on("load"):
         net = _read(text, weights, shapes, cut)
         net = replace(net, files=tuple(file for file in (text, weights) if file is not None))
     for note in net.notes:

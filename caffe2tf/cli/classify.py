@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from caffe2tf import spent
 from caffe2tf.cli import options, sections, terminal
 
 PLACE = 5
@@ -88,10 +89,14 @@ def command(
       caffe2tf classify finetuned/ --truth test.txt --confusion confusion.png
       curl -s https://example.org/cat.jpg | caffe2tf classify squeezenet.caffemodel - --json
     """
-    from caffe2tf import formats
-    from caffe2tf.classification import labels as labelling
-    from caffe2tf.errors import escaped
-    from caffe2tf.files import digests
+    with spent.on("imports"):
+        from caffe2tf import formats
+        from caffe2tf.classification import classifier as classifying
+        from caffe2tf.classification import labels as labelling
+        from caffe2tf.classification import score as scores
+        from caffe2tf.errors import escaped
+        from caffe2tf.files import digests
+        from caffe2tf.keras_model import device as devices
 
     given = [file for file in (model, *arguments) if file is not None]
     if not given and not truth:
@@ -112,10 +117,6 @@ def command(
     with contextlib.ExitStack() as stack:
         loading = terminal.progress(f"loading {options.name(model)}", None, quiet)
         with loading, terminal.hushed(verbose), terminal.notes(verbose and not quiet):
-            from caffe2tf.classification import classifier as classifying
-            from caffe2tf.classification import score as scores
-            from caffe2tf.keras_model import device as devices
-
             stack.enter_context(devices.running(device))
             many = len(paths) > classifying.MANY
             classifier = classifying.load(model, text, labels, input_shape, many, device, trust, outputs)

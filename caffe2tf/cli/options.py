@@ -3,12 +3,15 @@
 import contextlib
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from click.shell_completion import CompletionItem
 
+from caffe2tf import spent
 from caffe2tf.cli import sections, terminal
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 LOUD = "caffe2tf.loud"  # in click's meta: whether -v was given
 NO = 1  # the exit code of an answer that is no, and of bad input; click's own for wrong usage is 2
@@ -25,7 +28,9 @@ class Path(click.Path):
         super().__init__(path_type=str)
         self.suffixes = suffixes
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+        from click.shell_completion import CompletionItem
+
         folder, start = os.path.split(incomplete)
         with contextlib.suppress(OSError):
             names = [
@@ -93,7 +98,16 @@ def _loud(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
     come from."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1" if value else "3")
     ctx.meta[LOUD] = value
+    if value and not ctx.resilient_parsing:
+        spent.begin()
+        ctx.call_on_close(lambda: _say_spent(ctx))
     return value
+
+
+def _say_spent(ctx: click.Context) -> None:
+    if not ctx.params.get("quiet"):
+        terminal.spent()
+    spent.end()
 
 
 # Options bear the names of the library's arguments: by them messages find the flags (terminal.with_flags).
@@ -128,7 +142,13 @@ plugin = click.option(
 )
 force = click.option("-f", "--force", is_flag=True, help="Replace what exists.")
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
-verbose = click.option("-v", "--verbose", is_flag=True, callback=_loud, help="Print more, TensorFlow's messages too.")
+verbose = click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    callback=_loud,
+    help="Print more, TensorFlow's messages and what took how long too.",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 device = click.option(
     "--device",

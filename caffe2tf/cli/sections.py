@@ -4,9 +4,8 @@ import os
 from collections.abc import Callable, Iterable
 
 import click
-from click.shell_completion import CompletionItem
 
-Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem] | list[str]]
+Complete = Callable[[click.Context, click.Parameter, str], list[str]]
 
 # Which options stand under which heading; an option that is not listed stands under "Options".
 _SECTIONS = {

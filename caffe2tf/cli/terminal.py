@@ -5,16 +5,19 @@ Rich leaves colours out where NO_COLOR is set, and block characters where the te
 
 import contextlib
 import errno
-import logging
 import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from caffe2tf import spent as phases
 from caffe2tf.errors import clean, escaped
+
+if TYPE_CHECKING:
+    import logging
 
 _ASIDE: list[int] = []  # copies of stderr, of each `hushed` that is on
 _Item = TypeVar("_Item")
@@ -33,14 +36,6 @@ def _is_open(number: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _is_real(stream: TextIO) -> bool:
-    """Whether `stream` writes where C++ libraries write: another may stand in its place."""
-    try:
-        return stream.fileno() == 2
-    except (OSError, ValueError):
-        return False
 
 
 def open_streams() -> None:
@@ -102,32 +97,28 @@ def _flags(command: click.Command) -> Iterator[tuple[str, str]]:
             yield param.name, "/".join(param.opts) if isinstance(param, click.Option) else param.name.upper()
 
 
-class _Notes(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        note(record.getMessage())
-
-
 def note(text: str) -> None:
     """Prints a note to stderr, with the flags of the command that runs."""
     ctx = click.get_current_context(silent=True)
     line = f"note: {clean(with_flags(text, ctx.command) if ctx else text)}"
-    if not _ASIDE or not _is_real(sys.stderr):
+    encoding = sys.stderr.encoding or "utf-8"
+    if not _ASIDE or sys.stderr is not sys.__stderr__:
         echo(line, err=True)
         return
     with contextlib.suppress(OSError):
-        os.write(_ASIDE[0], f"{escaped(line)}\n".encode(sys.stderr.encoding or "utf-8", "backslashreplace"))
+        os.write(_ASIDE[0], f"{escaped(line)}\n".encode(encoding, "backslashreplace"))
 
 
 @contextlib.contextmanager
 def notes(shown: bool) -> Iterator[None]:
     """What the library logs in the block (what it assumed, what it left out) as notes on stderr, if they are `shown`."""
-    log, handler = logging.getLogger("caffe2tf"), _Notes()
     if not shown:
         yield
         return
+    log, handler = _listening("caffe2tf", note)
     before = log.level
     log.addHandler(handler)
-    log.setLevel(logging.INFO)
+    log.setLevel("INFO")
     try:
         yield
     finally:
@@ -135,23 +126,29 @@ def notes(shown: bool) -> Iterator[None]:
         log.setLevel(before)
 
 
-class _Later(logging.Handler):
-    """Keeps notes, but those of a command with --quiet."""
+def _listening(name: str, take: Callable[[str], object]) -> "tuple[logging.Logger, logging.Handler]":
+    """The log `name`, and a handler for it that hands the messages to `take`; what `logging` costs is none of --help's."""
+    import logging
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.kept: list[str] = []
+    class Taking(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            take(record.getMessage())
 
-    def emit(self, record: logging.LogRecord) -> None:
-        ctx = click.get_current_context(silent=True)
-        if ctx is None or not ctx.params.get("quiet"):
-            self.kept.append(record.getMessage())
+    return logging.getLogger(name), Taking()
 
 
 @contextlib.contextmanager
 def left_behind() -> Iterator[None]:
-    """What is logged in the block of files that runs before left, as notes at its end: it may come while `hushed`."""
-    log, handler = logging.getLogger("caffe2tf.files"), _Later()
+    """What is logged in the block of files that runs before left, as notes at its end, since it may come while `hushed`; of a
+    command with --quiet nothing."""
+    kept = list[str]()
+
+    def keep(text: str) -> None:
+        ctx = click.get_current_context(silent=True)
+        if ctx is None or not ctx.params.get("quiet"):
+            kept.append(text)
+
+    log, handler = _listening("caffe2tf.files", keep)
     before = log.propagate
     log.addHandler(handler)
     log.propagate = False
@@ -160,8 +157,16 @@ def left_behind() -> Iterator[None]:
     finally:
         log.removeHandler(handler)
         log.propagate = before
-        for text in handler.kept:
+        for text in kept:
             note(text)
+
+
+def spent() -> None:
+    """Prints to stderr what the phases of this run have taken so far."""
+    for index, (phase, passed, worked) in enumerate(phases.rows()):
+        if not index:
+            echo(f"{'':10}  seconds  processor's", err=True)
+        echo(f"{phase:10}  {passed:7.2f}  {worked:11.2f}", err=True)
 
 
 def table(

@@ -81,18 +81,26 @@ def pictures(
     return Examples([images], labels, make, how.span, usual)
 
 
-def dataset(examples: Examples, size: int, share: Share = (1, (0,)), key: Key | None = None, start: int = 0) -> Any:
+def dataset(
+    examples: Examples,
+    size: int,
+    share: Share = (1, (0,)),
+    key: Key | None = None,
+    start: int = 0,
+    order: NDArray[np.intp] | None = None,
+) -> Any:
     """A tf.data.Dataset of (input, ..., labels, weights) for the steps from `start`; of held examples, (places,
     labels, weights).
 
     With `key`, the numbers of seed, stage and epoch, the order and chance of a training epoch, each example weighing 1 /
-    batch; without, the order of the examples, each weighing 1. `share`: (how many replicas share a batch, which of them
+    batch; without, the order of the examples, each weighing 1. `order`: the places of examples to go through instead. `share`: (how many replicas share a batch, which of them
     are here); each gets as many rows, those that are no examples of their own weigh 0.
     """
     import tensorflow as tf
 
     replicas, here = share
-    order = np.arange(len(examples)) if key is None else np.random.default_rng(key).permutation(len(examples))
+    if order is None:
+        order = np.arange(len(examples)) if key is None else np.random.default_rng(key).permutation(len(examples))
 
     def load(step: int) -> list[NDArray[Any]]:
         places = np.sort(order[step * size : (step + 1) * size])
@@ -105,7 +113,7 @@ def dataset(examples: Examples, size: int, share: Share = (1, (0,)), key: Key | 
 
     kinds = [tf.int32] if examples.held else [tf.float32] * len(examples.arrays)
     kinds += [tf.int32, tf.float32]
-    steps = tf.data.Dataset.range(start, -(-len(examples) // size))
+    steps = tf.data.Dataset.range(start, -(-len(order) // size))
     loaded = steps.map(
         lambda step: tf.numpy_function(load, [step], kinds), num_parallel_calls=_WORKERS, deterministic=True
     )

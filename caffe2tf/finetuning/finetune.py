@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from caffe2tf import formats, loading
-from caffe2tf.finetuning import inputs, placement, results, telling
+from caffe2tf.finetuning import inputs, placement, results, solving, telling
 from caffe2tf.finetuning import recipe as recipes
 from caffe2tf.finetuning import run as running
 from caffe2tf.finetuning.settings import Recipe, RecipeError
@@ -63,7 +63,10 @@ def finetune(
         made = replace(made, model=made.model or formats.model_here(), data=inputs.find_data(made.data))
     elif stated or not resume:
         text, weights = loading.told_apart([file for file in (model, prototxt) if file is not None])
-        if model is None:
+        solver = settings.get("solver")
+        if solver is not None and text is None:
+            text = solving.network(str(solver))
+        if model is None and solver is None:
             weights = formats.model_here()
         elif weights is None:  # a network text alone starts from its fillers
             text, weights = None, text

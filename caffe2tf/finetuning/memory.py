@@ -49,7 +49,7 @@ def _stage(work: Plan, stage: Stage, pictures: Sequence[int]) -> int:
     whole = _weights(work.net)
     model = _weights(work.top) if cached else whole
     trained = sum(array.nbytes for name in work.trained for array in work.net.arrays[name])
-    momenta = trained * (2 if stage.optimizer == "adam" else 1)
+    momenta = trained * (2 if stage.optimizer in ("adam", "adadelta") else 1)
     learning = model + momenta + 3 * trained + (model + momenta)  # gradients thrice; a checkpoint is copied first
     step = _KEPT * stage.batch_size * _computed(work.top if cached else work.net)
     features = 0

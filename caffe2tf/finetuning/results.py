@@ -10,10 +10,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn import metrics
 
 from caffe2tf import formats
-from caffe2tf.drawing import plots
 from caffe2tf.errors import OutputError, ParseError
 from caffe2tf.files import records, renames
 from caffe2tf.files import replacing as files
@@ -163,6 +161,8 @@ def models(
 
 def history(folder: str, rows: Sequence[Row], best: Row, keep: Collection[str]) -> None:
     """history.csv, and with the report curves.png, in which the row `best` is marked."""
+    from caffe2tf.drawing import plots
+
     _table(folder, "history.csv", [COLUMNS, *([row[key] for key in COLUMNS] for row in rows)])
     if "report" in keep:
         plots.curves(rows, os.path.join(folder, "curves.png"), list(rows).index(best))
@@ -179,6 +179,10 @@ def evaluation(
 ) -> dict[str, Any]:
     """metrics.csv and confusion.csv, and with the report confusion.png and examples.png, of the `judged` set ("test", "validation");
     returns {"accuracy", "classes": [...]}."""
+    from sklearn import metrics  # a second to load, which the first batch need not wait for
+
+    from caffe2tf.drawing import plots
+
     guesses = probabilities.argmax(1)
     places = list(range(len(classes)))
     matrix = metrics.confusion_matrix(labels, guesses, labels=places)

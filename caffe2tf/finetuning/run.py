@@ -8,26 +8,38 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from caffe2tf import spent
 from caffe2tf.errors import OutputError
 from caffe2tf.files import digests
-from caffe2tf.files import replacing as files
-from caffe2tf.finetuning import batches, data, inputs, memory, plan, recipe, results, telling, trainer, training
+from caffe2tf.finetuning import (
+    batches,
+    data,
+    finishing,
+    inputs,
+    memory,
+    plan,
+    results,
+    solving,
+    telling,
+    trainer,
+    training,
+)
 from caffe2tf.finetuning import tensorboard as board
 from caffe2tf.finetuning.batches import Examples
 from caffe2tf.finetuning.checkpoint import LAST, Checkpoint
 from caffe2tf.finetuning.placement import Placement
 from caffe2tf.finetuning.settings import Recipe, RecipeError, Stage
+from caffe2tf.finetuning.walk import Walk
 from caffe2tf.images import preprocess
 from caffe2tf.keras_model import device as devices
 from caffe2tf.net import net as nets
 from caffe2tf.net.net import Net
-from caffe2tf.probabilities import probabilities
 
 _LOG = logging.getLogger("caffe2tf")
 _SETS = ("training", "validation", "test")
@@ -60,22 +72,25 @@ class Run:
         sets = inputs.parts(run)
         self.classes = sets[0].classes
         self.net, self.head, fresh = plan.with_head(net, len(self.classes), run.head, run.seed)
-        plans = [self._plan(self.net, stage) for stage in run.stages]
+        plans = [self.plan_of(self.net, stage) for stage in run.stages]
         if fresh and self.head not in plans[0].trained:
             outputs = net.layer(self.head).tops()[0][1]
             raise plan.PlanError(
                 f"the head '{self.head}' gives {outputs} classes, the data has {len(self.classes)}: name it in `layers`"
             )
-        if self.how.crop is None and any("crop" in stage.augment for stage in run.stages):
+        if self.how.crop is None and any("crop" in stage.augment and stage.solver is None for stage in run.stages):
             raise RecipeError(f"`augment` crop: pictures are not cropped ({self.how}); say a larger `resize`")
+        if run.solver is not None and run.stages[0].solver is not None:
+            solving.tell(run.solver, run.stages[0].solver, self.say)
         self._tell(sets, fresh, source)
         self._tell_memory(list(zip(plans, run.stages, strict=True)), [len(part) for part in sets if part])
         self.training, self.validation = self._decode("training", sets[0]), self._decode("validation", sets[1])
         self.test = self._decode("test", sets[2]) if sets[2] else None
         self.cache: tuple[Any, list[list[NDArray[np.float32]]]] | None = None
 
-    def _plan(self, net: Net, stage: Stage) -> plan.Plan:
-        return plan.make(net, self.head, stage.layers or (), stage.dropout)
+    def plan_of(self, net: Net, stage: Stage) -> plan.Plan:
+        """What of `net` trains in `stage`."""
+        return plan.make(net, self.head, stage.layers or (), stage.dropout, stage.lr_mult == "text")
 
     def _tell(self, sets: Sequence[data.Pictures | None], fresh: bool, source: str) -> None:
         afresh = inputs.starts_afresh(self.recipe)
@@ -94,7 +109,7 @@ class Run:
 
     def _decode(self, name: str, part: data.Pictures) -> _Set:
         """(uint8 pictures, labels) of one set."""
-        with self.phase(f"reading {name} pictures", len(part)) as step:
+        with self.phase(f"reading {name} pictures", len(part)) as step, spent.on("pictures"):
             images, kept, bad = data.decode(part, self.how, self.recipe.strict, step)
         for line in bad:
             self.say(f"skipped: {line}")
@@ -111,12 +126,12 @@ class Run:
             training = batches.pictures(*self.training, self.how, stage.augment, self.usual)
             return work.uncached(), (training, batches.pictures(*self.validation, self.how, (), self.usual))
         # Arrays that no stage trained are the same objects.
-        key = self._key(work)
+        key = self.key_of(work)
         if self.cache is None or self.cache[0] != key:
             self.cache = None  # before the next takes its memory
             stores: list[list[NDArray[np.float32]]] = []
             for name, (images, _) in (("training", self.training), ("validation", self.validation)):
-                with self.phase(f"features of the {name} set", len(images)) as step:
+                with self.phase(f"features of the {name} set", len(images)) as step, spent.on("features"):
                     stores.append(trainer.features(work.base, work.frontier, images, self.how, step))
             self.cache = key, stores
         self.say(f"frozen features up to {', '.join(work.frontier)} are computed once")
@@ -126,7 +141,7 @@ class Run:
         )
         return work, (training.hold(), validation.hold()) if placed.share[0] == 1 else (training, validation)
 
-    def _key(self, work: plan.Plan) -> Any:
+    def key_of(self, work: plan.Plan) -> Any:
         """By which cached features are known: of another network's layers they would be others."""
         arrays = work.base.arrays.values() if work.base else ()
         return work.frontier, [id(array) for layer in arrays for array in layer]
@@ -179,7 +194,7 @@ class Run:
         log = os.path.join(out, results.BOARD) if placed.chief and not self.recipe.no_tensorboard else None
         with board.open(log, len(history), self.say) as watch:
             for number, stage in enumerate(self.recipe.stages, 1):
-                work = self._plan(net, stage)
+                work = self.plan_of(net, stage)
                 if place and number < place.stage:
                     net = last = self._stage_of(keep, number, net, placed)
                 else:
@@ -213,7 +228,7 @@ class Run:
         accuracy = None
         if placed.chief:
             with devices.computing_in("float32"):  # whatever it was trained in
-                accuracy = self._write(out, best, last, history, placed, time.monotonic() - begun)
+                accuracy = finishing.write(self, out, (best, last), history, placed, time.monotonic() - begun)
             keep.remove()
         placed.barrier()
         if failed:
@@ -234,8 +249,10 @@ class Run:
 
         clock = telling.Clock(learner.stage.epochs)
 
+        walk = Walk.of(learner.stage, len(sets[0]))
+
         def report(row: results.Row) -> None:
-            self.say(f"{telling.epoch(row)}  {clock(row['epoch'])}")
+            self.say(f"{telling.epoch(walk.told(row['epoch']), row)}  {clock(row['epoch'])}")
             watch.epoch(row, learner)
 
         def steps(epoch: int, count: int) -> AbstractContextManager[_Step]:
@@ -247,7 +264,7 @@ class Run:
         """The layers that stages up to `number` train, and the head."""
         names = {self.head}
         for stage in self.recipe.stages[:number]:
-            names.update(self._plan(self.net, stage).trained)
+            names.update(self.plan_of(self.net, stage).trained)
         return sorted(names)
 
     def _keep_stage(self, keep: Checkpoint, number: int, net: Net) -> None:
@@ -262,39 +279,3 @@ class Run:
         for index, (name, blank) in enumerate(shapes):
             arrays[name].append(placed.spread(found[0][index] if found else blank))
         return nets.rebuild(net, net.param, {**net.arrays, **{name: tuple(a) for name, a in arrays.items()}})
-
-    # -------------------------------------------------------------- results
-
-    def _write(
-        self, out: str, best: Net, last: Net, history: list[results.Row], placed: Placement, seconds: float
-    ) -> float:
-        row, staged = training.best_of(history), results.staging(out)
-        settings = asdict(self.recipe) | {"best_stage": row["stage"], "best_epoch": row["epoch"], "head": self.head}
-        settings |= {"files": [{"file": file, "sha256": digest} for file, digest in self.files]}
-        settings |= {"device": placed.name, "seconds": round(seconds, 1), "preprocessing": asdict(self.how)}
-        keep = results.kept(self.recipe.keep)
-        with self.phase("writing models", len(keep - {"report"})) as step:
-            ends = [
-                replace(plan.finished(n, self.head), preprocessing=self.how, labels=self.classes) for n in (best, last)
-            ]
-            results.models(staged, ends[0], ends[1], self.classes, settings, keep, step)
-        files.write_text(os.path.join(staged, recipe.FILE), recipe.text(self.recipe, out), force=True)
-        results.history(staged, history, row, keep)
-        images, labels = self.test or self.validation
-        judged = "test" if self.test else "validation"
-        with self.phase(f"judging the {judged} set", len(images)) as step:
-            scores = self._plan(best, self.recipe.stages[row["stage"] - 1])
-            if judged == "validation" and scores.base and self.cache and self.cache[0] == self._key(scores):
-                output = trainer.outputs(scores.top, scores.logits, self.cache[1][1])
-            else:
-                output = trainer.features(scores.net, [scores.logits], images, self.how, step)[0]
-        shares = probabilities(output.reshape(len(output), -1))
-        found = results.evaluation(staged, images, labels, shares, self.classes, judged, keep)
-        if "report" in keep:
-            title = f"{best.name or 'network'} on {len(self.classes)} classes, {judged} set"
-            about = telling.about(placed.name, seconds, self.files, out, keep)
-            results.page(staged, title, recipe.text(self.recipe, out), history, found, row, about)
-        results.place(staged, out)
-        where = f"epoch {row['epoch']}" + (f" of stage {row['stage']}" if len(self.recipe.stages) > 1 else "")
-        self.say(f"{judged} accuracy {found['accuracy']:.4f} with the weights of {where}; results in {out}")
-        return float(found["accuracy"])

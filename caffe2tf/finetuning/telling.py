@@ -54,10 +54,10 @@ def memory(needed: float, there: float | None) -> str:
     return f"takes {words.size(needed)} of memory at most{more}"
 
 
-def epoch(row: Mapping[str, Any]) -> str:
-    """A row of the history in words."""
+def epoch(place: str, row: Mapping[str, Any]) -> str:
+    """A row of the history in words, of the `place` that it stands for (`epoch   1`)."""
     numbers = f"loss {row['loss']:.4f}  accuracy {row['accuracy']:.4f}  val_loss {row['val_loss']:.4f}"
-    return f"epoch {row['epoch']:3}  {numbers}  val_accuracy {row['val_accuracy']:.4f}  lr {row['lr']:.3g}"
+    return f"{place}  {numbers}  val_accuracy {row['val_accuracy']:.4f}  lr {row['lr']:.3g}"
 
 
 def counts(sets: Mapping[str, Mapping[str, int]]) -> list[str]:

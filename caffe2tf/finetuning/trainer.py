@@ -1,5 +1,6 @@
 """The trained part of a network as a model that learns, on one device or on many."""
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from caffe2tf.errors import Caffe2TFError
 from caffe2tf.finetuning.batches import Examples, dataset
 from caffe2tf.finetuning.data import storage
+from caffe2tf.finetuning.multiples import multiples
 from caffe2tf.finetuning.placement import Placement
 from caffe2tf.finetuning.plan import Plan
 from caffe2tf.finetuning.settings import Stage
@@ -66,35 +68,27 @@ class Trainer:
         import keras
 
         from caffe2tf.finetuning.dropout import dropping
+        from caffe2tf.finetuning.optimizers import CaffeOptimizer
 
         self.plan, self.stage, self.placement = plan, stage, placement
         keras.utils.set_random_seed(seed)
         self.half = keras.config.dtype_policy().compute_dtype == "float16"
         with placement.strategy.scope():
-            model, parts = models.build(plan.top, [plan.logits])
+            model, bindings = models.build(plan.top, [plan.logits])
             self.model = dropping(model)
-            trained = {id(layer) for name in plan.trained for layer in parts.get(name, ())}
+            trained = {id(held.layer) for name in plan.trained for held in bindings.get(name, ())}
             for layer in self.model.layers:
                 layer.trainable = id(layer) in trained
-            self.variables = self.model.trainable_variables
-            head = {id(v) for layer in parts[plan.head] for v in layer.trainable_variables}
-            groups = (
-                ([v for v in self.variables if id(v) in head], stage.head_lr),
-                ([v for v in self.variables if id(v) not in head], 1.0),
-            )
-            self.groups = [(self._optimizer(keras, group), group, times) for group, times in groups if group]
+            known = multiples(plan, stage, bindings)
+            self.variables = [v for v in self.model.trainable_variables if known[id(v)][0]]
+            self.optimizer = CaffeOptimizer(
+                stage.solver or stage.rule, self.variables, [known[id(v)] for v in self.variables],
+                None if stage.solver else stage.lr,
+            )  # fmt: skip
             self.scale = keras.Variable(_LOSS_SCALE if self.half else 1.0, trainable=False, dtype="float32")
         self.good_steps = 0
         self.gradients: Sequence[Any] = ()
         self._compile()
-
-    def _optimizer(self, keras: Any, group: Sequence[Any]) -> Any:
-        if self.stage.optimizer == "adam":
-            optimizer = keras.optimizers.Adam(self.stage.lr)
-        else:
-            optimizer = keras.optimizers.SGD(self.stage.lr, momentum=self.stage.momentum)
-        optimizer.build(group)
-        return optimizer
 
     def _logits(self, inputs: Sequence[Any], training: bool) -> Any:
         import tensorflow as tf
@@ -122,30 +116,32 @@ class Trainer:
             *inputs, labels, weights = batch
             return [tf.gather(tensor, inputs[0]) for tensor in held] if held else inputs, labels, weights
 
-        def differentiate(held: Sequence[Any], *batch: Any) -> tuple[Any, Any, Any, list[Any]]:
-            inputs, labels, weights = taken(held, batch)
+        def summands(inputs: Sequence[Any], labels: Any, weights: Any) -> tuple[Any, Any, list[Any]]:
             with tf.GradientTape() as tape:
                 logits = self._logits(inputs, True)
                 loss = tf.reduce_sum(self._losses(logits, labels) * weights)
                 scaled = loss * self.scale.value
             gradients = tape.gradient(scaled, [v.value for v in self.variables])
-            gradients = summed([tf.convert_to_tensor(g) / self.scale.value for g in gradients])
-            largest = tf.reduce_max([tf.reduce_max(tf.abs(g)) for g in gradients])
-            gradients = [
-                g + stage.weight_decay * v.value if len(v.shape) > 1 else g
-                for g, v in zip(gradients, self.variables, strict=True)
-            ]
-            if stage.clip is not None:
-                gradients, _ = tf.clip_by_global_norm(gradients, stage.clip)
             hits = tf.cast(tf.argmax(logits, 1, tf.int32) == labels, tf.float32)
-            loss, right = summed([loss, tf.reduce_sum(tf.where(weights > 0, hits, 0))])
-            return loss, right, largest, gradients
+            return loss, tf.reduce_sum(tf.where(weights > 0, hits, 0)), [tf.convert_to_tensor(g) for g in gradients]
+
+        def differentiate(held: Sequence[Any], *batch: Any) -> tuple[Any, Any, Any, list[Any]]:
+            inputs, labels, weights = taken(held, batch)
+            count, rows = stage.solver.iter_size if stage.solver else 1, tf.shape(labels)[0]
+            edges = [rows * place // count for place in range(count + 1)]
+            parts = [
+                summands([values[a:b] for values in inputs], labels[a:b], weights[a:b])
+                for a, b in itertools.pairwise(edges)
+            ]
+            loss, right = summed([sum(part[0] for part in parts), sum(part[1] for part in parts)])
+            gradients = [sum(found) for found in zip(*(part[2] for part in parts), strict=True)]
+            gradients = summed([g / self.scale.value for g in gradients])
+            largest = tf.reduce_max([tf.reduce_max(tf.abs(g)) for g in gradients])
+            return loss, right, largest, self.optimizer.prepared(gradients, self.variables)
 
         def apply(gradients: Sequence[Any]) -> None:
-            by_variable = dict(zip(map(id, self.variables), gradients, strict=True))
-            for optimizer, group, _ in self.groups:
-                # Keras adds up what the replicas give; they give the sum already.
-                optimizer.apply([by_variable[id(v)] / total for v in group], group)
+            # Keras adds up what the replicas give; they give the sum already.
+            self.optimizer.apply([g / total for g in gradients], self.variables)
 
         def test(held: Sequence[Any], *batch: Any) -> Any:
             inputs, labels, weights = taken(held, batch)
@@ -162,11 +158,10 @@ class Trainer:
         self._differentiate, self._apply, self._test = whole(differentiate), whole(apply), whole(test)
 
     def set_rate(self, epoch: int) -> float:
-        """Sets and returns the learning rate of `epoch`, from 0."""
-        rate = self.stage.rate(epoch)
-        for optimizer, _, times in self.groups:
-            optimizer.learning_rate.assign(rate * times)
-        return rate
+        """Sets and returns the learning rate of `epoch`, from 0; a solver's changes with every step."""
+        if self.stage.solver is None:
+            self.optimizer.learning_rate.assign(self.stage.rate(epoch))
+        return float(self.optimizer.learning_rate)
 
     def step(self, batch: Sequence[Any], held: Sequence[Any] = ()) -> tuple[float, int, float]:
         """(loss, right ones, largest gradient) of one batch, of places in `held` or of inputs; nothing changes unless all
@@ -196,8 +191,7 @@ class Trainer:
     @property
     def state(self) -> list[Any]:
         """Every variable that decides what comes next: weights, momenta, seeds, counts."""
-        optimizers = [v for optimizer, _, _ in self.groups for v in optimizer.variables]
-        return [*self.model.variables, *optimizers, self.scale]
+        return [*self.model.variables, *self.optimizer.variables, self.scale]
 
     def values(self) -> list[NDArray[Any]]:
         """The state as arrays."""

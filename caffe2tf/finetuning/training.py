@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from caffe2tf import spent
 from caffe2tf.errors import Caffe2TFError
 from caffe2tf.finetuning.batches import Examples, dataset
 from caffe2tf.finetuning.checkpoint import Checkpoint
 from caffe2tf.finetuning.placement import Placement
 from caffe2tf.finetuning.results import Row
 from caffe2tf.finetuning.trainer import Trainer, TrainingError
+from caffe2tf.finetuning.walk import Walk
 
 Steps = Callable[[int, int], AbstractContextManager[Callable[[int], object]]]
 
@@ -69,6 +71,7 @@ def train(
     training, validation = sets
     stage, placement = trainer.stage, trainer.placement
     place = place or Place(key[-1])
+    walk = Walk.of(stage, len(training))
 
     def save(place: Place) -> None:
         keep.save(
@@ -76,19 +79,23 @@ def train(
         )
 
     with _interruptible() as asked:
-        while place.epoch < stage.epochs:
+        while place.epoch < walk.rounds:
             rate, largest = trainer.set_rate(place.epoch), 0.0
             batch: Sequence[Any] = ()
-            left = dataset(training, stage.batch_size, placement.share, (*key, place.epoch), place.step)
-            with steps(place.epoch + 1, -(-len(training) // stage.batch_size) - place.step) as stepped:
+            count, order = walk.examples(place.epoch), walk.order(place.epoch, key)
+            left = dataset(training, walk.batch, placement.share, (*key, place.epoch), place.step, order)
+            with steps(place.epoch + 1, walk.steps(place.epoch) - place.step) as stepped:
                 for batch in left:
-                    loss, right, largest = trainer.step(batch, training.held)
+                    with spent.on("run" if place.step else "trace"):
+                        loss, right, largest = trainer.step(batch, training.held)
                     place.step += 1
                     if not np.isfinite(loss) or not np.isfinite(largest):
                         raise NotFinite(_not_finite(trainer, place, rate, loss, largest, training, batch))
-                    size = min(stage.batch_size, len(training) - (place.step - 1) * stage.batch_size)
+                    size = min(walk.batch, count - (place.step - 1) * walk.batch)
                     place.loss, place.right = place.loss + loss * size, place.right + right
                     stepped(1)
+                    if stage.solver and stage.solver.snapshot and _done(walk, place) % stage.solver.snapshot == 0:
+                        save(place)
                     if _all_asked(placement, asked):
                         save(place)
                         raise Stopped(
@@ -98,7 +105,6 @@ def train(
             val_loss, val_accuracy = trainer.evaluate(validation)
             if not np.isfinite(val_loss):
                 raise NotFinite(_not_finite(trainer, place, rate, val_loss, largest, training, batch))
-            count = len(training)
             row: Row = {"stage": place.stage, "epoch": place.epoch + 1, "loss": place.loss / count}
             row |= {"accuracy": place.right / count, "val_loss": val_loss, "val_accuracy": val_accuracy, "lr": rate}
             best = max((r["val_accuracy"] for r in history if r["stage"] == place.stage), default=-1.0)
@@ -109,8 +115,13 @@ def train(
             place = Place(place.stage, place.epoch + 1)
             save(place)
             report(row)
-            if place.epoch < stage.epochs and _all_asked(placement, asked):
+            if place.epoch < walk.rounds and _all_asked(placement, asked):
                 raise Stopped(f"stopped in stage {place.stage}, after epoch {place.epoch}", asked.number)
+
+
+def _done(walk: Walk, place: Place) -> int:
+    """How many iterations are done."""
+    return place.epoch * walk.each + place.step
 
 
 def _not_finite(

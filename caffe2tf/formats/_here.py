@@ -5,7 +5,7 @@ import os
 import zipfile
 
 from caffe2tf.errors import Caffe2TFError
-from caffe2tf.formats import _files, is_model_folder
+from caffe2tf.formats import _files, is_model_folder, module
 
 _WEIGHTS = (".npy", ".npz", ".h5", ".safetensors")
 _WHOLE = (".keras", ".tflite")
@@ -52,10 +52,7 @@ def _is_model(entry: str) -> bool:
                 header = json.loads(file.read(length)) if length < os.path.getsize(entry) else {}
                 return isinstance(header, dict) and _by_layer([name for name in header if name != "__metadata__"])
         if kind == ".h5":
-            import h5py
-
-            with h5py.File(entry, "r") as file:
-                return "layer_names" in file.attrs or "layer_names0" in file.attrs
+            return bool(module("h5").is_weights(entry))
     except (OSError, ValueError, zipfile.BadZipFile, RecursionError):
         return False
     return False

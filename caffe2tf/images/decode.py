@@ -4,7 +4,7 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
@@ -21,7 +21,8 @@ Places = npt.NDArray[np.signedinteger]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")  # an EPS in any of them would start Ghostscript
-MOST_PIXELS = 89_478_485  # of a picture: what Pillow warns of; 13 bytes a pixel are taken at most while it is decoded
+MOST_PIXELS = 89_478_485  # what Pillow warns of; decoding takes 15 bytes a pixel at most, of a WebP 23
+_STRIP = 1 << 16  # pixels that are converted at once
 PIPED_LIMIT = 1 << 28  # bytes on standard input
 
 
@@ -52,13 +53,13 @@ def read_image(
             if grey and kind in ("JPEG", "MPO"):
                 image.draft("L", None)  # the Y that it holds
             image.load()
-            image = ImageOps.exif_transpose(image)
+            ImageOps.exif_transpose(image, in_place=True)
+            made: Image.Image = image
             if image.mode == "CMYK":
-                pixels = _from_cmyk(np.asarray(image))
-                image = Image.fromarray(pixels)
+                made = Image.fromarray(_from_cmyk(np.asarray(image)))
             elif image.mode.startswith("I;16"):
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            return _grey(image, kind) if grey else np.asarray(image.convert("RGB"))[:, :, ::-1]
+                made = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            return _grey(made, kind) if grey else _rgb(made)[:, :, ::-1]
     except UnidentifiedImageError:
         raise ParseError(f"{name}: is not a picture that can be read ({', '.join(SUFFIXES)})") from None
     except Exception as error:  # a damaged picture makes Pillow raise whatever its format's code meets first
@@ -73,12 +74,20 @@ def opened(file: str | os.PathLike[str] | BinaryIO) -> "Image.Image":
 
     # Of what is odd in a file: what cannot be read is said here, and what has too many pixels is refused.
     warnings.filterwarnings("ignore", module=r"PIL\.")
-    image = Image.open(file, formats=FORMATS)
+    try:
+        image = Image.open(file, formats=FORMATS)
+    except Image.DecompressionBombError:  # of twice as many
+        raise ValueError(f"it has more than {MOST_PIXELS} pixels") from None
     width, height = image.size
     if width * height > MOST_PIXELS:
         image.close()
         raise ValueError(f"it has {width} x {height} pixels; takes {MOST_PIXELS} at most")
     return image
+
+
+def _rgb(image: "Image.Image") -> Pixels:
+    """`image` as uint8 (H, W, 3)."""
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 # Red, green and blue in grey as parts of 2 ** bits, and what is added before the rest is cut off: OpenCV leaves a PNG to libpng,
@@ -96,15 +105,26 @@ def _grey(image: "Image.Image", kind: str | None) -> Pixels:
     if image.mode in ("L", "1"):
         return np.asarray(image.convert("L"))[:, :, None]
     *shares, bits, more = _GREYS.get(kind or "", _OLDER_GREY)
-    pixels = np.asarray(image.convert("RGB")).astype(np.int32)
-    return (pixels @ np.array(shares, np.int32) + more >> bits).astype(np.uint8)[:, :, None]
+    weights = np.array(shares, np.int32)
+    made = [(rows.astype(np.int32) @ weights + more >> bits).astype(np.uint8) for rows in _strips(_rgb(image))]
+    return np.concatenate(made)[:, :, None]
+
+
+def _strips(pixels: Pixels) -> Iterator[Pixels]:
+    """`pixels` some rows at a time: what computes in int32 takes many bytes for each of theirs."""
+    rows = max(1, _STRIP // pixels.shape[1])
+    return (pixels[start : start + rows] for start in range(0, len(pixels), rows))
 
 
 def _from_cmyk(cmyk: Pixels) -> Pixels:
     """RGB of inverted CMYK, as JPEGs have it, by OpenCV's rule: c = k - (255 - c) * k / 256 (grfmt_base, utils.cpp)."""
-    ink = 255 - cmyk.astype(np.int32)
-    black = ink[:, :, 3:]
-    return np.clip(black - ((255 - ink[:, :, :3]) * black >> 8), 0, 255).astype(np.uint8)
+
+    def convert(rows: Pixels) -> Pixels:
+        ink = 255 - rows.astype(np.int32)
+        black = ink[:, :, 3:]
+        return np.clip(black - ((255 - ink[:, :, :3]) * black >> 8), 0, 255).astype(np.uint8)
+
+    return np.concatenate([convert(rows) for rows in _strips(cmyk)])
 
 
 def resize(image: Pixels, height: int, width: int, method: str = "bilinear") -> Pixels:
