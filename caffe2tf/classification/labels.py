@@ -16,10 +16,11 @@ class LabelError(Caffe2TFError):
 
 
 def is_picture(path: str) -> bool:
-    """Whether an argument means pictures rather than a model: standard input, a glob, the name of a picture, a folder that is no
-    model."""
+    """Whether an argument means pictures rather than a model: standard input, a glob, the name of a picture, a folder that holds
+    some and is no model."""
     if os.path.isdir(path):
-        return not formats.is_model_folder(path)
+        names = (name for _, _, files in os.walk(path) for name in files)
+        return not formats.is_model_folder(path) and any(name.lower().endswith(imaging.SUFFIXES) for name in names)
     return path == "-" or path.lower().endswith(imaging.SUFFIXES) or (not os.path.exists(path) and "*" in path)
 
 

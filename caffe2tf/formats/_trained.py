@@ -32,13 +32,13 @@ def found(path: str, prototxt: str | None = None) -> Trained | None:
     settings = os.path.join(folder, SETTINGS)
     if not os.path.exists(settings) or (not inside and not _is_weights(path, prototxt)):
         return None
+    how, labels = _preprocessing(settings), tuple(label_names(os.path.join(folder, LABELS)))
     best = os.path.join(folder, WEIGHTS) if inside else path
     weights = best if os.path.exists(best) and os.path.exists(os.path.join(folder, TEXT)) else None
     model = os.path.join(folder, MODEL)
     if weights is None and not os.path.exists(model):
         raise ParseError(f"{folder}: holds neither {MODEL} nor {WEIGHTS} with {TEXT}, so there is no model in it")
-    labels = tuple(label_names(os.path.join(folder, LABELS)))
-    return Trained(model, os.path.join(folder, TEXT), weights, _preprocessing(settings), labels)
+    return Trained(model, os.path.join(folder, TEXT), weights, how, labels)
 
 
 def _is_weights(path: str, prototxt: str | None) -> bool:
