@@ -55,6 +55,7 @@ def test_in_place_layers_make_versions(tmp_path):
     assert nodes["b"].bottoms == (("y", 0),)
     assert nodes["b"].tops == (("y", 1),)
     assert nodes["c"].bottoms == (("y", 1),)
+    assert [name for name, node in nodes.items() if node.in_place] == ["b"]
     assert loading.load(prototxt).outputs == ["z"]
 
 

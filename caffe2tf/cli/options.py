@@ -9,6 +9,7 @@ import click
 
 from caffe2tf import spent
 from caffe2tf.cli import sections, terminal
+from caffe2tf.images import said
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -158,6 +159,27 @@ device = click.option(
     shell_complete=sections.offered(sections.devices),
     help="The processor that runs it.",
 )
+
+
+def pictures(function: Decorated) -> Decorated:
+    """--resize, --crop, --mean, --scale and --channels: how pictures become input, where the model says otherwise."""
+    for name in reversed(list(said.SETTINGS)):
+        function = _setting(name)(function)
+    return function
+
+
+def _setting(name: str) -> Callable[[Decorated], Decorated]:
+    setting = said.SETTINGS[name]
+
+    def take(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
+        from caffe2tf.errors import Caffe2TFError
+
+        try:
+            return said.convert(name, value)
+        except Caffe2TFError as error:
+            raise click.BadParameter(str(error).removeprefix(f"`{name}`: ")) from None
+
+    return click.option(f"--{name}", metavar=setting.take.metavar, help=setting.help, callback=take)
 
 
 def everyday(function: Decorated) -> Decorated:

@@ -77,9 +77,9 @@ def any_encoding() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def echo(text: object = "", err: bool = False) -> None:
-    """Prints lines to stdout, or stderr, control characters as escapes."""
-    click.echo(escaped(str(text), "\n\t"), err=err)
+def echo(text: object = "", err: bool = False, nl: bool = True) -> None:
+    """Prints lines to stdout, or stderr, control characters as escapes; without `nl` no end of the last."""
+    click.echo(escaped(str(text), "\n\t"), err=err, nl=nl)
 
 
 def with_flags(text: str, command: click.Command) -> str:
@@ -219,14 +219,16 @@ def _draw(columns: Sequence[str], rows: Sequence[Sequence[Cell]], title: str | N
 @contextlib.contextmanager
 def progress(what: str, total: int | None, quiet: bool = False, count: bool = False) -> Iterator[Step]:
     """Gives a function that takes bytes done, or with `count` pieces; draws a bar on stderr where that is a terminal, a
-    pulsing one where `total` is None."""
+    pulsing one where `total` is None, which counts pieces alone."""
     if quiet or not sys.stderr.isatty():
         yield lambda done: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
 
-    amount = [] if total is None else [MofNCompleteColumn() if count else DownloadColumn()]
+    amount: list[ProgressColumn] = [MofNCompleteColumn() if count else DownloadColumn()]
+    if total is None:
+        amount = [TextColumn("{task.completed:,}")] if count else []
     columns = TextColumn("{task.description}", markup=False), BarColumn(), *amount
     # A stream of its own, which `hushed` does not silence.
     with (

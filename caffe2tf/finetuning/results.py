@@ -10,12 +10,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import metrics
 
 from caffe2tf import formats
+from caffe2tf.drawing import plots
 from caffe2tf.errors import OutputError, ParseError
 from caffe2tf.files import records, renames
 from caffe2tf.files import replacing as files
 from caffe2tf.finetuning import checkpoint
+from caffe2tf.finetuning.rows import Rows
 from caffe2tf.finetuning.settings import KEEP
 from caffe2tf.inspection import page as pages
 from caffe2tf.net.net import Net
@@ -161,7 +164,6 @@ def models(
 
 def history(folder: str, rows: Sequence[Row], best: Row, keep: Collection[str]) -> None:
     """history.csv, and with the report curves.png, in which the row `best` is marked."""
-    from caffe2tf.drawing import plots
 
     _table(folder, "history.csv", [COLUMNS, *([row[key] for key in COLUMNS] for row in rows)])
     if "report" in keep:
@@ -170,19 +172,18 @@ def history(folder: str, rows: Sequence[Row], best: Row, keep: Collection[str]) 
 
 def evaluation(
     folder: str,
-    images: NDArray[np.uint8],
-    labels: NDArray[np.integer[Any]],
+    pictures: tuple[Rows, NDArray[np.integer[Any]], NDArray[np.bool_]],
     probabilities: NDArray[np.floating[Any]],
     classes: Sequence[str],
     judged: str,
     keep: Collection[str],
 ) -> dict[str, Any]:
-    """metrics.csv and confusion.csv, and with the report confusion.png and examples.png, of the `judged` set ("test", "validation");
-    returns {"accuracy", "classes": [...]}."""
-    from sklearn import metrics  # a second to load, which the first batch need not wait for
+    """metrics.csv and confusion.csv, and with the report confusion.png and examples.png, of (pictures, labels, which of them may be
+    shown) of the `judged` set ("test", "validation"); returns {"accuracy", "classes": [...]}."""
 
     from caffe2tf.drawing import plots
 
+    images, labels, here = pictures
     guesses = probabilities.argmax(1)
     places = list(range(len(classes)))
     matrix = metrics.confusion_matrix(labels, guesses, labels=places)
@@ -198,8 +199,8 @@ def evaluation(
     if "report" not in keep:
         return found
     plots.confusion(matrix, classes, os.path.join(folder, "confusion.png"), f"{judged} set")
-    wrong = np.flatnonzero(guesses != labels)
-    right = np.flatnonzero(guesses == labels)
+    wrong = np.flatnonzero((guesses != labels) & here)
+    right = np.flatnonzero((guesses == labels) & here)
     count = min(len(right), 12 - min(6, len(wrong)))
     spread = right[np.linspace(0, len(right) - 1, count).astype(int)] if count else right
     shown = [*wrong[:6], *spread]

@@ -56,6 +56,8 @@ class Layer:
     windows_from: int | None = None
     # Whether it runs in hundreds of steps, which are slow one operation after the other.
     loops: ClassVar[bool] = False
+    # Whether its top is a list of boxes: image, class, score and corners in parts of the picture, class -1 where there is none.
+    detects: ClassVar[bool] = False
     # The bottoms, by index, in the memory of a top: the wiring says so of a layer in place.
     aliased: tuple[int, ...] = ()
 

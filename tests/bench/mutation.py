@@ -55,7 +55,10 @@ ROOMS = {
         ("caffe/upgrade.py", "caffe/legacy.py", "caffe/datalayers.py", "caffe/purposes.py"),
         ("upgrade", "read", "purposes", "net", "accept"),
     ),
-    "wiring": Room(("net/*.py",), ("net", "weights", "rules", "fillers", "folding", "outputs", "names", "record")),
+    "wiring": Room(
+        ("net/*.py",),
+        ("net", "weights", "rules", "fillers", "folding", "outputs", "names", "record", "accept", "upgrade", "api"),
+    ),
     "layers": Room(("layers/*.py",), ("net", "rules", "golden", "reference_rules", "forks_values", "forks_places")),
     "layout": Room(("arrays/*.py",), ("weights", "read", "numbers", "attacks/test_weights")),
     "formats": Room(("formats/*.py",), ("formats", "weights", "attacks/test_weights", "attacks/test_others")),
@@ -119,7 +122,8 @@ def _changed(node: ast.AST) -> Iterator[ast.AST]:
         yield ast.Constant(node.value + (b"XX" if isinstance(node.value, bytes) else "XX"))
     elif isinstance(node, ast.Call):
         for place in range(len(node.keywords)):
-            yield ast.Call(node.func, node.args, node.keywords[:place] + node.keywords[place + 1 :])
+            if node.keywords[place].arg != "strict":  # of zip: where it is true it is a guard
+                yield ast.Call(node.func, node.args, node.keywords[:place] + node.keywords[place + 1 :])
     elif isinstance(node, ast.Return) and ast.unparse(node) not in ("return", "return None"):
         yield ast.Return(None)
     elif isinstance(node, ast.Assign) and not isinstance(node.value, ast.Constant) and len(node.targets) == 1:
@@ -139,6 +143,8 @@ def _places(node: ast.AST) -> Iterator[ast.AST]:
     """The nodes of a function's body that may change."""
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
         return  # a docstring
+    if isinstance(node, ast.keyword) and node.arg == "strict":
+        return
     yield node
     for name, value in ast.iter_fields(node):
         if name in ("annotation", "returns", "decorator_list", "args") and not isinstance(node, ast.Call):
