@@ -266,7 +266,7 @@ def test_results_work_and_reload_to_the_same_accuracy(here):
         "3 classes        18           6     6",
     ):
         assert line in result.stderr.splitlines()
-    for phase in ("reading training pictures: 18", "features of the training set: 18", "writing models: 2"):
+    for phase in ("features of the pictures: 30", "the test set: 6", "writing models: 2"):
         assert re.search(rf"^{phase} in [0-9.]+ s$", result.stderr, re.MULTILINE)
     assert re.search(r"^epoch   1  .*  [0-9.]+ s, [0-9.]+ s left$", result.stdout, re.MULTILINE)
     assert "frozen features up to h are computed once" in result.stderr

@@ -22,9 +22,8 @@ from caffe2tf.images.decode import Pixels
 
 if TYPE_CHECKING:
     from caffe2tf.net.net import Net
-
-_SIZE, _PLANE = (None, [int, int]), [[float]]
-_FORM = {"?resize": _SIZE, "?crop": _SIZE, "?mean": ([float], [_PLANE]), "?scale": float, "?channels": int}
+_SIZE = (None, [int, int])
+_FORM = {"?resize": _SIZE, "?crop": _SIZE, "?mean": ([float], [[[float]]]), "?scale": float, "?channels": int}
 _FORM |= {"?method": str, "?order": str}
 _NOTED = {"?preprocessing": (None, dict), "?source": str, "?name": str, "?labels": [str], "?prototxt": str}
 _NOTED |= {"?outputs": [str], "?weights_sha256": {str: [str]}, "?boxes": boxes.FORM}
