@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from caffe2tf.arrays.layout import Array, Floats, OpenShape
 from caffe2tf.arrays.numbers import float32
 from caffe2tf.caffe import read
-from caffe2tf.errors import Caffe2TFError, OutputError
+from caffe2tf.errors import OutputError
 from caffe2tf.files import replacing as files
 
 if TYPE_CHECKING:
@@ -64,6 +64,19 @@ def readable(name: str) -> bool:
 def runnable(name: str) -> bool:
     """Whether the format holds a whole model that runs as it is, without importing it."""
     return _has(name, "runner")
+
+
+def noted(name: str, path: str) -> dict[str, Any]:
+    """What `_note.of` left in the whole model at `path`, of the format `name`; {} where there is nothing. Raises ParseError."""
+    from caffe2tf.images import preprocess
+
+    found: dict[str, Any] = module(name).noted(path) if name == FOLDER else preprocess.noted_in(path)
+    return found
+
+
+def is_model_folder(path: str) -> bool:
+    """Whether the folder is a model: a SavedModel, or results of finetune."""
+    return any(os.path.exists(os.path.join(path, name)) for name in ("saved_model.pb", "settings.json"))
 
 
 def result(name: str) -> files.Kind:
@@ -165,12 +178,8 @@ def check_targets(
 
 
 def model_here() -> str:
-    """The one model in this folder: a converted one, where there are none its .caffemodel. Raises Caffe2TFError with what was
-    found."""
-    entries = sorted(os.listdir("."))
-    converted = [e for e in entries if e.endswith((".npy", ".npz", ".h5", ".safetensors"))]
-    found = converted or [e for e in entries if e.endswith(".caffemodel")]
-    if len(found) != 1:
-        has = f"{len(found)} models here ({', '.join(found)})" if found else "no model here"
-        raise Caffe2TFError(f"{has}; name one as `model`")
-    return found[0]
+    """The model that is meant where none is named: the .caffemodel of this folder, else the only other model. Raises Caffe2TFError
+    that lists what was found."""
+    from caffe2tf.formats import _here
+
+    return _here.the_model()

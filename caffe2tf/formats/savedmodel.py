@@ -4,7 +4,7 @@ Read it with `tf.saved_model.load(path).signatures["serving_default"]`.
 """
 
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -12,12 +12,12 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2
 
 from caffe2tf.arrays.layout import Array, Floats
-from caffe2tf.errors import ParseError
+from caffe2tf.errors import ParseError, WeightMismatch
 from caffe2tf.files import replacing as files
-from caffe2tf.formats import Runner, _allowed, _files, _reload
+from caffe2tf.formats import Runner, _allowed, _files, _note, _reload
 from caffe2tf.formats._files import Progress
 from caffe2tf.images import preprocess
-from caffe2tf.keras_model.model import to_keras
+from caffe2tf.keras_model.model import from_keras, to_keras
 from caffe2tf.keras_model.types import KerasModel, Tensor
 from caffe2tf.net.names import input_names
 from caffe2tf.net.net import Net
@@ -46,7 +46,7 @@ def save(net: Net, path: str, progress: Progress | None = None) -> float:
     tf.saved_model.save(model, path, signatures={"serving_default": serve})
     os.makedirs(os.path.join(path, "assets.extra"), exist_ok=True)
     with open(os.path.join(path, "assets.extra", preprocess.FILE), "w", encoding="utf-8", newline="\n") as file:
-        file.write(preprocess.to_json(net))
+        file.write(_note.of(net))
     if progress:
         progress(sum(variable.numpy().nbytes for variable in model.weights))
     # The loaded object must outlive the call: its variables go with it.
@@ -71,6 +71,44 @@ def _refuse_strangers(path: str) -> None:
         raise ParseError(f"{path}: holds {strange}, which caffe2tf does not write, and {words}")
 
 
+def noted(path: str) -> dict[str, Any]:
+    """The note that `save` left in the folder, {} where there is none. Raises ParseError."""
+    return preprocess.noted_in(os.path.join(path, "assets.extra", preprocess.FILE))
+
+
+def filled(path: str, net: Net) -> Net:
+    """`net`, which the folder's note describes, with the weights of the model in it. Raises ParseError, as for a folder that
+    caffe2tf did not write."""
+    _refuse_strangers(path)
+    loaded = _opened(path)
+    known = {variable.name.removesuffix(":0"): variable for variable in loaded.signatures["serving_default"].variables}
+    wanted = [weight.path for weight in to_keras(_note.blank(net)).weights]
+    if lacking := [name for name in wanted if name not in known]:
+        raise ParseError(f"{path}: holds no weights {', '.join(lacking[:3])}, which its network text has")
+    try:
+        return from_keras(_Held(path, [known[name] for name in wanted]), _note.blank(net))
+    except WeightMismatch as error:
+        raise ParseError(f"{path}: {error}") from None
+
+
+class _Held(NamedTuple):
+    """As much of a Keras model as `from_keras` asks for."""
+
+    name: str
+    weights: list[Any]
+
+
+def _opened(path: str) -> Any:
+    try:
+        loaded = tf.saved_model.load(path)
+        loaded.signatures["serving_default"]
+    except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
+        raise ParseError(
+            f"{path}: is not a SavedModel that can be read ({(str(error).splitlines() or ['?'])[0]})"
+        ) from None
+    return loaded
+
+
 def runner(path: str, many: bool = False, trust: bool = False) -> Runner:
     """A Runner of the folder's `serving_default`. Raises ParseError for what is no SavedModel, or no classifier, and without
     `trust` for one that caffe2tf did not write or that holds what it never writes: loading it would be running it."""
@@ -78,13 +116,8 @@ def runner(path: str, many: bool = False, trust: bool = False) -> Runner:
         raise ParseError(f"{path}: is a folder without saved_model.pb, so it is no SavedModel")
     if not trust:
         _refuse_strangers(path)
-    try:
-        loaded = tf.saved_model.load(path)
-        signature = loaded.signatures["serving_default"]
-    except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
-        raise ParseError(
-            f"{path}: is not a SavedModel that can be read ({(str(error).splitlines() or ['?'])[0]})"
-        ) from None
+    loaded = _opened(path)
+    signature = loaded.signatures["serving_default"]
     specs, outputs = signature.structured_input_signature[1], signature.structured_outputs
     if len(specs) != 1:
         raise ParseError(f"{path}: has the inputs {', '.join(specs) or 'none'}; classify takes networks with one")
@@ -98,7 +131,5 @@ def runner(path: str, many: bool = False, trust: bool = False) -> Runner:
     def call(images: Floats, keep: Any = loaded) -> Array:  # the loaded object must live as long as its function
         return np.asarray(next(iter(signature(**{name: tf.constant(images)}).values())))
 
-    note = os.path.join(path, "assets.extra", preprocess.FILE)
-    return Runner(
-        call, (shape[0], shape[3], *shape[1:3]), out.shape[-1] if out.shape.rank else None, preprocess.noted_in(note)
-    )
+    classes = out.shape[-1] if out.shape.rank else None
+    return Runner(call, (shape[0], shape[3], *shape[1:3]), classes, noted(path))

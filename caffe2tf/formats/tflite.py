@@ -7,6 +7,7 @@ import os
 import struct
 import warnings
 import zipfile
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from tensorflow.lite.python.schema_py_generated import ModelT
 
 from caffe2tf.arrays.layout import Array, Floats
 from caffe2tf.errors import ParseError
-from caffe2tf.formats import Runner, _reload
+from caffe2tf.formats import Runner, _note, _reload
 from caffe2tf.formats._files import Progress
 from caffe2tf.formats.savedmodel import serving
 from caffe2tf.images import preprocess
@@ -39,7 +40,7 @@ def save(net: Net, path: str, progress: Progress | None = None, quantize: bool =
         file.write(data)
     # How pictures become its input goes along at the end, where TensorFlow Lite keeps files that belong to a model.
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(preprocess.FILE, preprocess.to_json(net))
+        archive.writestr(preprocess.FILE, _note.of(net, weights=True))
     if progress:
         progress(len(data))
     expected = serve(*map(tf.constant, given))
@@ -69,6 +70,12 @@ def _whole(path: str) -> bytes:
         raise ParseError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from None
     except (struct.error, ValueError, TypeError, IndexError, AttributeError, OverflowError, BufferError):
         raise ParseError(f"{path}: is no .tflite, or is cut short or damaged") from None
+
+
+def filled(path: str, net: Net) -> Net:
+    """`net`, which the file's note describes, still without weights: the converter merged, turned and packed them."""
+    note = f"{path}: a .tflite does not give its weights back; they are in the file that it was converted from"
+    return replace(net, notes=(*net.notes, note))
 
 
 def runner(path: str, many: bool = False) -> Runner:

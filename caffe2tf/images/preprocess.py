@@ -21,15 +21,14 @@ from caffe2tf.images.decode import Pixels
 
 if TYPE_CHECKING:
     from caffe2tf.net.net import Net
-
-_SIZE, _PLANE = (None, [int, int]), [[float]]
-_FORM = {"?resize": _SIZE, "?crop": _SIZE, "?mean": ([float], [_PLANE]), "?scale": float, "?channels": int}
+_SIZE = (None, [int, int])
+_FORM = {"?resize": _SIZE, "?crop": _SIZE, "?mean": ([float], [[[float]]]), "?scale": float, "?channels": int}
 _FORM |= {"?method": str, "?order": str}
+_NOTED = {"?preprocessing": (None, dict), "?source": str, "?name": str, "?labels": [str], "?prototxt": str}
+_NOTED |= {"?outputs": [str], "?weights_sha256": {str: [str]}, "?boxes": boxes.FORM}
 FILE = "caffe2tf.json"  # in a .keras file and in a SavedModel's assets.extra
 IMAGENET_MEAN = (104.0, 117.0, 123.0)  # BGR, the rounded channel means of ILSVRC 2012
 METHODS = ("bilinear", "nearest_pillow")
-
-
 Size = tuple[int, int]  # (height, width)
 Mean = tuple[float | list[list[float]], ...]
 
@@ -236,18 +235,13 @@ def noted_in(path: str | os.PathLike[str]) -> dict[str, Any]:
                 if FILE not in archive.namelist():
                     return {}
                 check_claim(archive.getinfo(FILE).file_size, os.path.getsize(path))
-                return _noted(archive.read(FILE))
+                return dict(records.parsed(archive.read(FILE), _NOTED))
         if os.path.basename(path) != FILE or not os.path.exists(path):
             return {}
         with open(path, "rb") as file:
-            return _noted(file.read())
+            return dict(records.parsed(file.read(), _NOTED))
     except (ParseError, *ZIP_ERRORS) as error:
         raise ParseError(f"{path}: its {FILE} cannot be read: {reason(error)}") from None
-
-
-def _noted(text: bytes) -> dict[str, Any]:
-    found: dict[str, Any] = records.parsed(text, {"?preprocessing": (None, dict), "?source": str, "?boxes": boxes.FORM})
-    return found
 
 
 def made_of(data: object, where: str) -> Preprocessing:
