@@ -32,6 +32,18 @@ PLACE = 1
 @click.option(
     "--fold", "folding", is_flag=True, help="Merge BatchNorm and Scale into the convolution before them: fewer layers."
 )
+@click.option(
+    "--with-preprocessing",
+    "preprocessing",
+    is_flag=True,
+    help="A whole model takes pictures, 8-bit RGB of any size, and gives probabilities; resize, crop and mean are inside.",
+)
+@click.option(
+    "--labels",
+    type=options.TEXT,
+    metavar="FILE",
+    help="Class names in such a model, one a line; ImageNet's for 1000 classes.",
+)
 @options.everyday
 def command(
     model: str,
@@ -42,6 +54,8 @@ def command(
     npy_layout: str,
     quantize: bool,
     folding: bool,
+    preprocessing: bool,
+    labels: str | None,
     input_shape: options.Shapes,
     outputs: options.Outputs,
     force: bool,
@@ -58,6 +72,7 @@ def command(
     Examples:
       caffe2tf convert bvlc_alexnet.caffemodel
       caffe2tf convert deploy.prototxt net.caffemodel -o net.h5 -o net.keras -o saved_model/
+      caffe2tf convert squeezenet.caffemodel --with-preprocessing -o served/1/
 
     The README's table of formats says what each holds and how it is read.
     """
@@ -74,6 +89,16 @@ def command(
         raise click.UsageError("--npy-layout is of a .npy, and no -o is one")
     if quantize and "tflite" not in kinds:
         raise click.UsageError("--quantize is of a .tflite, and no -o is one")
+    if labels and not preprocessing:
+        raise click.UsageError("--labels are of a model --with-preprocessing")
+    alone = [out for out, kind in zip(outs, kinds, strict=True) if not formats.runnable(kind)]
+    if preprocessing and alone:
+        raise click.UsageError(f"--with-preprocessing is of whole models, and {alone[0]} holds weights alone")
+    names = None
+    if labels:
+        from caffe2tf.classification.classifier import label_names
+
+        names = label_names(labels)
     formats.check_targets(outs, force, sources=[path for path in (weights, prototxt) if path], kinds=kinds)
     with terminal.notes(not quiet):
         net = loading.load(prototxt=prototxt, model=weights, input_shape=input_shape, outputs=outputs)
@@ -86,7 +111,7 @@ def command(
             terminal.note(f"folded {saved.layers} layers into {saved.convolutions} convolutions, {gone}")
     total, differences = sum(array.nbytes for arrays in net.arrays.values() for array in arrays), []
     for out, kind in zip(outs, kinds, strict=True):
-        settings = _settings(kind, npy_layout, quantize)
+        settings = _settings(kind, npy_layout, quantize) | {"preprocessing": preprocessing, "labels": names}
         with terminal.hushed(verbose):
             formats.module(kind)  # may load TensorFlow
         hush = terminal.hushed(verbose or not formats.talks(kind))

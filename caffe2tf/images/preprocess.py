@@ -210,10 +210,11 @@ def _array(path: str) -> Floats:
     return mean
 
 
-def to_json(net: "Net") -> str:
-    """What goes along with a saved model: {"preprocessing": ..., "source": ...}, or {} without an image input."""
+def to_json(net: "Net", rest: Preprocessing | None = None) -> str:
+    """What goes along with a saved model: {"preprocessing": ..., "source": ...}, or {} without an image input; `rest`: what is
+    left to do before a model that does its preprocessing itself."""
     try:
-        how, source = of(net)
+        how, source = (rest, "the model does the rest itself") if rest else of(net)
     except ParseError:
         return "{}"
     return json.dumps({"preprocessing": asdict(how), "source": source})
