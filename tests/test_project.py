@@ -41,6 +41,7 @@ MAY_LOAD_HEAVY = {
     "formats/h5.py": {"h5py"},
     "formats/ckpt.py": {"tensorflow"},
     "formats/keras.py": {"keras"},
+    "formats/onnx.py": {"tensorflow"},
     "formats/savedmodel.py": {"keras", "tensorflow"},
     "formats/tflite.py": {"tensorflow"},
     "keras_model/build.py": {"keras"},

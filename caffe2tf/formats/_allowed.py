@@ -53,13 +53,15 @@ def strange(model: Any) -> str | None:
         return "assets of others"
     if set(graph.collection_def) - {"saved_model_main_op"}:
         return "collections"
-    found = _strange_object(graph.object_graph_def.nodes)
+    found = _strange_object(graph.object_graph_def.nodes, len(graph.asset_file_def))
     return found or _strange_operation(graph.graph_def, set(graph.object_graph_def.concrete_functions))
 
 
-def _strange_object(nodes: Iterable[Any]) -> str | None:
+def _strange_object(nodes: Iterable[Any], assets: int) -> str | None:
     for node in nodes:
         kind = node.WhichOneof("kind")
+        if kind == "asset" and not 0 <= node.asset.asset_file_def_index < assets:
+            return "an object of the kind asset without its file"
         if kind not in _KINDS or (kind == "user_object" and node.user_object.identifier not in _OBJECTS):
             return f"an object of the kind {node.user_object.identifier if kind == 'user_object' else kind}"
         if node.saveable_objects or node.registered_saver:  # functions that loading runs

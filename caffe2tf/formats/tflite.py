@@ -1,6 +1,6 @@
-"""TensorFlow Lite for phones and boards; `--quantize` for 8-bit weights. (loads TensorFlow)
+"""TensorFlow Lite for phones and boards; `--quantize` for 8 or 16 bits. (loads TensorFlow)
 
-Read it with `tf.lite.Interpreter(model_path=path)`.
+Read it with `ai_edge_litert.interpreter.Interpreter(model_path=path)`, or the `tf.lite.Interpreter` that it follows.
 """
 
 import os
@@ -13,7 +13,7 @@ import tensorflow as tf
 from tensorflow.lite.python.schema_py_generated import ModelT
 
 from caffe2tf.arrays.layout import Array
-from caffe2tf.errors import ParseError
+from caffe2tf.errors import OutputError, ParseError
 from caffe2tf.formats import Runner, _files, _reload
 from caffe2tf.formats._files import Progress
 from caffe2tf.formats.savedmodel import holding, serving
@@ -22,16 +22,35 @@ from caffe2tf.keras_model.pictures import INPUT, Pictures
 from caffe2tf.net.names import input_names
 from caffe2tf.net.net import Net
 
+try:  # the successor, where it is installed
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+except ImportError:
+    Interpreter, OpResolverType = tf.lite.Interpreter, tf.lite.experimental.OpResolverType
+
+QUANTIZED = ("weights", "float16")
+
 
 def save(
-    net: Net, path: str, progress: Progress | None = None, quantize: bool = False, pictures: Pictures | None = None
+    net: Net,
+    path: str,
+    progress: Progress | None = None,
+    quantize: bool | str = False,
+    pictures: Pictures | None = None,
 ) -> float:
-    """Returns the largest difference between the model and the file read back; `quantize`: dynamic range."""
+    """Returns the largest difference between the model and the file read back.
+
+    `quantize`: "weights" (or True) stores weights in 8 bits, "float16" in 16. Raises OutputError for other words.
+    """
+    how = (QUANTIZED[0] if quantize else None) if isinstance(quantize, bool) else quantize
+    if how not in (None, *QUANTIZED):
+        raise OutputError(f"{path}: `quantize` is '{how}'; takes {', '.join(QUANTIZED)}")
     model, given = _reload.model(net, pictures), _reload.example(net, pictures)
     serve = serving(model, net, pictures)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([serve.get_concrete_function()], holding(model))
-    if quantize:
+    if how:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if how == "float16":
+        converter.target_spec.supported_types = [tf.float16]
     data = converter.convert()
     with open(path, "wb") as file:
         file.write(data)
@@ -41,7 +60,7 @@ def save(
         progress(len(data))
     expected = serve(*map(tf.constant, given))
     # Without delegates there is no log line; the interpreter must outlive its signature.
-    plain = tf.lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     interpreter = _interpreter(model_path=path, experimental_op_resolver_type=plain)
     signature = interpreter.get_signature_runner()
     names = [INPUT] if pictures else input_names(net).values()
@@ -52,7 +71,7 @@ def save(
 def _interpreter(**options: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the interpreter's move to another package
-        return tf.lite.Interpreter(**options)
+        return Interpreter(**options)
 
 
 def _whole(path: str) -> bytes:

@@ -229,18 +229,22 @@ def noted_in(path: str | os.PathLike[str]) -> dict[str, Any]:
                 if FILE not in archive.namelist():
                     return {}
                 check_claim(archive.getinfo(FILE).file_size, os.path.getsize(path))
-                return _noted(archive.read(FILE))
+                return noted(archive.read(FILE), path)
         if os.path.basename(path) != FILE or not os.path.exists(path):
             return {}
         with open(path, "rb") as file:
-            return _noted(file.read())
-    except (ParseError, *ZIP_ERRORS) as error:
+            return noted(file.read(), path)
+    except ZIP_ERRORS as error:
         raise ParseError(f"{path}: its {FILE} cannot be read: {reason(error)}") from None
 
 
-def _noted(text: bytes) -> dict[str, Any]:
-    found: dict[str, Any] = records.parsed(text, {"?preprocessing": (None, dict), "?source": str})
-    return found
+def noted(text: bytes, path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What `to_json` made, of the file at `path`. Raises ParseError where it is damaged."""
+    try:
+        found: dict[str, Any] = records.parsed(text, {"?preprocessing": (None, dict), "?source": str})
+        return found
+    except ParseError as error:
+        raise ParseError(f"{path}: its {FILE} cannot be read: {reason(error)}") from None
 
 
 def made_of(data: object, where: str) -> Preprocessing:

@@ -175,9 +175,10 @@ def _places(ops: Any, images: Tensor, axis: int, out: int) -> tuple[list[Tensor]
         ops.ones_like(line, dtype="int32")
     )  # a symbolic tensor's shape is not known, how many ones it has is
     odd = 2 * np.arange(out, dtype=np.int32) + 1
-    # 2048 times ((place + 0.5) * count / out - 0.5): one division is all that is not whole, and float32 rounds it as it does
-    # the quotient itself. What quantises a model to 8 bits finds nothing here to spoil.
-    scaled = ops.divide(ops.cast(ops.subtract(ops.multiply(count, odd), out), "float32"), np.float32(out / 1024))
+    # 2048 times ((place + 0.5) * count / out - 0.5): one quotient is all that is not whole, and float32 rounds it as it does that
+    # of the place itself.
+    given = ops.cast(ops.subtract(ops.multiply(count, odd), out), "float32")
+    scaled = ops.divide(given, np.float32(out / 1024))
     fixed, last = ops.cast(ops.round(scaled), "int32"), ops.subtract(count, 1)
     low = ops.floor_divide(fixed, 2048)
     far = ops.subtract(fixed, ops.multiply(low, 2048))
