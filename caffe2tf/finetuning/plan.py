@@ -9,6 +9,7 @@ import numpy as np
 
 from caffe2tf.caffe.caffe_pb2 import FillerParameter, LayerParameter, NetParameter
 from caffe2tf.errors import Caffe2TFError
+from caffe2tf.finetuning.specs import rests
 from caffe2tf.layers.convolution import Convolution
 from caffe2tf.net.fillers import fill
 from caffe2tf.net.net import Net, rebuild
@@ -91,22 +92,26 @@ def with_head(net: Net, classes: int, head: str | None = None, seed: int = 0) ->
     return replace(net, arrays={**arrays, head: fresh}), head, True
 
 
-def make(net: Net, head: str, layers: Sequence[str], dropout: float | None = None) -> Plan:
+def make(net: Net, head: str, layers: Sequence[str], dropout: float | None = None, heeding: bool = False) -> Plan:
     """The Plan to train `layers` (names and globs, or "all") of `net`. `dropout` replaces the ratio of the Dropout layers
-    above the frozen part while training; below it they do not drop. Raises PlanError, NetError for a name that does not
+    above the frozen part while training; below it they do not drop. `heeding`: globs and "all" leave out layers whose
+    lr_mult is 0, and none of them can be named. Raises PlanError, NetError for a name that does not
     exist."""
     weighted, (part, logits) = _weighted(net), _to_logits(net, head)
     inside, wanted = set(_weighted(part)), set[str]()
+    resting = {name for name in weighted if heeding and rests(net.layer(name))}
     for pattern in layers:
         if pattern == "all" or any(c in pattern for c in "*?["):
             found = [name for name in weighted if pattern == "all" or fnmatch.fnmatchcase(name, pattern)]
             if not found:
                 raise PlanError(f"`layers` {pattern} names no layer with weights; those are {', '.join(weighted)}")
-            wanted.update(inside.intersection(found))
+            wanted.update(inside.intersection(found) - resting)
         else:
             _check_name(net, pattern, weighted)
             if pattern not in inside:
                 raise PlanError(f"layer '{pattern}' has no part in the classes, which '{head}' gives")
+            if pattern in resting:
+                raise PlanError(f"layer '{pattern}' has lr_mult 0 in the network text; `lr_mult` off lets it learn")
             wanted.add(pattern)
     if not wanted:
         raise PlanError(f"`layers` {','.join(layers)} names no layer with a part in the classes, which '{head}' gives")

@@ -11,6 +11,7 @@ from caffe2tf.arrays.numbers import reason
 from caffe2tf.errors import ParseError as FileError
 from caffe2tf.errors import guarded
 from caffe2tf.files import records
+from caffe2tf.finetuning import solving
 from caffe2tf.finetuning.settings import OPTIONS, STAGE_KEYS, Recipe, RecipeError, Stage, convert, text_of
 
 FILE = "recipe.toml"
@@ -22,8 +23,22 @@ def of(values: Mapping[str, Any], stages: Sequence[Mapping[str, Any]] = ()) -> R
     common = {key: value for key, value in found.items() if key in STAGE_KEYS}
     run = {key: value for key, value in found.items() if key not in STAGE_KEYS}
     changes = [_checked(stage, STAGE_KEYS, f"stage {n}") for n, stage in enumerate(stages, 1)]
-    made = [Stage(**common | change) for change in changes] or [Stage(**common)]
-    return _whole(Recipe(**run, stages=tuple(made)), "stage" if stages else None)
+    return _made(run, common, changes, "stage" if stages else None)
+
+
+def _made(
+    run: dict[str, Any], common: Mapping[str, Any], changes: Sequence[Mapping[str, Any]], where: str | None
+) -> Recipe:
+    """The Recipe of its own fields and those of its stages: what `changes` make of `common`, or `common` alone."""
+    if run.get("solver") is not None:
+        if len(changes) > 1:
+            raise RecipeError(
+                f"{len(changes)} stages beside `solver`, which is one; leave the solver or the stages out"
+            )
+        stage, pictures = solving.stage(run, {**common, **(changes[0] if changes else {})})
+        return Recipe(**pictures | run, stages=(stage,))
+    stages = [Stage(**{**common, **change}) for change in changes] or [Stage(**common)]
+    return _whole(Recipe(**run, stages=tuple(stages)), where)
 
 
 def _whole(recipe: Recipe, where: str | None) -> Recipe:
@@ -92,12 +107,12 @@ def _read(path: str) -> Recipe:
     found = _checked(values, tuple(OPTIONS), path)
     common = {key: value for key, value in found.items() if key in STAGE_KEYS}
     run = {key: value for key, value in found.items() if key not in STAGE_KEYS}
-    made = [Stage(**common | _checked(stage, STAGE_KEYS, f"{path}: stage {n}")) for n, stage in enumerate(stages, 1)]
+    changes = [_checked(stage, STAGE_KEYS, f"{path}: stage {n}") for n, stage in enumerate(stages, 1)]
     folder = os.path.dirname(os.path.abspath(path))
     for key, value in run.items():
         if OPTIONS[key].metadata["path"] or _is_file(key, value):
             run[key] = os.path.normpath(os.path.join(folder, value))
-    return _whole(Recipe(**run, stages=tuple(made or [Stage(**common)])), f"{path}: stage")
+    return _made(run, common, changes, f"{path}: stage")
 
 
 def _is_file(key: str, value: object) -> bool:
@@ -120,7 +135,7 @@ def text(recipe: Recipe, folder: str) -> str:
         table = tomlkit.table()
         for key in STAGE_KEYS:
             value = getattr(stage, key)
-            if value is not None:
+            if value is not None and (stage.solver is None or key not in solving.SAID):
                 table[key] = text_of(value)
         stages.append(table)
     document["stage"] = stages

@@ -12,7 +12,7 @@ from caffe2tf.caffe.read import release
 from caffe2tf.errors import ParseError
 from caffe2tf.files import records
 from caffe2tf.files import replacing as files
-from caffe2tf.images import preprocess
+from caffe2tf.images import notes, preprocess
 
 if TYPE_CHECKING:
     from caffe2tf.keras_model.pictures import Pictures
@@ -92,7 +92,7 @@ def write_notes(path: str, net: "Net", given: "Pictures | None") -> None:
     """Adds to the zip archive at `path`, or begins one at the end of the file, how pictures become the model's input, and the
     names of its classes where it takes pictures itself."""
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(preprocess.FILE, preprocess.to_json(net, given.outside if given else None))
+        archive.writestr(preprocess.FILE, notes.to_json(net, given.outside if given else None))
         if given:
             archive.writestr(LABELS, text_of(given.names))
 

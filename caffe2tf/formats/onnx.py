@@ -16,7 +16,7 @@ from caffe2tf.errors import Caffe2TFError, OutputError, ParseError
 from caffe2tf.formats import Runner, _files, _reload
 from caffe2tf.formats._files import Progress
 from caffe2tf.formats.savedmodel import serving
-from caffe2tf.images import preprocess
+from caffe2tf.images import notes, preprocess
 from caffe2tf.keras_model.pictures import INPUT, Pictures
 from caffe2tf.net.names import input_names
 from caffe2tf.net.net import Net
@@ -45,10 +45,10 @@ def save(net: Net, path: str, progress: Progress | None = None, pictures: Pictur
     arguments = {INPUT: INPUT} if pictures else input_names(net)
     made = _converted(serve, {name: blob for blob, name in arguments.items()}, path)
     made.producer_name = "caffe2tf"
-    notes = {preprocess.FILE: preprocess.to_json(net, pictures.outside if pictures else None)}
+    props = {preprocess.FILE: notes.to_json(net, pictures.outside if pictures else None)}
     if pictures:
-        notes[_files.LABELS] = _files.text_of(pictures.names)
-    onnx.helper.set_model_props(made, notes)
+        props[_files.LABELS] = _files.text_of(pictures.names)
+    onnx.helper.set_model_props(made, props)
     data = made.SerializeToString()
     with open(path, "wb") as file:
         file.write(data)
@@ -152,7 +152,7 @@ def runner(path: str, many: bool = False) -> Runner:
         return np.asarray(session.run(None, {name: np.ascontiguousarray(images, kind)})[0])
 
     props = {item.key: item.value for item in held.metadata_props}
-    noted = preprocess.noted(props.get(preprocess.FILE, "{}").encode(), path)
+    noted = notes.noted(props.get(preprocess.FILE, "{}").encode(), path)
     names = _files.named(props[_files.LABELS].encode()) if _files.LABELS in props else None
     last = outputs[0].shape[-1]
     classes = last if isinstance(last, int) else None

@@ -20,7 +20,7 @@ from caffe2tf.errors import ParseError
 from caffe2tf.files import replacing as files
 from caffe2tf.formats import Runner, _allowed, _files, _reload
 from caffe2tf.formats._files import Progress
-from caffe2tf.images import preprocess
+from caffe2tf.images import notes, preprocess
 from caffe2tf.keras_model.model import to_keras
 from caffe2tf.keras_model.pictures import INPUT, OUTPUT, Pictures, prepared, probabilities, resized
 from caffe2tf.keras_model.types import KerasModel, Tensor
@@ -95,7 +95,7 @@ def save(net: Net, path: str, progress: Progress | None = None, pictures: Pictur
         tf.saved_model.save(holder, path, signatures=functions)
     os.makedirs(os.path.join(path, "assets.extra"), exist_ok=True)
     with open(os.path.join(path, "assets.extra", preprocess.FILE), "w", encoding="utf-8", newline="\n") as file:
-        file.write(preprocess.to_json(net))
+        file.write(notes.to_json(net))
     if progress:
         progress(sum(variable.numpy().nbytes for variable in model.weights))
     # The loaded object must outlive the call: its variables go with it.
@@ -157,5 +157,5 @@ def runner(path: str, many: bool = False, trust: bool = False) -> Runner:
         os.path.join(path, *place) for place in (("assets.extra", preprocess.FILE), ("assets", _files.LABELS))
     )
     classes = out.shape[-1] if out.shape.rank else None
-    noted, names = preprocess.noted_in(note), _files.names_in(labels)
+    noted, names = notes.noted_in(note), _files.names_in(labels)
     return Runner(call, (shape[0], shape[3], *shape[1:3]), classes, noted, names)

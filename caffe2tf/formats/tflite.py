@@ -17,7 +17,7 @@ from caffe2tf.errors import OutputError, ParseError
 from caffe2tf.formats import Runner, _files, _reload
 from caffe2tf.formats._files import Progress
 from caffe2tf.formats.savedmodel import holding, serving
-from caffe2tf.images import preprocess
+from caffe2tf.images import notes
 from caffe2tf.keras_model.pictures import INPUT, Pictures
 from caffe2tf.net.names import input_names
 from caffe2tf.net.net import Net
@@ -93,9 +93,9 @@ def runner(path: str, many: bool = False) -> Runner:
     data = _whole(path)
     try:
         interpreter = _interpreter(model_content=data, num_threads=os.cpu_count())
+        inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     except (ValueError, RuntimeError) as error:
         raise ParseError(f"{path}: is not a .tflite that can be read ({str(error).splitlines()[0]})") from None
-    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     if len(inputs) != 1 or len(inputs[0]["shape"]) != 4 or inputs[0]["dtype"] not in (np.float32, np.uint8):
         has = ", ".join(f"{item['dtype'].__name__} {item['shape'].tolist()}" for item in inputs)
         raise ParseError(f"{path}: has no single image input of float32 or uint8; its inputs are {has}")
@@ -119,5 +119,5 @@ def runner(path: str, many: bool = False) -> Runner:
 
     shape = [None if extent < 0 else int(extent) for extent in inputs[0]["shape_signature"]]
     classes = int(outputs[0]["shape_signature"][-1])
-    noted, names = preprocess.noted_in(path), _files.names_in(path)
+    noted, names = notes.noted_in(path), _files.names_in(path)
     return Runner(call, (shape[0], shape[3], *shape[1:3]), classes if classes > 0 else None, noted, names, raw)

@@ -1,18 +1,16 @@
 """How a picture becomes a network's input: Caffe's image transform as data (data_transformer.cpp, io.cpp)."""
 
 import functools
-import json
 import math
 import os
-import zipfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 
 from caffe2tf.arrays.layout import Floats, OpenShape
-from caffe2tf.arrays.numbers import ZIP_ERRORS, check_claim, float32, read_npy, reason
+from caffe2tf.arrays.numbers import float32, read_npy, reason
 from caffe2tf.caffe.read import read_mean
 from caffe2tf.errors import ParseError, guarded
 from caffe2tf.files import records
@@ -65,6 +63,27 @@ class Preprocessing:
                 mean = mean[:, top : top + h, left : left + w]
         planes = image.astype(np.float32).transpose(2, 0, 1)
         made: Floats = ((planes[::-1] if self.order == "RGB" else planes) - mean) * np.float32(self.scale)
+        return made
+
+    def pixels(self, picture: str | os.PathLike[str] | BinaryIO) -> Pixels:
+        """uint8 (H, W, 3) BGR or (H, W, 1) grey of an encoded picture, at the size of `resize`: what `apply` takes. Raises
+        ParseError for what is no picture."""
+        image = imaging.read_image(picture, grey=self.channels == 1)
+        return image if self.resize is None else imaging.resize(image, *self.resize, self.method)
+
+    def batch(self, images: Pixels) -> Floats:
+        """float32 (N, H, W, C) of resized pictures, uint8 (N, H, W, C): bit for bit what `apply` makes of each, channels last."""
+        (height, width), mean = images.shape[1:3], self._mean
+        self.check((height, width))
+        if self.crop is not None:
+            h, w = self.crop
+            top, left = (height - h) // 2, (width - w) // 2
+            images = images[:, top : top + h, left : left + w]
+            if mean.shape[1:] == (height, width):
+                mean = mean[:, top : top + h, left : left + w]
+        made: Floats = (images[..., ::-1] if self.order == "RGB" else images).astype(np.float32, order="C")
+        made -= mean.transpose(1, 2, 0)
+        made *= np.float32(self.scale)
         return made
 
     def check(self, size: Size | None) -> None:
@@ -159,7 +178,21 @@ def changed(
     """
     if all(value is None for value in (resize, crop, mean, scale, channels)):
         return net
-    how, _ = of(net)
+    size = next((_image(shape)[1] for shape in net.inputs.values() if len(shape) == 4), None)
+    return replace(net, preprocessing=differing(of(net)[0], size, resize, crop, mean, scale, channels))
+
+
+def differing(
+    how: Preprocessing,
+    size: Size | None,
+    resize: Size | Literal["none"] | None = None,
+    crop: Size | Literal["none"] | None = None,
+    mean: Sequence[float] | str | None = None,
+    scale: float | None = None,
+    channels: str | None = None,
+) -> Preprocessing:
+    """`how` where nothing else is said, for a network that takes pictures of `size`, None for any; the rest as `changed` has it.
+    Raises ParseError."""
     if channels is not None and (channels == "grey") != (how.channels == 1):
         raise ParseError(f"`channels` {channels}: the network's input has {how.channels} channels")
     said: dict[str, tuple[Any] | None] = {
@@ -170,7 +203,6 @@ def changed(
         "order": None if channels in (None, "grey") else (channels.upper(),),
     }
     how = replace(how, **{key: value[0] for key, value in said.items() if value is not None})
-    size = next(_image(shape)[1] for shape in net.inputs.values() if len(shape) == 4)
     if how.crop is None and crop is None and size and how.resize and how.resize != size:
         how = replace(how, crop=size)
     given = how.crop or how.resize
@@ -179,7 +211,7 @@ def changed(
         takes = f"{size[0]}x{size[1]} (height x width)" if size else "one size"
         raise ParseError(f"`resize` and `crop` give {what}; the network takes {takes}")
     how.check(how.resize or given)
-    return replace(net, preprocessing=how)
+    return how
 
 
 def _mean(mean: Sequence[float] | str, channels: int) -> Mean:
@@ -208,43 +240,6 @@ def _array(path: str) -> Floats:
             raise ParseError(f"{path}: is no array of numbers ({reason(error)})") from None
     mean: Floats = read_mean(path)[0]
     return mean
-
-
-def to_json(net: "Net", rest: Preprocessing | None = None) -> str:
-    """What goes along with a saved model: {"preprocessing": ..., "source": ...}, or {} without an image input; `rest`: what is
-    left to do before a model that does its preprocessing itself."""
-    try:
-        how, source = (rest, "the model does the rest itself") if rest else of(net)
-    except ParseError:
-        return "{}"
-    return json.dumps({"preprocessing": asdict(how), "source": source})
-
-
-def noted_in(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What `to_json` left in a saved model: in a zip archive (.keras, .tflite) under FILE, or as the file at `path`
-    itself; {} where there is none. Raises ParseError where it is damaged."""
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                if FILE not in archive.namelist():
-                    return {}
-                check_claim(archive.getinfo(FILE).file_size, os.path.getsize(path))
-                return noted(archive.read(FILE), path)
-        if os.path.basename(path) != FILE or not os.path.exists(path):
-            return {}
-        with open(path, "rb") as file:
-            return noted(file.read(), path)
-    except ZIP_ERRORS as error:
-        raise ParseError(f"{path}: its {FILE} cannot be read: {reason(error)}") from None
-
-
-def noted(text: bytes, path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What `to_json` made, of the file at `path`. Raises ParseError where it is damaged."""
-    try:
-        found: dict[str, Any] = records.parsed(text, {"?preprocessing": (None, dict), "?source": str})
-        return found
-    except ParseError as error:
-        raise ParseError(f"{path}: its {FILE} cannot be read: {reason(error)}") from None
 
 
 def made_of(data: object, where: str) -> Preprocessing:

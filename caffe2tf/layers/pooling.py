@@ -126,6 +126,7 @@ class Pooling(
     """
 
     works_in_place = True
+    windows_from = 2
 
     def __init__(self, proto: LayerParameter, bottoms: Sequence[Shape]) -> None:
         super().__init__(proto, bottoms)
@@ -224,6 +225,8 @@ class Pooling(
 
 class SPP(Layer, type="SPP", param="spp_param", fields="pyramid_height pool", rank=4):
     """Spatial pyramid: level i pools into 2^i x 2^i bins; all bins of all levels side by side (spp_layer.cpp)."""
+
+    windows_from = 2
 
     def __init__(self, proto: LayerParameter, bottoms: Sequence[Shape]) -> None:
         super().__init__(proto, bottoms)
