@@ -37,7 +37,7 @@ def test_a_file_has_the_names_of_the_blobs_and_a_free_batch(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [
-    "conv_group2", "pool_max_ceil", "lrn_alexnet", "deconv_group", "bn_eps", "lstm",
+    "conv_group2", "deconv_group", "lstm",
 ])  # fmt: skip
 def test_golden_networks_are_the_same(name, tmp_path):
     path = GOLDEN / "layers" / name

@@ -206,6 +206,8 @@ def test_a_picture_that_cannot_be_decoded_is_an_error_of_the_operation(what, fil
 def test_a_size_goes_not_with_a_model_that_resizes(files):
     with pytest.raises(Caffe2TFError, match="resizes pictures itself"):
         caffe2tf.classify(files / "net.keras", [files / "train/red/0.png"], input_shape={None: (1, 3, 20, 20)})
+    with pytest.raises(Caffe2TFError, match="prepares pictures itself; `mean` has no part in it"):
+        caffe2tf.classify(files / "net.keras", [files / "train/red/0.png"], mean="none")
 
 
 def compare(model: Any, served: Any, net: Any, paths: list[str]) -> None:

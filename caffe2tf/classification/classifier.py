@@ -80,6 +80,10 @@ def load(
         with guarded(model):
             runner = formats.module(kind).runner(model, many, **({"trust": trust} if kind == formats.FOLDER else {}))
         names = names or runner.names
+        if runner.raw and (given or crops > 1):
+            raise Caffe2TFError(
+                f"{model}: prepares pictures itself; {', '.join(f'`{key}`' for key in given) or '`crops`'} has no part in it"
+            )
         if how is None:
             how, source = _habit(runner, input_shape)
         if given:
