@@ -65,7 +65,7 @@ def test_the_source_is_never_the_target(here):
     [
         (["convert", "nothing.caffemodel"], 1, "caffe2tf: nothing.caffemodel: no such file or directory"),
         (["convert", V1, "-o", "no/x.npy"], 1, "no/x.npy: its folder does not exist; make it first"),
-        (["convert", V1, "-o", "x.onnx"], 1, "no format has the suffix '.onnx'"),
+        (["convert", V1, "-o", "x.pb"], 1, "no format has the suffix '.pb'"),
         (["convert", V1, "-p", V1], 1, "is binary, expected a network text"),
         (["convert", str(GOLDEN / "formats" / "v1" / "net.prototxt")], 1, "is text, expected a binary .caffemodel"),
         (["convert"], 2, "Missing argument '[PROTOTXT] MODEL...'"),

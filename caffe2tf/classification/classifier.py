@@ -84,7 +84,11 @@ def load(
             raise Caffe2TFError(f"{model}: holds the whole network; `prototxt` has no part in it")
         with guarded(model):
             runner = formats.module(kind).runner(model, many, **({"trust": trust} if kind == formats.FOLDER else {}))
-        names = names or runner.noted.get("labels")
+        names = names or runner.names or runner.noted.get("labels")
+        if runner.raw and (given or crops > 1):
+            raise Caffe2TFError(
+                f"{model}: prepares pictures itself; {', '.join(f'`{key}`' for key in given) or '`crops`'} has no part in it"
+            )
         if how is None:
             how, source = _habit(runner, input_shape)
         if given:
@@ -148,7 +152,7 @@ def _classifier(
         what = "classes, the background among them" if found else "outputs"
         raise Caffe2TFError(f"{len(names)} labels for {count} {what}; takes one line for each")
     ids: Sequence[str] = ()
-    if not names and count == 1000:
+    if count == 1000 and (not names or list(names) == bundled.classes()):
         names, ids = bundled.classes(), bundled.classes(column=1)
     names = names or [str(number) for number in range(count)]
     # A compiled model is compiled again for a batch of another size.
@@ -163,6 +167,8 @@ def _habit(
     runner: formats.Runner, input_shape: Mapping[str | None, Sequence[int]] | None
 ) -> tuple[preprocess.Preprocessing, str]:
     shape = runner.shape
+    if input_shape and runner.raw and runner.noted:
+        raise Caffe2TFError("the model resizes pictures itself; `input_shape` has no part in it")
     if input_shape:
         shape = tuple(input_shape.get(None) or next(iter(input_shape.values())))
         if len(shape) != 4 or any(a not in (None, b) for a, b in zip(runner.shape[1:], shape[1:], strict=True)):
@@ -171,6 +177,10 @@ def _habit(
     elif runner.noted.get("preprocessing"):
         how = preprocess.made_of(runner.noted["preprocessing"], preprocess.FILE)
         return how, runner.noted.get("source", "the file")
+    if runner.raw:
+        height, width = shape[2:]
+        size = None if height is None or width is None else (height, width)
+        return preprocess.Preprocessing(size, order="RGB"), "8-bit, as the model takes it"
     if shape[1] is None:
         raise Caffe2TFError("the model does not tell the channels of its input; takes 1 or 3")
     return preprocess.habit(shape), "Caffe's ImageNet habit" if shape[1] == 3 else "the input's size alone"

@@ -122,9 +122,9 @@ def command(
 ) -> None:
     """Say what is in pictures: the most probable classes with names and probabilities, or what a detector finds, with its boxes.
 
-    MODEL is a .caffemodel, weights that caffe2tf wrote, a .keras or .tflite file, a SavedModel folder or the folder of
-    `caffe2tf finetune`, by default the .caffemodel in this folder; PROTOTXT the network text, where MODEL needs one, in either
-    order; IMAGE a file, a folder, a glob,
+    MODEL is a .caffemodel, weights that caffe2tf wrote, a .keras, .onnx or .tflite file, a SavedModel folder or the folder
+    of `caffe2tf finetune`, by default the .caffemodel in this folder; PROTOTXT the network text, where MODEL needs one, in
+    either order; IMAGE a file, a folder, a glob,
     or - for one on standard input.
 
     With --truth or --labels-from-names it counts how often the model is right (top-1, top-5) and for few classes prints

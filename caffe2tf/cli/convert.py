@@ -33,9 +33,27 @@ PLACE = 1
     help="How a .npy holds a layer: list, [W, b], as the AlexNet and VGG tutorials load it; dict, {'weights', 'biases'}, as "
     "caffe-tensorflow does; auto, the list where no layer has more than W and b.",
 )
-@click.option("--quantize", is_flag=True, help="Store the weights of a .tflite in 8 bits: a quarter of the size.")
+@click.option(
+    "--quantize",
+    type=click.Choice(["weights", "float16"]),
+    is_flag=False,
+    flag_value="weights",
+    help="Store the weights of a .tflite in 8 bits (weights, where nothing is said) or 16.",
+)
 @click.option(
     "--fold", "folding", is_flag=True, help="Merge BatchNorm and Scale into the convolution before them: fewer layers."
+)
+@click.option(
+    "--with-preprocessing",
+    "preprocessing",
+    is_flag=True,
+    help="A whole model takes pictures, 8-bit RGB of any size, and gives probabilities; resize, crop and mean are inside.",
+)
+@click.option(
+    "--labels",
+    type=options.TEXT,
+    metavar="FILE",
+    help="Class names in such a model, one a line; ImageNet's for 1000 classes.",
 )
 @options.everyday
 @click.pass_context
@@ -47,8 +65,10 @@ def command(
     outs: tuple[str, ...],
     to: str | None,
     npy_layout: str,
-    quantize: bool,
+    quantize: str | None,
     folding: bool,
+    preprocessing: bool,
+    labels: str | None,
     input_shape: options.Shapes,
     outputs: options.Outputs,
     force: bool,
@@ -67,6 +87,7 @@ def command(
       caffe2tf convert bvlc_alexnet.caffemodel
       caffe2tf convert deploy.prototxt net.caffemodel -o net.h5 -o net.keras -o saved_model/
       caffe2tf convert models/ --to keras
+      caffe2tf convert squeezenet.caffemodel --with-preprocessing -o served/1/
 
     What each format holds and how it is read, docs/formats.md says.
     """
@@ -92,6 +113,16 @@ def command(
         raise click.UsageError("--npy-layout says how a .npy is written, and no -o is one")
     if quantize and "tflite" not in kinds:
         raise click.UsageError("--quantize says how a .tflite is written, and no -o is one")
+    if labels and not preprocessing:
+        raise click.UsageError("--labels are of a model --with-preprocessing")
+    alone = [out for out, kind in zip(outs, kinds, strict=True) if not formats.runnable(kind)]
+    if preprocessing and alone:
+        raise click.UsageError(f"--with-preprocessing is of whole models, and {alone[0]} holds weights alone")
+    names = None
+    if labels:
+        from caffe2tf.formats._trained import label_names
+
+        names = label_names(labels)
     formats.check_targets(outs, force, sources=[path for path in (weights, prototxt) if path], kinds=kinds)
     with terminal.hushed(verbose), terminal.notes(not quiet):
         net = loading.load(prototxt=prototxt, model=weights, input_shape=input_shape, outputs=outputs)
@@ -104,7 +135,7 @@ def command(
             terminal.note(f"folded {saved.layers} layers into {saved.convolutions} convolutions, {gone}")
     total, differences = sum(array.nbytes for arrays in net.arrays.values() for array in arrays), []
     for out, kind in zip(outs, kinds, strict=True):
-        settings = _settings(kind, npy_layout, quantize)
+        settings = _settings(kind, npy_layout, quantize) | {"preprocessing": preprocessing, "labels": names}
         with terminal.hushed(verbose):
             formats.module(kind)  # may load TensorFlow
         hush = terminal.hushed(verbose or not formats.talks(kind))
@@ -147,11 +178,11 @@ def _read_by(net: "Net", kind: str, layout: str) -> str:
     return f"  {told}: numpy.load(path, allow_pickle=True, encoding='bytes').item()"
 
 
-def _settings(kind: str, npy_layout: str, quantize: bool) -> dict[str, Any]:
+def _settings(kind: str, npy_layout: str, quantize: str | None) -> dict[str, Any]:
     """What `formats.save` takes for this format beside what it takes for all."""
     if kind == "npy":
         return {"layout": npy_layout}
-    return {"quantize": quantize} if kind == "tflite" else {}
+    return {"quantize": quantize or False} if kind == "tflite" else {}
 
 
 def _print_weights(net: "Net") -> None:

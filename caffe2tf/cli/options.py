@@ -50,7 +50,7 @@ _WEIGHTS = ".caffemodel", ".npy", ".npz", ".h5", ".safetensors"
 _TEXTS = ".prototxt", ".pbtxt"
 FILE = click.Path(dir_okay=True, path_type=str)
 NETWORK = Path(*_WEIGHTS, *_TEXTS)  # one of the two files of a network
-MODEL = Path(*_WEIGHTS, *_TEXTS, ".keras", ".tflite")
+MODEL = Path(*_WEIGHTS, *_TEXTS, ".keras", ".onnx", ".tflite")
 TEXT = Path(".txt", ".tsv", ".lst")
 
 

@@ -33,12 +33,15 @@ FOLDER = "savedmodel"  # chosen by a trailing slash
 class Runner:
     """A whole model, ready to run: `call` maps images, float32 (N, H, W, C) as the network takes them, to its output as
     an array; `shape` is the input's (N, C, H, W), None what is free; `outputs` the classes, None where nothing tells;
-    `noted` says how pictures become input ({"preprocessing", "source"} or {})."""
+    `noted` says how pictures become input ({"preprocessing", "source"} or {}); `names` are the classes', where the file has
+    them. With `raw` the network takes 8-bit RGB as it is, in float32 here."""
 
     call: Callable[[Floats], Array]
     shape: OpenShape
     outputs: int | None = None
     noted: dict[str, Any] = field(default_factory=dict)
+    names: tuple[str, ...] | None = None
+    raw: bool = False
 
 
 def names() -> list[str]:
@@ -68,9 +71,9 @@ def runnable(name: str) -> bool:
 
 def noted(name: str, path: str) -> dict[str, Any]:
     """What `_note.of` left in the whole model at `path`, of the format `name`; {} where there is nothing. Raises ParseError."""
-    from caffe2tf.images import preprocess
+    from caffe2tf.images import notes
 
-    found: dict[str, Any] = module(name).noted(path) if name == FOLDER else preprocess.noted_in(path)
+    found: dict[str, Any] = module(name).noted(path) if name == FOLDER else notes.noted_in(path)
     return found
 
 
@@ -136,16 +139,27 @@ def save(
     to: str | None = None,
     force: bool = True,
     progress: "Progress | None" = None,
+    preprocessing: bool = False,
+    labels: Sequence[str] | None = None,
     **options: Any,
 ) -> float | None:
     """Writes `net` in the format of `path`'s suffix, or of `to`.
 
     The file appears whole or not at all. A whole model is read back; returns the largest difference between its outputs
-    and those of the model in memory, None for weights. `progress` is called with the bytes of each array written;
-    `options` are the format's own (`layout` of npy, `quantize` of tflite). Raises OutputError where the target cannot
-    be written or, without `force`, exists.
+    and those of the model in memory, None for weights. `progress` is called with the bytes of each array written. With
+    `preprocessing` a whole model takes pictures as they are (keras_model.pictures) and bears the names of its classes:
+    `labels`, else ImageNet's where there are 1000. `options` are the format's own (`layout` of npy, `quantize` of tflite).
+    Raises OutputError where the target cannot be written or, without `force`, exists, and for `preprocessing` of weights;
+    NetError for that of a network that takes no pictures.
     """
     name = of(path, to)
+    if preprocessing and not runnable(name):
+        whole = ", ".join(f".{n}" for n in names() if runnable(n) and n != FOLDER)
+        raise OutputError(
+            f"{path}: holds weights alone; `preprocessing` goes into whole models: {whole}, a folder OUT/"
+        )
+    if labels is not None and not preprocessing:
+        raise OutputError(f"{path}: `labels` go into a model with `preprocessing`")
     if not net.arrays and any(node.layer.blobs() for node in net.nodes):
         raise OutputError(f"{path}: the network has no weights to write; give its .caffemodel")
     net = replace(
@@ -154,6 +168,10 @@ def save(
             layer: tuple(float32(array, f"layer '{layer}'") for array in arrays) for layer, arrays in net.arrays.items()
         },
     )
+    if preprocessing:
+        from caffe2tf.keras_model.pictures import pictures
+
+        options["pictures"] = pictures(net, labels)
     kind = result(name)
     if kind.parts:
         options["taken"] = files.shards(path)

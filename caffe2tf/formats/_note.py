@@ -1,28 +1,46 @@
 """What goes along with a whole model: how pictures become its input, its classes, its network text."""
 
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from caffe2tf.caffe.read import read_prototxt
 from caffe2tf.errors import ParseError
 from caffe2tf.files import digests
-from caffe2tf.images import preprocess
+from caffe2tf.formats import _files
+from caffe2tf.images import notes, preprocess
 from caffe2tf.net import reading
 from caffe2tf.net.net import Net
 
+if TYPE_CHECKING:
+    from caffe2tf.keras_model.pictures import Pictures
 
-def of(net: Net, weights: bool = False) -> str:
-    """The JSON that is kept in the model under preprocess.FILE: what `preprocess.to_json` says of pictures, and `name`, `labels`,
-    `prototxt`, `outputs` where blobs were chosen; with `weights` also `weights_sha256`, for a model that does not give them back."""
-    said = json.loads(preprocess.to_json(net)) | {"name": net.name, "prototxt": net.text()}
+
+def of(net: Net, weights: bool = False, given: "Pictures | None" = None) -> str:
+    """The JSON that is kept in the model under preprocess.FILE: what `notes.to_json` says of pictures, and `name`, `labels`,
+    `prototxt`, `outputs` where blobs were chosen; with `weights` also `weights_sha256`, for a model that does not give them back.
+    A model of pictures, `given`, is more than its network, so it has no text."""
+    said = json.loads(notes.to_json(net, given.outside if given else None)) | {"name": net.name}
+    if given:
+        return json.dumps(said | {"labels": list(given.names)})
+    said |= {"prototxt": net.text()}
     said |= {"labels": list(net.labels)} if net.labels else {}
     said |= {"outputs": list(net.chosen)} if net.chosen else {}
     said |= {"weights_sha256": digests.of_arrays(net.arrays)} if weights else {}
     return json.dumps(said)
+
+
+def write(path: str, net: Net, given: "Pictures | None", weights: bool = False) -> None:
+    """Adds the note to the zip archive at `path`, or begins one at the end of the file, and the names of the classes where the model
+    takes pictures itself."""
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(preprocess.FILE, of(net, weights, given))
+        if given:
+            archive.writestr(_files.LABELS, _files.text_of(given.names))
 
 
 def network(noted: Mapping[str, Any], path: str, input_shape: Mapping[str | None, Sequence[int]] | None = None) -> Net:

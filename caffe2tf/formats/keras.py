@@ -17,12 +17,13 @@ from caffe2tf import spent
 from caffe2tf.arrays.layout import Array, Floats
 from caffe2tf.arrays.numbers import reason
 from caffe2tf.errors import ParseError, WeightMismatch
-from caffe2tf.formats import Runner, _claims, _note, _reload, h5
+from caffe2tf.formats import Runner, _claims, _files, _note, _reload, h5
 from caffe2tf.formats._files import Progress
-from caffe2tf.images import preprocess
+from caffe2tf.images import notes, preprocess
 from caffe2tf.keras_model.build import caller, to_last
 from caffe2tf.keras_model.depth import deep
-from caffe2tf.keras_model.model import from_keras, to_keras
+from caffe2tf.keras_model.model import from_keras
+from caffe2tf.keras_model.pictures import Pictures
 from caffe2tf.keras_model.types import KerasModel
 from caffe2tf.net.names import keras_names
 from caffe2tf.net.net import Net
@@ -30,13 +31,11 @@ from caffe2tf.net.net import Net
 _LAYER = 1000  # bytes that no layer of Keras's falls short of in a file, so that what a file claims gives no limit
 
 
-def save(net: Net, path: str, progress: Progress | None = None) -> float:
+def save(net: Net, path: str, progress: Progress | None = None, pictures: Pictures | None = None) -> float:
     """Returns the largest difference between the model and the file read back."""
-    model, given = to_keras(net), _reload.example(net)
+    model, given = _reload.model(net, pictures), _reload.example(net, pictures)
     model.save(path)
-    # How pictures become its input goes along; Keras leaves files that it does not know alone.
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(preprocess.FILE, _note.of(net))
+    _note.write(path, net, pictures)  # Keras leaves files that it does not know alone
     if progress:
         progress(sum(variable.numpy().nbytes for variable in model.weights))
     with deep(len(net.nodes)):
@@ -46,7 +45,7 @@ def save(net: Net, path: str, progress: Progress | None = None) -> float:
     return _reload.largest_difference(path, _reload.values(expected), _reload.values(found))
 
 
-_MEMBERS = {"config.json", "metadata.json", "model.weights.h5", preprocess.FILE}
+_MEMBERS = {"config.json", "metadata.json", "model.weights.h5", preprocess.FILE, _files.LABELS}
 _LONGEST = 1 << 26  # bytes of a member of text: an hourglass of a thousand layers has 2 MB
 _MODULES = {
     "builtins",
@@ -114,7 +113,7 @@ def layers(path: str, net: Net) -> Callable[[Mapping[str, Floats]], dict[str, Fl
 
 def runner(path: str, many: bool = False) -> Runner:
     """A Runner of the file, as `running` says. Raises ParseError for what is no .keras file, or no classifier."""
-    return running(opened(path), path, preprocess.noted_in(path), many)
+    return running(opened(path), path, notes.noted_in(path), many, _files.names_in(path))
 
 
 def opened(path: str) -> KerasModel:
@@ -132,7 +131,13 @@ def opened(path: str) -> KerasModel:
         raise ParseError(f"{path}: is not a .keras file that can be read ({reason(error)})") from None
 
 
-def running(model: KerasModel, where: str, noted: dict[str, Any] | None = None, many: bool = False) -> Runner:
+def running(
+    model: KerasModel,
+    where: str,
+    noted: dict[str, Any] | None = None,
+    many: bool = False,
+    names: tuple[str, ...] | None = None,
+) -> Runner:
     """A Runner of `model`; with `many` it is compiled, which takes half a second and pays beyond some 50 images."""
     shape = getattr(model, "input_shape", None)
     if not isinstance(shape, tuple) or len(shape) != 4:
@@ -141,14 +146,16 @@ def running(model: KerasModel, where: str, noted: dict[str, Any] | None = None, 
         raise ParseError(f"{where}: has outputs of {model.output_shape}; classify takes networks with one")
     # XLA, Keras's own choice, compiles four times as long and is no faster on a CPU; JAX has nothing else.
     model.compile(jit_compile=keras.backend.backend() == "jax")
+    raw = model.inputs[0].dtype == "uint8"
 
     traced = set[tuple[int, ...]]()
 
-    def call(images: Floats) -> Array:
+    def call(images: Array) -> Array:
+        images = images.astype(np.uint8) if raw else images
         with spent.on("trace" if many and images.shape not in traced else "run"):
             traced.add(images.shape)
             if many:
                 return np.asarray(model.predict_on_batch(images))
             return np.asarray(keras.ops.convert_to_numpy(model(images, training=False)))
 
-    return Runner(call, (shape[0], shape[3], *shape[1:3]), model.output_shape[-1], noted or {})
+    return Runner(call, (shape[0], shape[3], *shape[1:3]), model.output_shape[-1], noted or {}, names, raw)

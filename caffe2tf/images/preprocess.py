@@ -1,22 +1,19 @@
 """How a picture becomes a network's input: Caffe's image transform as data (data_transformer.cpp, io.cpp)."""
 
 import functools
-import json
 import math
 import os
-import zipfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 
 from caffe2tf.arrays.layout import Floats, OpenShape
-from caffe2tf.arrays.numbers import ZIP_ERRORS, check_claim, reason
 from caffe2tf.errors import ParseError
 from caffe2tf.files import records
-from caffe2tf.images import boxes, means
 from caffe2tf.images import decode as imaging
+from caffe2tf.images import means
 from caffe2tf.images.decode import Pixels
 
 if TYPE_CHECKING:
@@ -24,8 +21,6 @@ if TYPE_CHECKING:
 _SIZE = (None, [int, int])
 _FORM = {"?resize": _SIZE, "?crop": _SIZE, "?mean": ([float], [[[float]]]), "?scale": float, "?channels": int}
 _FORM |= {"?method": str, "?order": str}
-_NOTED = {"?preprocessing": (None, dict), "?source": str, "?name": str, "?labels": [str], "?prototxt": str}
-_NOTED |= {"?outputs": [str], "?weights_sha256": {str: [str]}, "?boxes": boxes.FORM}
 FILE = "caffe2tf.json"  # in a .keras file and in a SavedModel's assets.extra
 IMAGENET_MEAN = (104.0, 117.0, 123.0)  # BGR, the rounded channel means of ILSVRC 2012
 METHODS = ("bilinear", "nearest_pillow")
@@ -213,35 +208,6 @@ def differing(
         raise ParseError(f"`resize` and `crop` give {what}; the network takes {takes}")
     how.check(how.resize or given)
     return how
-
-
-def to_json(net: "Net") -> str:
-    """What goes along with a saved model: {"preprocessing": ..., "source": ...}, of a detector also {"boxes": ...}, or {} without an
-    image input."""
-    try:
-        how, source = of(net)
-    except ParseError:
-        return "{}"
-    found = boxes.detector(net)
-    return json.dumps({"preprocessing": asdict(how), "source": source} | ({"boxes": found} if found else {}))
-
-
-def noted_in(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What `to_json` left in a saved model: in a zip archive (.keras, .tflite) under FILE, or as the file at `path`
-    itself; {} where there is none. Raises ParseError where it is damaged."""
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                if FILE not in archive.namelist():
-                    return {}
-                check_claim(archive.getinfo(FILE).file_size, os.path.getsize(path))
-                return dict(records.parsed(archive.read(FILE), _NOTED))
-        if os.path.basename(path) != FILE or not os.path.exists(path):
-            return {}
-        with open(path, "rb") as file:
-            return dict(records.parsed(file.read(), _NOTED))
-    except (ParseError, *ZIP_ERRORS) as error:
-        raise ParseError(f"{path}: its {FILE} cannot be read: {reason(error)}") from None
 
 
 def made_of(data: object, where: str) -> Preprocessing:
