@@ -79,6 +79,7 @@ def test_classify_runs_it_and_refuses_others(here):
         caffe2tf.classify("flat.onnx", [picture])
 
 
+@pytest.mark.slow
 def test_without_its_libraries_the_line_says_what_to_install(tmp_path):
     code = (
         "import sys; sys.modules['tf2onnx'] = None\n"
