@@ -13,7 +13,7 @@ import caffe2tf
 from caffe2tf import bundled
 from caffe2tf.errors import Caffe2TFError
 from caffe2tf.images import boxes
-from tests.helpers import README, ROOT, run
+from tests.helpers import ROOT, pages, run
 
 EXAMPLES = ROOT / "examples"
 MODEL = ["squares.prototxt", "squares.caffemodel"]
@@ -42,7 +42,9 @@ def assert_found(found):
 def test_boxes_are_printed_in_pixels_of_the_picture(squares):
     args = ["squares.png", "--labels", "squares.txt", "--threshold", "0.5"]
     shown = run("classify", *MODEL, *args, "--plot", "boxes.png")
-    lines = re.search(r"^\$ caffe2tf classify squares.*?\n(.*?)```", README, re.MULTILINE | re.DOTALL)[1]
+    lines = re.search(
+        r"^\$ caffe2tf classify squares.*?\n(.*?)```", pages()["docs/classify.md"], re.MULTILINE | re.DOTALL
+    )[1]
     assert shown.stdout == lines
     rows = list(csv.DictReader(run("classify", *MODEL, *args, "--csv").stdout.splitlines()))
     corners = ("left", "top", "right", "bottom")
@@ -88,7 +90,7 @@ def test_mtcnn_finds_the_face(shared):
     faces = runpy.run_path(str(EXAMPLES / "faces.py"))
     picture = Image.open(bundled.photograph("grace_hopper.jpg")).convert("RGB")
     ((score, box, points),) = faces["faces"](faces["load"](shared / "models" / "mtcnn"), picture)
-    shown = re.search(r"^([\d.]+)  box ([\d ]+?)  points (.*)$", README, re.MULTILINE)
+    shown = re.search(r"^([\d.]+)  box ([\d ]+?)  points (.*)$", pages()["docs/classify.md"], re.MULTILINE)
     assert score == pytest.approx(float(shown[1]), abs=1e-3)
     assert box == pytest.approx([float(side) for side in shown[2].split()], abs=2)
     assert np.ravel(points) == pytest.approx([float(n) for n in re.split("[ ,]", shown[3])], abs=2)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import caffe2tf
-from tests.helpers import README, ROOT, inputs, layer, make
+from tests.helpers import ROOT, inputs, layer, make, pages
 
 OTHERS = ("jax", "torch")
 
@@ -65,7 +65,7 @@ def test_shared_weights_are_tied_as_the_readme_says(shared_layers):
     import keras
 
     model = caffe2tf.to_keras(shared_layers)
-    code = re.search(r"```text\n(shared = .*?)```", README, re.DOTALL)[1]
+    code = re.search(r"```text\n(shared = .*?)```", pages()["docs/python.md"], re.DOTALL)[1]
     x = np.random.RandomState(0).randn(8, 4).astype(np.float32)
     kernel = shared_layers.weights["one"]["kernel"]
     known = {"model": model, "keras": keras}

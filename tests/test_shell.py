@@ -40,7 +40,7 @@ def completions(*words):
     asked = {"COMP_WORDS": shlex.join(["caffe2tf", *words]), "COMP_CWORD": str(len(words))}
     environment = {**ENVIRONMENT, **asked, "_CAFFE2TF_COMPLETE": "bash_complete"}
     done = subprocess.run(COMMAND, env=environment, capture_output=True, text=True, check=True)
-    return [tuple(line.split(",")) for line in done.stdout.splitlines()]
+    return [tuple(line.split(",")) for line in done.stdout.splitlines() if line]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

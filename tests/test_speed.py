@@ -135,7 +135,7 @@ def test_all_batches_of_pictures_are_one_trace(tmp_path, monkeypatch):
 
 
 def test_the_readme_has_the_marks_that_the_bench_writes_between():
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "docs" / "speed.md").read_text()
     once = bench.written(text, "| a table |")
     assert bench.written(once, "| a table |") == once
     assert once.startswith(text.partition(bench.BEGIN)[0])

@@ -69,10 +69,11 @@ def entry(seen: Seen, count: int | None) -> dict[str, Any]:
 def as_json(
     found: Iterable[Seen], count: int | None, score: Score, tested: Mapping[str, str] | None = None
 ) -> Iterator[str]:
-    """The lines of one JSON document of all that is seen, as it comes: what was `tested` {"file", "sha256"} as "model", images, then those that cannot be read, and where it is known
-    what they are, how often it is right, as `score` has it at the end."""
+    """The lines of one JSON document of all that is seen, as it comes: what was `tested` {"file", "sha256"} as "model", images,
+    then those that cannot be read, and where it is known what they are, how often it is right, as `score` has it at the end."""
     unread, last, known = list[dict[str, Any]](), None, False
-    yield "{\n" + (f' "model": {json.dumps(tested)},\n' if tested else "") + ' "images": ['
+    model = textwrap.indent(json.dumps(tested, indent=1), " ").lstrip()
+    yield "{\n" + (f' "model": {model},\n' if tested else "") + ' "images": ['
     for seen in found:
         known |= seen.label is not None
         if seen.error:

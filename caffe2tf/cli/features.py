@@ -2,12 +2,12 @@
 
 import click
 
-from caffe2tf.cli import options, terminal
+from caffe2tf.cli import options, sections, terminal
 
 PLACE = 7
 
 
-@click.command(short_help="Store what a network makes of pictures, for other uses.")
+@click.command(cls=sections.Command, short_help="Store what a network makes of pictures, for other uses.")
 @click.argument("model", type=options.NETWORK)
 @click.argument("arguments", nargs=-1, required=True, type=options.FILE, metavar="[PROTOTXT] PICTURES")
 @options.prototxt

@@ -10,12 +10,12 @@ Complete = Callable[[click.Context, click.Parameter, str], list[str]]
 # Which options stand under which heading; an option that is not listed stands under "Options".
 _SECTIONS = {
     "Input": "prototxt input_shape outputs plugin trust original diff data val test split labels labels_from_names strict recipe "
-    "truth images sets against head",
-    "Pictures": "resize crop mean scale channels augment",
+    "truth images sets against head solver shard",
+    "Pictures": "resize crop mean scale channels crops augment order",
     "Training": "layers stages epochs batch_size lr head_lr schedule optimizer momentum weight_decay dropout label_smoothing clip "
-    "seed resume",
-    "Output": "out outs folder to npy_layout quantize folding page plot confusion as_csv as_json top group first keep "
-    "no_tensorboard listing force",
+    "lr_mult class_weights patience seed cache",
+    "Output": "out outs folder to npy_layout quantize folding preprocessing page plot confusion as_csv as_json top threshold group first keep "
+    "no_tensorboard listing resume force",
     "Running": "device precision yes fast quiet verbose version help",
 }
 _HEADING = {name: heading for heading, names in _SECTIONS.items() for name in names.split()}

@@ -1,7 +1,7 @@
-"""The README's table of speed, in one command: converting, the forward pass beside the processor's limits, building and reopening,
+"""The page's table of speed, in one command: converting, the forward pass beside the processor's limits, building and reopening,
 start-up; with the versions, the cores and the date.
 
-Run as `python -m tests.bench [--write] [--repeats N]` on a machine that does nothing else; `--write` puts the table into README.md,
+Run as `python -m tests.bench [--write] [--repeats N]` on a machine that does nothing else; `--write` puts the table into docs/speed.md,
 between its two marks. The parts are commands of their own: `python -m tests.bench.convert`, `.forward`, `.build`, `.startup`; each
 runs in a process of its own.
 """
@@ -17,7 +17,7 @@ from typing import Any
 
 from tests.bench import tables
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "speed.md"
 BEGIN, END = "<!-- python -m tests.bench --write -->\n", "<!-- end of the bench -->\n"
 _PARTS = {
     "convert": "from tests.bench import convert; found = convert.ratios(convert.measured({repeats}))",
@@ -37,7 +37,7 @@ def part(name: str, repeats: int) -> Any:
         code = (
             f"{_PARTS[name].format(repeats=repeats, folder=folder)}; import json; json.dump(found, open({out!r}, 'w'))"
         )
-        subprocess.run([sys.executable, "-c", code], check=True, cwd=README.parent)
+        subprocess.run([sys.executable, "-c", code], check=True, cwd=PAGE.parents[1])
         with open(out, encoding="utf-8") as file:
             return json.load(file)
 
@@ -60,23 +60,23 @@ def section(repeats: int) -> str:
 
 
 def written(text: str, found: str) -> str:
-    """The README `text` with `found` between its marks. Raises ValueError where it lacks one."""
+    """The page `text` with `found` between its marks. Raises ValueError where it lacks one."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"README.md lacks {BEGIN.strip()} or {END.strip()}")
+        raise ValueError(f"docs/speed.md lacks {BEGIN.strip()} or {END.strip()}")
     return f"{before}{BEGIN}\n{found}\n\n{END}{after}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--write", action="store_true", help="put it into README.md")
+    parser.add_argument("--write", action="store_true", help="put it into docs/speed.md")
     parser.add_argument("--repeats", type=int, default=9)
     given = parser.parse_args()
     found = section(given.repeats)
     print(found)
     if given.write:
-        README.write_text(written(README.read_text(encoding="utf-8"), found), encoding="utf-8")
+        PAGE.write_text(written(PAGE.read_text(encoding="utf-8"), found), encoding="utf-8")
 
 
 if __name__ == "__main__":
