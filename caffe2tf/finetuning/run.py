@@ -84,6 +84,8 @@ class Run:
         for name, part in zip(_SETS, sets, strict=True):
             if part is None:
                 continue
+            if part.note:
+                self.say(part.note)
             counts = part.counts()
             listed = ", ".join(f"{c} {n}" for c, n in counts.items())
             self.say(f"{name}: {len(part)} pictures of {len(counts)} classes ({listed})")
