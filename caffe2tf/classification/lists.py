@@ -47,7 +47,7 @@ def lines(path: str | os.PathLike[str]) -> list[Line]:
         raise LabelError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if os.fspath(path).lower().endswith(_TABLES):
         return _table(os.fspath(path), text)
-    found = []
+    found = list[Line]()
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue

@@ -17,7 +17,20 @@ from numpy.typing import NDArray
 from caffe2tf import words
 from caffe2tf.errors import OutputError
 from caffe2tf.files import replacing as files
-from caffe2tf.finetuning import batches, data, inputs, memory, plan, recipe, results, solving, trainer, training
+from caffe2tf.finetuning import (
+    batches,
+    data,
+    heads,
+    inputs,
+    memory,
+    plan,
+    recipe,
+    results,
+    solving,
+    trainer,
+    training,
+    warnings,
+)
 from caffe2tf.finetuning import tensorboard as board
 from caffe2tf.finetuning.batches import Examples
 from caffe2tf.finetuning.checkpoint import LAST, Checkpoint
@@ -31,7 +44,6 @@ from caffe2tf.net.net import Net
 from caffe2tf.probabilities import probabilities
 
 _LOG = logging.getLogger("caffe2tf")
-_SETS = ("training", "validation", "test")
 _Step = Callable[[int], object]
 _Set = tuple[NDArray[np.uint8], NDArray[np.int32]]  # pictures and labels
 _Sets = tuple[Examples, Examples]  # training and validation
@@ -58,7 +70,7 @@ class Run:
         self.usual = None if inputs.starts_afresh(run) else usual
         sets = inputs.parts(run)
         self.classes = sets[0].classes
-        self.net, self.head, fresh = plan.with_head(net, len(self.classes), run.head, run.seed)
+        self.net, self.head, fresh = plan.with_head(net, len(self.classes), run.head, run.seed, run.solver is not None)
         plans = [self._plan(self.net, stage) for stage in run.stages]
         if fresh and self.head not in plans[0].trained:
             outputs = net.layer(self.head).tops()[0][1]
@@ -81,15 +93,7 @@ class Run:
     def _tell(self, sets: Sequence[data.Pictures | None], fresh: bool, source: str) -> None:
         how = f"pictures become input as {self.how} ({source})"
         self.say(f"the head '{self.head}' {'starts fresh' if fresh else 'keeps its weights'}; {how}")
-        for name, part in zip(_SETS, sets, strict=True):
-            if part is None:
-                continue
-            if part.note:
-                self.say(part.note)
-            counts = part.counts()
-            listed = ", ".join(f"{c} {n}" for c, n in counts.items())
-            self.say(f"{name}: {len(part)} pictures of {len(counts)} classes ({listed})")
-            inputs.check_classes(name, part)
+        warnings.tell(sets, self.say)
 
     def _tell_memory(self, plans: Sequence[tuple[plan.Plan, Stage]], counts: Sequence[int]) -> None:
         picture = math.prod(self.how.resize or ()) * self.how.channels
@@ -188,7 +192,8 @@ class Run:
                     net = last = self._stage_of(keep, number, net, placed)
                 else:
                     work, sets = self._examples(work, stage, placed)
-                    learner = trainer.Trainer(work, stage, placed, self.recipe.seed + number)
+                    spread, weights = heads.spread(work, sets[0], placed), heads.weights(stage, sets[0], work.classes)
+                    learner = trainer.Trainer(work, stage, placed, self.recipe.seed + number, spread, weights)
                     if place:
                         learner.restore(kept and kept[0])
                         learner.good_steps = note["good_steps"]

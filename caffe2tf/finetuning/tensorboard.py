@@ -84,7 +84,7 @@ class Board:
         with self._writing(self.epochs):
             for name in ("loss", "accuracy", "val_loss", "val_accuracy", "lr"):
                 tf.summary.scalar(name, row[name])
-            if (row["epoch"] - 1) % (1 + trainer.stage.epochs // _HISTOGRAMS) == 0:
+            if (row["epoch"] - 1) % (1 + trainer.stage.rounds // _HISTOGRAMS) == 0:
                 for name, values in trainer.histograms():
                     _write_histogram(name, values, self.epochs)
 

@@ -105,14 +105,15 @@ def train(
                 raise NotFinite(_not_finite(trainer, place, rate, val_loss, largest, training, batch))
             row: Row = {"stage": place.stage, "epoch": place.epoch + 1, "loss": place.loss / count}
             row |= {"accuracy": place.right / count, "val_loss": val_loss, "val_accuracy": val_accuracy, "lr": rate}
-            best = max((r["val_accuracy"] for r in history if r["stage"] == place.stage), default=-1.0)
             history.append(row)
-            if val_accuracy > best:
+            if best_of(history, place.stage) is row:
                 weights = [v.value.numpy() for v in trainer.model.variables]
                 keep.save(f"best-{place.stage}", weights, {"epoch": place.epoch + 1})
             place = Place(place.stage, place.epoch + 1)
             save(place)
             report(row)
+            if stage.patience and row["epoch"] - best_of(history, place.stage)["epoch"] >= stage.patience:
+                return
             if place.epoch < walk.rounds and _all_asked(placement, asked):
                 raise Stopped(f"stopped in stage {place.stage}, after epoch {place.epoch}", asked.number)
 
@@ -139,15 +140,16 @@ def _not_finite(
         seen += f", and this net was trained on {examples.usual[0]:g} to {examples.usual[1]:g}"
     return (
         f"the loss is {loss} at epoch {place.epoch + 1}, step {place.step}: learning rate {rate:g} "
-        f"(head {rate * trainer.stage.head_lr:g}), largest gradient {largest:.3g}, {seen}; inputs of the trained layers "
+        f"(head {rate * trainer.stage.head_times:g}), largest gradient {largest:.3g}, {seen}; inputs of the trained layers "
         f"reach {reach:.3g}. Try `lr` {rate / 10:g} or `clip` 1"
     )
 
 
 def best_of(history: Sequence[Row], stage: int | None = None) -> Row:
-    """The row with the highest validation accuracy, the first of equals, of one stage or of all."""
+    """The row with the highest validation accuracy, of equals that with the lowest loss, of one stage or of all: where pictures are
+    few many epochs are equal, and the first of them has learned little."""
     rows = [row for row in history if stage in (None, row["stage"])]
-    return max(rows, key=lambda row: row["val_accuracy"])
+    return max(rows, key=lambda row: (row["val_accuracy"], -row["val_loss"]))
 
 
 def _all_asked(placement: Placement, asked: threading.Event) -> bool:
