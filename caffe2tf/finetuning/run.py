@@ -17,26 +17,15 @@ from numpy.typing import NDArray
 from caffe2tf import words
 from caffe2tf.errors import OutputError
 from caffe2tf.files import replacing as files
-from caffe2tf.finetuning import (
-    batches,
-    data,
-    heads,
-    inputs,
-    memory,
-    plan,
-    recipe,
-    results,
-    solving,
-    trainer,
-    training,
-    warnings,
-)
+from caffe2tf.finetuning import batches, data, heads, inputs, memory, plan, recipe, results, trainer, training
 from caffe2tf.finetuning import tensorboard as board
 from caffe2tf.finetuning.batches import Examples
 from caffe2tf.finetuning.checkpoint import LAST, Checkpoint
 from caffe2tf.finetuning.placement import Placement
 from caffe2tf.finetuning.settings import Recipe, RecipeError, Stage
+from caffe2tf.finetuning.solving import tell as tell_solver
 from caffe2tf.finetuning.walk import Walk
+from caffe2tf.finetuning.warnings import tell as tell_sets
 from caffe2tf.images import preprocess
 from caffe2tf.keras_model import device as devices
 from caffe2tf.net import net as nets
@@ -80,7 +69,7 @@ class Run:
         if self.how.crop is None and any("crop" in stage.augment and stage.solver is None for stage in run.stages):
             raise RecipeError(f"`augment` crop: pictures are not cropped ({self.how}); say a larger `resize`")
         if run.solver is not None and run.stages[0].solver is not None:
-            solving.tell(run.solver, run.stages[0].solver, self.say)
+            tell_solver(run.solver, run.stages[0].solver, self.say)
         self._tell(sets, fresh, source)
         self._tell_memory(list(zip(plans, run.stages, strict=True)), [len(part) for part in sets if part])
         self.training, self.validation = self._decode("training", sets[0]), self._decode("validation", sets[1])
@@ -93,7 +82,7 @@ class Run:
     def _tell(self, sets: Sequence[data.Pictures | None], fresh: bool, source: str) -> None:
         how = f"pictures become input as {self.how} ({source})"
         self.say(f"the head '{self.head}' {'starts fresh' if fresh else 'keeps its weights'}; {how}")
-        warnings.tell(sets, self.say)
+        tell_sets(sets, self.say)
 
     def _tell_memory(self, plans: Sequence[tuple[plan.Plan, Stage]], counts: Sequence[int]) -> None:
         picture = math.prod(self.how.resize or ()) * self.how.channels
