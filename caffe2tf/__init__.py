@@ -27,6 +27,7 @@ _HOMES = {
     "verify": "verification.verify",
     "classify": "classification.classifier",
     "finetune": "finetuning.finetune",
+    "features": "finetuning.tables",
     "visualize": "drawing.visualize",
     "download": "samples.download",
     "sample": "samples.sample",

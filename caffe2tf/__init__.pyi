@@ -2,6 +2,7 @@ from caffe2tf.classification.classifier import classify as classify
 from caffe2tf.drawing.visualize import visualize as visualize
 from caffe2tf.errors import Caffe2TFError as Caffe2TFError
 from caffe2tf.finetuning.finetune import finetune as finetune
+from caffe2tf.finetuning.tables import features as features
 from caffe2tf.formats import save as save
 from caffe2tf.inspection.difference import diff as diff
 from caffe2tf.inspection.summary import inspect as inspect

@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from numbers import Integral
 
-from caffe2tf import bundled, formats
+from caffe2tf import bundled, formats, spent
 from caffe2tf.caffe.read import is_text
 from caffe2tf.errors import Caffe2TFError, guarded
 from caffe2tf.net import reading
@@ -55,7 +55,7 @@ def load(
     if strange := [shape for shape in (shapes or {}).values() if not all(isinstance(n, Integral) for n in shape)]:
         raise Caffe2TFError(f"`input_shape` holds {strange[0]}; takes whole numbers in Caffe's axis order")
     cut = checked(outputs) if outputs is not None else ()
-    with guarded(text, weights):
+    with guarded(text, weights), spent.on("load"):
         net = _read(text, weights, shapes, cut)
     for note in net.notes:
         _LOG.info("%s", note)

@@ -12,6 +12,7 @@ from PIL import Image
 from caffe2tf.classification import classifier as classifying
 from caffe2tf.classification import labels as labelling
 from caffe2tf.classification import score as scores
+from caffe2tf.classification import seeing
 from caffe2tf.cli.main import main
 from caffe2tf.images import decode as imaging
 from tests.helpers import inputs, layer, make, run
@@ -149,7 +150,7 @@ def test_decoding_runs_ahead_but_not_far(small, monkeypatch):
     classifier = classifying.load("net.caffemodel", "net.prototxt")
     results = classifier(["pictures/1_blue.png"] * 1000)
     next(results)
-    assert 16 < len(seen) <= classifying._AHEAD + classifying.BATCH
+    assert 16 < len(seen) <= (seeing._AHEAD + 1) * seeing.BATCH
     results.close()
 
 

@@ -196,6 +196,17 @@ def test_help_of_every_command_has_an_example_and_needs_no_tensorflow():
     assert done.returncode == 0, done.stderr
 
 
+def test_the_list_of_commands_loads_little_beside_click():
+    """Half of what --help took was commands' modules, logging and what finds modules."""
+    needless = "{'logging', 'pkgutil', 'traceback', 'ast', 'importlib.metadata', *(f'caffe2tf.cli.{n}' for n in list(main.commands))}"
+    code = (
+        "import sys, click; before = set(sys.modules); from caffe2tf.cli.main import main\ntry: main(['--help'])\n"
+        f"finally: found = {needless} & (set(sys.modules) - before); sys.exit(str(found) if found else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_inspect_loads_nothing_heavy():
     heavy = "{'tensorflow', 'keras', 'h5py', 'matplotlib'} & set(sys.modules)"
     code = f"import sys; from caffe2tf.cli.main import main\ntry: main(['inspect', {V1!r}])\nfinally: sys.exit(str({heavy}) if {heavy} else 0)"
@@ -237,6 +248,14 @@ def test_every_file_is_a_command_or_shared():
     shared = {"__init__", "main", "options", "stopping", "terminal"}
     files = {path.stem for path in (ROOT / "caffe2tf" / "cli").glob("*.py")}
     assert {name.replace("_", "-") for name in files - shared} == set(main.commands)
+
+
+def test_help_says_of_every_command_what_it_says_itself():
+    """The list is made without importing a command: reading its file must give what click knows of it."""
+    listed = " ".join(run("--help").stdout.split("Commands:\n")[1].split())
+    for name, command in main.commands.items():
+        assert command.short_help
+        assert f"{name} {command.short_help}" in listed
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,16 @@ def test_bilinear_upsamples_a_plane_to_itself():
         weights("InnerProduct", 'inner_product_param { num_output: 4 weight_filler { type: "bilinear" } }')
 
 
+@pytest.mark.parametrize(
+    ("extent", "line"), [(1, [1]), (2, [0.5, 0.5]), (3, [0.5, 1, 0.5]), (5, [1 / 3, 2 / 3, 1, 2 / 3, 1 / 3])]
+)
+def test_bilinear_of_any_extent(extent, line):
+    """1 - |x / f - c| with f half of the extent, rounded up, and c = (extent - 1) / 2f (filler.hpp)."""
+    params = f"kernel_size: {extent} bias_term: false num_output: 1"
+    (kernel,) = weights("Deconvolution", f'convolution_param {{ {params} weight_filler {{ type: "bilinear" }} }}')
+    np.testing.assert_allclose(kernel[0, 0], np.outer(line, line), rtol=1e-6)
+
+
 def test_what_starts_without_a_filler():
     assert [set(a.ravel()) for a in weights("PReLU", "")] == [{0.25}]
     assert [set(a.ravel()) for a in weights("Scale", "scale_param { bias_term: true }")] == [{1}, {0}]

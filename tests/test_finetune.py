@@ -13,7 +13,7 @@ from tests.helpers import COLOURS, SMALL, inputs, layer, load_small, make, run
 tf = pytest.importorskip("tensorflow")
 pytest.importorskip("sklearn")
 from caffe2tf.errors import Caffe2TFError, NetError  # noqa: E402
-from caffe2tf.finetuning import batches, data, plan, settings, trainer, training  # noqa: E402
+from caffe2tf.finetuning import batches, data, features, plan, rows, settings, trainer, training  # noqa: E402
 
 # ------------------------------------------------------------------------------------------------ data
 
@@ -46,7 +46,8 @@ def test_every_way_that_data_lies(here):
     from caffe2tf.images.preprocess import Preprocessing
 
     how = Preprocessing((12, 12))
-    np.testing.assert_array_equal(data.decode(records, how)[0], data.decode(folders, how)[0])
+    every = np.arange(30)
+    np.testing.assert_array_equal(rows.Decoded(records.sources, how)[every], rows.Decoded(folders.sources, how)[every])
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".gif"])
@@ -61,8 +62,8 @@ def test_every_kind_of_picture_is_read(suffix, tmp_path):
         Image.fromarray(first).save(tmp_path / name / f"x{suffix}", **frames)
     from caffe2tf.images.preprocess import Preprocessing
 
-    images, pictures, bad = data.decode(data.read(str(tmp_path)), Preprocessing((9, 11)))
-    assert not bad
+    pictures = data.read(str(tmp_path))
+    images = rows.Decoded(pictures.sources, Preprocessing((9, 11)))
     assert pictures.classes == ("a", "b")
     np.testing.assert_array_equal(images[0], first[:, :, ::-1])
 
@@ -415,10 +416,11 @@ def test_cached_features_are_what_the_whole_network_computes(here):
 
     net = load_small()
     how, _ = preprocess.of(net)
-    images, pictures, _ = data.decode(data.read("train"), how)
+    pictures = data.read("train")
+    images = rows.Decoded(pictures.sources, how)
     work = plan.make(net, "fc8", ["fc8"])
-    (stored,) = trainer.features(work.base, work.frontier, images, how)
-    batch = np.stack([how.apply(image) for image in images])
+    (stored,) = features.computed(work.base, work.frontier, images, how)
+    batch = np.stack([how.apply(image) for image in images[np.arange(len(pictures))]])
     np.testing.assert_allclose(stored, forward(net, {"data": batch})["h"], rtol=1e-5, atol=1e-5)
     assert len(pictures) == len(stored)
 
@@ -433,14 +435,14 @@ def best_accuracy(shared, tmp_path, path, head_epochs, **options):
     net = loading.load(str(folder / "deploy.prototxt"), str(folder / "squeezenet_v1.0.caffemodel"))
     how, _ = preprocess.of(net)
     pictures = data.read(str(path), **options)
-    images, pictures, _ = data.decode(pictures, how)
+    images = rows.Decoded(pictures.sources, how)
     places = {source: place for place, source in enumerate(pictures.sources)}
     found, store = [], None
     for seed in range(3):
         changed, head, _ = plan.with_head(net, len(pictures.classes), seed=seed)
         work = plan.make(changed, head, ["conv_final"])
         if store is None:
-            (store,) = trainer.features(work.base, work.frontier, images, how)
+            (store,) = features.computed(work.base, work.frontier, images, how)
         sets = [
             batches.Examples([store[[places[source] for source in part.sources]]], part.labels)
             for part in data.split(pictures, (0.8, 0.2), seed)
@@ -465,7 +467,9 @@ def test_flowers(shared, tmp_path):
 
 
 def test_a_recipe_without_a_network_is_one_line():
+    from caffe2tf.finetuning.placement import placed
     from caffe2tf.finetuning.run import Run
 
-    with pytest.raises(settings.RecipeError, match="the recipe names no network; give its file as `model`"):
-        Run(settings.Recipe(stages=(settings.Stage("all"),)))
+    why = "the recipe names no network; give its file as `model`"
+    with placed("cpu") as place, pytest.raises(settings.RecipeError, match=why):
+        Run(settings.Recipe(stages=(settings.Stage("all"),)), place)

@@ -13,7 +13,6 @@ pytest.importorskip("tensorflow")
 pytest.importorskip("sklearn")
 
 from caffe2tf.errors import OutputError
-from caffe2tf.finetuning import data
 from caffe2tf.finetuning import tensorboard as board
 from caffe2tf.finetuning.checkpoint import Checkpoint
 from tests.helpers import GOLDEN, ROOT, SMALL, run
@@ -135,18 +134,3 @@ def test_a_log_that_cannot_be_written_ends_alone(tmp_path, monkeypatch):
             tf.summary.scalar("loss", 1.0)
         assert watch.writer is None
     assert said == ["the log for TensorBoard ends here: the disk is full"]
-
-
-def test_pictures_that_have_no_room_on_the_disk(monkeypatch):
-    """Said when the file is made: a map beyond the disk ends the process at the first write."""
-    monkeypatch.setattr(data, "MEMORY_LIMIT", 10)
-    array = data.storage((3, 5), np.float32)
-    array[:] = 2
-    assert array.sum() == 30
-
-    def full(*args):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(data.DataError, match=r"have no room in .*: the disk is full; TMPDIR names another place"):
-        data.storage((3, 5 << 20), np.float32)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from caffe2tf import loading
-from tests.helpers import ROOT, SMALL, inputs, layer, run
+from tests.helpers import ROOT, SMALL, inputs, layer, pages, run
 
 pytest.importorskip("tensorflow")
 pytest.importorskip("sklearn")
@@ -255,11 +255,11 @@ def test_two_devices_give_the_losses_of_one(here):
 
 
 def cluster():
-    """The README's TF_CONFIG of two workers, on free ports of this machine."""
+    """The guide's TF_CONFIG of two workers, on free ports of this machine."""
     sockets = [socket.socket() for _ in range(2)]
     for one in sockets:
         one.bind(("127.0.0.1", 0))
-    tasks = re.findall(r"^TF_CONFIG='(.*?)' caffe2tf finetune", (ROOT / "README.md").read_text(), re.MULTILINE)
+    tasks = re.findall(r"^TF_CONFIG='(.*?)' caffe2tf finetune", "\n".join(pages().values()), re.MULTILINE)
     assert [json.loads(task)["task"]["index"] for task in tasks] == [0, 1]
     for number, one in enumerate(sockets, 1):
         tasks = [task.replace(f"10.0.0.{number}:2222", f"127.0.0.1:{one.getsockname()[1]}") for task in tasks]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import caffe2tf
-from caffe2tf import layers, loading
+from caffe2tf import layers, loading, reference
 from caffe2tf.caffe import caffe_pb2
 from caffe2tf.errors import NetError, UnsupportedLayer, UnsupportedParameter, WeightMismatch
 from caffe2tf.net.support import set_fields
@@ -55,6 +55,7 @@ def test_in_place_layers_make_versions(tmp_path):
     assert nodes["b"].bottoms == (("y", 0),)
     assert nodes["b"].tops == (("y", 1),)
     assert nodes["c"].bottoms == (("y", 1),)
+    assert [name for name, node in nodes.items() if node.in_place] == ["b"]
     assert loading.load(prototxt).outputs == ["z"]
 
 
@@ -303,3 +304,60 @@ def test_a_bias_of_scalars_has_no_axis(tmp_path):
     text = inputs(a=(2,), b=()) + layer("Reduction", "reduction_param { axis: 0 }", ["a"], ["r"], "r")
     with pytest.raises(NetError, match="axis 0 of a bottom with 0 axes"):
         loading.load(make(tmp_path, text + layer("Scale", "scale_param { axis: 0 bias_term: true }", ["r", "b"]))[0])
+
+
+def test_a_permute_that_moves_nothing_lies_in_the_memory_of_its_bottom(tmp_path):
+    for order, moved in (("order: 0", False), ("order: 0 order: 2 order: 1", True)):
+        text = inputs(data=(1, 2, 2)) + layer("Permute", f"permute_param {{ {order} }}", ["data"], ["p"], "p")
+        text += layer("Power", "power_param { shift: 1 }", ["p"], ["p"], "add")
+        net = loading.load(make(tmp_path, text)[0])
+        x = np.arange(4, dtype=np.float32).reshape(1, 2, 2)
+        expected = x if moved else x + 1
+        assert caffe2tf.forward(net, {"data": x})["data"].tolist() == expected.tolist()
+        assert reference.compute(net, {"data": x})["data"].tolist() == expected.tolist()
+
+
+def test_what_a_filter_let_through_changes_with_what_shares_its_memory(tmp_path):
+    text = inputs(data=(3, 2), s=(3,)) + layer("Filter", bottoms=["data", "s"], tops=["f"], name="f")
+    text += layer("Reshape", "reshape_param { shape { dim: 1 dim: 2 } axis: 1 }", ["f"], ["r"], "r")
+    text += layer("Power", "power_param { shift: 1 }", ["r"], ["r"], "add")
+    net = loading.load(make(tmp_path, text)[0])
+    x = np.arange(6, dtype=np.float32).reshape(3, 2)
+    found = caffe2tf.forward(net, {"data": x, "s": np.array([1, 0, 1])})
+    assert found["r"].tolist() == [[[1, 2]], [[5, 6]]]
+    assert found["f"].tolist() == [[1, 2], [5, 6]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "params", "windows"),
+    [
+        ("Flatten", "", False),
+        ("Flatten", "flatten_param { axis: 2 }", False),
+        ("ArgMax", "", False),
+        ("Reduction", "reduction_param { axis: 2 }", False),
+        ("Pooling", "pooling_param { pool: AVE kernel_size: 1 stride: 3 }", True),
+        ("Im2col", "convolution_param { kernel_size: 2 }", True),
+        ("SPP", "spp_param { pyramid_height: 2 }", True),
+        ("Interp", "interp_param { zoom_factor: 2 }", True),
+    ],
+)
+def test_items_that_a_filter_counted_along_another_axis(tmp_path, kind, params, windows):
+    text = inputs(data=(5, 2, 3, 3), s=(5,)) + layer("Filter", bottoms=["data", "s"], tops=["f"], name="f")
+    text += layer("Permute", "permute_param { order: 2 order: 1 order: 0 order: 3 }", ["f"], ["p"], "p")
+    net = loading.load(make(tmp_path, text + layer(kind, params, ["p"], ["top"], "x"))[0])
+    given = {"data": np.random.RandomState(0).randn(5, 2, 3, 3), "s": np.array([1, 0, 1, 1, 0])}
+    if windows:
+        with pytest.raises(NetError, match=rf"layer 'x' \({kind}\): has windows over what a Filter before it counts"):
+            caffe2tf.forward(net, given)
+        return
+    found, expected = caffe2tf.forward(net, given)["top"], reference.compute(net, given)["top"]
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_items_that_a_filter_counted_as_channels_of_im2col(tmp_path):
+    text = inputs(data=(3, 2, 2), s=(3,)) + layer("Filter", bottoms=["data", "s"], tops=["f"], name="f")
+    text += layer("Im2col", "convolution_param { kernel_size: 2 axis: 0 }", ["f"], ["top"], "x")
+    net = loading.load(make(tmp_path, text)[0])
+    found = caffe2tf.forward(net, {"data": np.arange(12.0).reshape(3, 2, 2), "s": np.array([0, 1, 1])})["top"]
+    assert found.ravel().tolist() == list(range(4, 12))

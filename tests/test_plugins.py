@@ -14,9 +14,11 @@ from caffe2tf.caffe import extra, wire
 from caffe2tf.caffe.caffe_pb2 import LayerParameter, NetParameter
 from caffe2tf.errors import Caffe2TFError, NetError, PluginError, UnsupportedLayer, UnsupportedParameter
 from caffe2tf.layers import REGISTRY
-from tests.helpers import README, ROOT, inputs, layer, run
+from tests.helpers import ROOT, inputs, layer, pages, run
 
-EXAMPLE = next(block for block in README.split("```python\n") if "Gain" in block).split("```")[0]
+EXAMPLE = next(part for text in pages().values() for part in text.split("```python\n") if "class Gain" in part).split(
+    "```"
+)[0]
 GAIN = layer("Gain", "gain_param { factor: 2.5 bias: true }", ["data"], ["g"], "gain")
 UPPER = layer("Python", 'python_param { module: "my.ops" layer: "Upper" param_str: "0.5" }', ["g"], ["u"], "upper")
 SMALL = inputs(data=(2, 3, 4, 5)) + GAIN + UPPER

@@ -29,12 +29,19 @@ def test_every_way_of_writing_a_value():
       layer < name: "a"; type: "LRN", top: ["x", "y"] >
       layer: { lrn_param { alpha: 1e-4f beta: .5 local_size: 0x5 k: -inf norm_region: 1 } }
       layer { pooling_param { pool: AVE global_pooling: True pad: 010 } loss_weight: [1, 2.5] }
+      layer { relu_param { } include { } }
       input_dim: [1, 2]
     """
     message, warnings = parse(text)
     assert message == text_format.Parse(text, caffe_pb2.NetParameter())
     assert message.layer[2].pooling_param.pad == 8
     assert warnings == []
+
+
+def test_a_sign_may_stand_apart():
+    """So Caffe's parser reads it, protobuf's in C++; the one in Python does not."""
+    text = "layer { lrn_param { alpha: - 1e-4 } loss_weight: - 2 }"
+    assert parse(text)[0] == text_format.Parse(text.replace("- ", "-"), caffe_pb2.NetParameter())
 
 
 def test_unknown_fields_of_forks_are_named_with_their_line():
@@ -56,6 +63,8 @@ def test_unknown_fields_of_forks_are_named_with_their_line():
         ('layer { name: "a" name: "b" }', "1: field 'name' is given twice"),
         ("layer { name: 3 }", "1: field 'name' takes a quoted string, found 3"),
         ("\n\ninput_dim: three", "3: field 'input_dim' takes a whole number, found three"),
+        ("layer { loss_weight: much }", "1: field 'loss_weight' takes a number, found much"),
+        ("layer { loss_weight: - }", "1: field 'loss_weight' takes a number, found -"),
         ('input_dim: "3"', "field 'input_dim' takes a whole number, found the string '3'"),
         ("input_dim: 99999999999", "99999999999 is out of range for field 'input_dim'"),
         ("layer { pooling_param { pool: MEAN } }", "takes a value of PoolMethod (MAX, AVE, STOCHASTIC), found MEAN"),

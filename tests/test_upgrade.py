@@ -1,5 +1,7 @@
 """Networks of every age and phase become today's layers for inference."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from caffe2tf import loading
@@ -100,7 +102,9 @@ def test_legacy_inputs(declared):
 def test_phase_stage_and_level(rule, kept):
     """A text's own level has no effect: Caffe's tools set it to 0."""
     text = inputs(data=(1, 2)) + layer("ReLU", rule) + 'state { level: 2 stage: "deploy" }'
-    assert ("x" in [item.name for item in run(text)[0].layer]) is kept
+    net, _, _ = run(text)
+    assert ("x" in [item.name for item in net.layer]) is kept
+    assert not any(item.include or item.exclude for item in net.layer)  # what is written holds for every phase
 
 
 def test_include_with_exclude_is_refused():
@@ -151,6 +155,12 @@ def test_the_name_prob_is_taken_only_where_it_is_free():
     assert ("l1", "Softmax", ["class"], ["l1"]) in wires(net)
 
 
+def test_one_of_many_losses_is_prob():
+    net, _, _ = run(SNAPSHOT.replace("EuclideanLoss", "SigmoidCrossEntropyLoss"))
+    assert ("prob", "Sigmoid", ["box"], ["prob"]) in wires(net)
+    assert ("l1", "Softmax", ["class"], ["l1"]) in wires(net)
+
+
 def test_a_loss_beside_its_own_softmax_is_dropped():
     net, _, _ = run(SNAPSHOT + layer("Softmax", bottoms=["class"], tops=["p"], name="p"))
     assert [item.type for item in net.layer].count("Softmax") == 1
@@ -181,6 +191,57 @@ def test_unused_explicit_input_stays_and_silenced_layers_go():
 def test_shapes_of_data_layers(data, dims):
     net, _, _ = run(f'layer {{ name: "d" top: "data" {data} }}' + layer("ReLU"))
     assert list(net.layer[0].input_param.shape[0].dim) == dims
+
+
+def weights(*shape):
+    return [SimpleNamespace(shape=shape)]
+
+
+CONVOLUTION = layer("Convolution", "convolution_param { group: 2 }", ["b"], ["c"], "conv")
+FULL = layer("InnerProduct", "inner_product_param { num_output: 10 }", ["b"], ["c"], "fc")
+
+
+@pytest.mark.parametrize(
+    ("readers", "blobs", "dims"),
+    [
+        (layer("Convolution", tops=["b"], name="conv"), {"conv": (8, 5, 3, 3)}, [1, 5, UNKNOWN, UNKNOWN]),
+        (layer("LRN", tops=["b"], name="n") + CONVOLUTION, {"conv": (8, 5, 3, 3)}, [1, 10, UNKNOWN, UNKNOWN]),
+        (layer("Dropout", tops=["b"], name="n") + CONVOLUTION, {"conv": (8, 5, 3, 3)}, [1, 10, UNKNOWN, UNKNOWN]),
+        (layer("ReLU", tops=["b"], name="n") + CONVOLUTION, {"conv": (8, 5, 3, 3)}, [1, UNKNOWN, UNKNOWN, UNKNOWN]),
+        (layer("BatchNorm", tops=["b"], name="bn"), {"bn": (7,)}, [1, 7, UNKNOWN, UNKNOWN]),
+        (layer("PReLU", tops=["b"], name="act"), {"act": (1, 6)}, [1, 6, UNKNOWN, UNKNOWN]),
+        (layer("InnerProduct", "inner_product_param { num_output: 10 }", name="fc"), {"fc": (10, 48)}, [1, 48]),
+        # The length is that of another blob, and the channels are another reader's.
+        (layer("Pooling", tops=["b"], name="p") + FULL, {"fc": (10, 48)}, [1, UNKNOWN, UNKNOWN, UNKNOWN]),
+        (
+            layer("Pooling", tops=["b"], name="p") + FULL + layer("Scale", name="s"),
+            {"fc": (10, 48), "s": (4,)},
+            [1, 4, UNKNOWN, UNKNOWN],
+        ),
+    ],
+)
+def test_what_the_first_readers_weights_tell_of_a_data_layer(readers, blobs, dims):
+    net, _, _ = run(
+        'layer { name: "d" type: "Data" top: "data" }' + readers, {k: weights(*v) for k, v in blobs.items()}
+    )
+    assert list(net.layer[0].input_param.shape[0].dim) == dims
+
+
+def test_the_mean_tells_the_channels_where_no_weights_do():
+    """The mean's, even behind a pooling whose reader knows none."""
+    text = 'layer { name: "d" type: "Data" top: "data" transform_param { mean_value: [1, 2, 3, 4] } }'
+    net, _, _ = run(text + layer("Pooling", tops=["b"], name="p") + FULL, {"fc": weights(10, 48)})
+    assert list(net.layer[0].input_param.shape[0].dim) == [1, 4, UNKNOWN, UNKNOWN]
+
+
+@pytest.mark.parametrize("top", ["data", "b"])
+@pytest.mark.parametrize(("mean", "channels"), [("mean_value: [1, 2, 3, 4]", 4), ("", 5)])
+def test_behind_a_layer_without_weights_the_mean_goes_first(top, mean, channels):
+    """Whether it works in place, or nothing reads what it makes."""
+    text = f'layer {{ name: "d" type: "Data" top: "data" transform_param {{ {mean} }} }}'
+    text += layer("Dropout", tops=[top], name="n") + layer("Convolution", tops=["c"], name="conv")
+    net, _, _ = run(text, {"conv": weights(8, 5, 3, 3)})
+    assert list(net.layer[0].input_param.shape[0].dim) == [1, channels, UNKNOWN, UNKNOWN]
 
 
 def test_input_shape_wins():

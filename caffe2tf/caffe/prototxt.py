@@ -183,7 +183,9 @@ class _Parser:
             else:
                 setattr(message, name, value)
         except (ValueError, TypeError):
-            self.fault(line, f"{value} is out of range for field '{name}'", message, name)
+            # Python writes no decimals of an integer without end, which hexadecimal digits can make.
+            said = f"{value:#x}" if isinstance(value, int) and value.bit_length() > 64 else value
+            self.fault(line, f"{said} is out of range for field '{name}'", message, name)
 
     def block(
         self, message: Message | None, field: "Field | None", name: str, opening: str, depth: int, line: int

@@ -1,93 +1,33 @@
-"""Pictures in, classes with names and probabilities out, for any model that caffe2tf reads or writes."""
+"""Pictures in, classes with names and probabilities out, or boxes, for any model that caffe2tf reads or writes."""
 
 import io
 import os
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from itertools import islice
-from typing import Any
+from collections.abc import Mapping, Sequence
+from itertools import chain, islice
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from caffe2tf import bundled, formats, loading
 from caffe2tf.arrays.numbers import reason
 from caffe2tf.classification import labels as labelling
-from caffe2tf.classification.score import Score
+from caffe2tf.classification.results import above
+from caffe2tf.classification.seeing import BATCH, MANY, Classifier
 from caffe2tf.classification.seen import Seen
 from caffe2tf.errors import Caffe2TFError, ParseError, guarded
 from caffe2tf.files import records
-from caffe2tf.files import replacing as files
+from caffe2tf.images import boxes, preprocess, said
 from caffe2tf.images import decode as imaging
-from caffe2tf.images import preprocess
+from caffe2tf.images.crops import COUNTS as CROPS
 from caffe2tf.keras_model import device as devices
 from caffe2tf.keras_model.device import DeviceError
 from caffe2tf.keras_model.model import to_keras
 from caffe2tf.net.net import Net
-from caffe2tf.probabilities import best, probabilities
+from caffe2tf.probabilities import probabilities
 
-BATCH = 16
-MANY = 64  # pictures from which compiling the model pays
-COLUMNS = ("file", "rank", "class", "name", "probability", "truth")  # of --csv, the last where it is known
-_DRAWN = 24  # pictures of --plot: more cannot be read on one page
-_READERS = min(4, os.cpu_count() or 1)
-_AHEAD = 3 * BATCH  # pictures that are decoded before the model asks for them: 30 MB at 227 x 227
-_Picture = NDArray[np.float32]
 _Path = str | os.PathLike[str]
-
-
-@dataclass(frozen=True)
-class Classifier:
-    """`run` maps pictures, float32 (N, H, W, C) as `preprocessing` gives them, to probabilities (N, classes); `source`
-    says where the preprocessing comes from. `batch` pictures go at a time; with `full` never fewer."""
-
-    run: Callable[[_Picture], NDArray[np.float64]]
-    preprocessing: preprocess.Preprocessing
-    source: str
-    names: tuple[str, ...]
-    ids: tuple[str, ...] = ()
-    batch: int = BATCH
-    full: bool = False
-
-    def __call__(self, paths: Sequence[str], count: int = 5, labels: Sequence[int] | None = None) -> Iterator[Seen]:
-        """Yields a Seen with `count` classes for each of `paths`, in their order, decoding ahead of the model. `labels`:
-        the number of the class of each, where they are known."""
-        known = [(number, self.names[number]) for number in labels] if labels else [None] * len(paths)
-        work = zip(paths, known, strict=True)
-        ahead, loaded = deque[Future[tuple[Seen, _Picture | None]]](), list[tuple[Seen, _Picture | None]]()
-        pool = ThreadPoolExecutor(_READERS)
-        try:
-            ahead.extend(pool.submit(self._load, *one) for one in islice(work, _AHEAD))
-            while ahead:
-                loaded.append(ahead.popleft().result())
-                ahead.extend(pool.submit(self._load, *one) for one in islice(work, 1))
-                if len(loaded) == self.batch or not ahead:
-                    yield from self._see(loaded, count)
-                    loaded = []
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-    def _load(self, path: str, label: tuple[int, str] | None) -> tuple[Seen, _Picture | None]:
-        notes: list[str] = []
-        try:
-            image = imaging.read_image(path, self.preprocessing.channels == 1, notes.append)
-            # As Keras takes it: the memory is in that order already.
-            image = self.preprocessing.apply(image).transpose(1, 2, 0)
-        except ParseError as error:
-            return Seen(path, label=label, error=str(error)), None
-        return Seen(path, label=label, note="".join(notes) or None), image
-
-    def _see(self, loaded: Sequence[tuple[Seen, _Picture | None]], count: int) -> Iterator[Seen]:
-        images = [image for _, image in loaded if image is not None]
-        blank = [np.zeros_like(image) for image in images[:1]] * (self.batch - len(images) if self.full else 0)
-        shares = iter(self.run(np.stack(images + blank)) if images else ())
-        for seen, image in loaded:
-            if image is None:
-                yield seen
-            else:
-                yield replace(seen, top=tuple((c, self.names[c], p) for c, p in best(next(shares), count)))
+_Extents = int | str | tuple[int, int] | Literal["none"]
+TOP = 5  # classes of a picture that are said where nothing else is asked for
 
 
 def load(
@@ -99,31 +39,35 @@ def load(
     device: str = "auto",
     trust: bool = False,
     outputs: str | Sequence[str] | None = None,
+    crops: int = 1,
+    settings: Mapping[str, Any] | None = None,
 ) -> Classifier:
     """A Classifier of a Net, a .caffemodel, weights (.npy, .npz, .h5, .safetensors), a .keras or .tflite file, a SavedModel
     folder or a folder of finetune's results.
 
     `labels`: a file with one class name per line, ImageNet's where there are 1000 outputs. `many`: more than MANY
     pictures are to come. `device` is only checked: the caller runs it there. `trust`: whether a SavedModel is run that caffe2tf
-    did not write. Raises Caffe2TFError.
+    did not write. `crops`: 1, or 10 whose outputs are averaged. `settings`: how pictures become input where it is not as the model
+    says, those of images.said. Raises Caffe2TFError.
     """
     names = label_names(labels) if labels else None
+    given = {name: said.convert(name, value) for name, value in (settings or {}).items() if value is not None}
     if isinstance(model, Net):
         if prototxt or input_shape or outputs:
             raise Caffe2TFError(
                 f"the Net '{model.name}' has its text and shapes; `prototxt`, `input_shape` and `outputs` are for files"
             )
-        return _of_net(model, model.name, names, many)
+        return _of_net(model, model.name, names, many, crops, given)
     model = str(model)
-    settings = os.path.join(model, "settings.json")
+    trained = os.path.join(model, "settings.json")
     kind = formats.FOLDER if os.path.isdir(model) else os.path.splitext(model)[1].lstrip(".").lower()
     how, source = None, ""
-    if os.path.exists(settings):  # the results of finetune
+    if os.path.exists(trained):  # the results of finetune
         names = names or label_names(os.path.join(model, "labels.txt"))
-        how, source = _trained(settings), "the settings it was trained with"
+        how, source = _trained(trained), "the settings it was trained with"
         model, kind = os.path.join(model, "best.keras"), "keras"
         if input_shape:
-            raise Caffe2TFError(f"{settings} tells the input's size; `input_shape` has no part in it")
+            raise Caffe2TFError(f"{trained} tells the input's size; `input_shape` has no part in it")
     if kind == "tflite" and device.startswith("gpu"):
         raise DeviceError(f"`device` {device}: TensorFlow Lite runs on the cpu")
     if kind in formats.names() and formats.runnable(kind):
@@ -137,51 +81,69 @@ def load(
             runner = formats.module(kind).runner(model, many, **({"trust": trust} if kind == formats.FOLDER else {}))
         if how is None:
             how, source = _habit(runner, input_shape)
+        if given:
+            free = None in runner.shape[2:]
+            how, source = preprocess.differing(how, None if free else runner.shape[2:], **given), "as said"
     else:
         net = loading.load(prototxt=prototxt, model=model, input_shape=input_shape, outputs=outputs)
-        return _of_net(net, model, names, many)
-    return _sized(model, runner, how, source, names, many)
+        return _of_net(net, model, names, many, crops, given)
+    return _classifier(model, runner, how, source, names, many, crops)
 
 
-def _of_net(net: Net, name: str, names: Sequence[str] | None, many: bool) -> Classifier:
+def _of_net(
+    net: Net, name: str, names: Sequence[str] | None, many: bool, crops: int, given: Mapping[str, Any]
+) -> Classifier:
     for what, blobs in (("inputs", net.inputs), ("outputs", net.outputs)):
         if len(blobs) != 1:
             raise Caffe2TFError(f"{name}: has the {what} {', '.join(blobs)}; classify takes networks with one")
+    if given:
+        net = preprocess.changed(net, **given)
     how, source = preprocess.of(net)
-    return _sized(name, formats.module("keras").running(to_keras(net), name, many=many), how, source, names, many)
+    found = boxes.detector(net)
+    noted = {"boxes": found} if found else {}
+    runner = formats.module("keras").running(to_keras(net), name, noted, many or found is not None)
+    return _classifier(name, runner, how, source, names, many, crops)
 
 
-def _sized(
+def _classifier(
     name: str,
     runner: formats.Runner,
     how: preprocess.Preprocessing,
     source: str,
     names: Sequence[str] | None,
     many: bool,
+    crops: int,
 ) -> Classifier:
     """The Classifier of a runner, of whose pictures the size must be known."""
-    if how.resize is None:
+    if how.resize is None and how.crop is None:
         raise Caffe2TFError(f"{name}: the network takes any size, so nothing says which; give it with `input_shape`")
-    return _classifier(runner, how, source, names, many)
-
-
-def _classifier(
-    runner: formats.Runner, how: preprocess.Preprocessing, source: str, names: Sequence[str] | None, many: bool
-) -> Classifier:
-    def run(images: _Picture) -> NDArray[np.float64]:
-        return probabilities(runner.call(images))
-
+    found: boxes.Detector | None = runner.noted.get("boxes")
+    if crops not in CROPS:
+        raise Caffe2TFError(f"`crops` {crops}; takes {' or '.join(map(str, CROPS))}")
+    if found and crops != 1:
+        raise Caffe2TFError(f"{name}: is a detector, which sees a picture once; `crops` is for classes")
     batch = runner.shape[0]
     extents = how.crop or how.resize or ()
-    count = runner.outputs or run(np.zeros((batch or 1, *extents, how.channels), np.float32)).shape[1]
+    if found:
+        count = found["classes"]
+        if names and len(names) == count - 1:
+            names = [*names[: found["background"]], "background", *names[found["background"] :]]
+    else:
+        example = np.zeros((batch or 1, *extents, how.channels), np.float32)
+        count = runner.outputs or probabilities(runner.call(example)).shape[1]
     if names and len(names) != count:
-        raise Caffe2TFError(f"{len(names)} labels for {count} outputs; takes one line for each")
+        what = "classes, the background among them" if found else "outputs"
+        raise Caffe2TFError(f"{len(names)} labels for {count} {what}; takes one line for each")
     ids: Sequence[str] = ()
     if not names and count == 1000:
         names, ids = bundled.classes(), bundled.classes(column=1)
     names = names or [str(number) for number in range(count)]
     # A compiled model is compiled again for a batch of another size.
-    return Classifier(run, how, source, tuple(names), tuple(ids), batch or BATCH, many or batch is not None)
+    together = batch or -(-BATCH // crops) * crops
+    full = many or batch is not None or found is not None
+    return Classifier(
+        runner.call, how, source, tuple(names), tuple(ids), together, full, crops, detects=found is not None
+    )
 
 
 def _habit(
@@ -225,7 +187,14 @@ def classify(
     images: _Path | Sequence[_Path],
     *,
     prototxt: _Path | None = None,
-    top: int = 5,
+    top: int | None = None,
+    threshold: float = 0.0,
+    crops: int = 1,
+    resize: _Extents | None = None,
+    crop: _Extents | None = None,
+    mean: float | Sequence[float] | str | None = None,
+    scale: float | None = None,
+    channels: str | None = None,
     labels: _Path | None = None,
     truth: _Path | None = None,
     labels_from_names: bool = False,
@@ -234,53 +203,33 @@ def classify(
     device: str = "auto",
     trust: bool = False,
 ) -> list[Seen]:
-    """What `model` sees in `images`: a Seen for each picture, in their order, with the `top` most probable classes, and the
-    error in place of them where a picture cannot be read.
+    """What `model` sees in `images`: a Seen for each picture, in their order, with the `top` most probable classes (5), or the `top`
+    best boxes of a detector (all), of a probability or score of `threshold` at least; and the error in place of them where a
+    picture cannot be read.
 
     `model`: a Net, a Classifier, or whatever `load` takes, `prototxt` its network text. `images`: files, folders or globs.
-    `labels`: a file with one class name per line. What the pictures really show, for `Seen.right`, say `truth` (a list file
+    `labels`: a file with one class name per line. `crops`: 1, or 10 as Caffe's oversampling takes and averages them; `resize`, `crop`
+    (256, (256, 227), height first, or "none"), `mean` (numbers, a .npy or .binaryproto file, or "none"), `scale` and `channels` ("bgr",
+    "rgb", "grey") say how pictures become input where the model says otherwise. What the pictures really show, for `Seen.right`, say `truth` (a list file
     of `path label` lines, or a folder per class) or `labels_from_names` (the file name up to the first dot).
     `input_shape`: {input or None: (N, C, H, W)} where the model does not tell; `outputs`: the blob of the scores, as `load` has it. `device`: "auto", "cpu", "gpu" or "gpu:N";
     `trust`: whether a SavedModel is run that caffe2tf did not write. Raises Caffe2TFError.
     """
     several = [images] if isinstance(images, str | os.PathLike) else images
-    paths, written = labelling.find([os.fspath(image) for image in several], truth, labels_from_names)
+    asked = [os.fspath(image) for image in several]
+    settings = {"resize": resize, "crop": crop, "mean": mean, "scale": scale, "channels": channels}
+    if truth or labels_from_names:
+        found, written = labelling.find(asked, truth, labels_from_names)
+        paths = iter(found)
+    else:
+        paths, written = imaging.each_image(asked), None
+    first = list(islice(paths, MANY + 1))
     with devices.running(device):
         made = model
         if not isinstance(made, Classifier):
-            made = load(made, prototxt, labels, input_shape, len(paths) > MANY, device, trust, outputs)
-        numbers = labelling.numbers(written, made.names, made.ids) if written else None
-        return list(made(paths, top, numbers))
-
-
-def rows(seen: Seen, count: int) -> list[tuple[str | int | float, ...]]:
-    """The rows of COLUMNS of a Seen, `count` at most."""
-    label = seen.label[1:] if seen.label else ()
-    return [(seen.file, rank, *one, *label) for rank, one in enumerate(seen.top[:count], 1)]
-
-
-def as_data(found: Sequence[Seen], count: int, score: Score) -> dict[str, Any]:
-    """What --json prints of all Seen."""
-    data: dict[str, Any] = {"images": [_entry(seen, count) for seen in found if seen.top]}
-    if unread := [{"file": seen.file, "error": seen.error} for seen in found if seen.error]:
-        data["unreadable"] = unread
-    return data | ({"accuracy": score.accuracy} if any(seen.label for seen in found) else {})
-
-
-def _entry(seen: Seen, count: int) -> dict[str, Any]:
-    top = [{"class": number, "name": name, "probability": p} for number, name, p in seen.top[:count]]
-    label = {"truth": dict(zip(("class", "name"), seen.label, strict=True))} if seen.label else {}
-    return {"file": seen.file, "top": top, **label}
-
-
-def draw(found: Sequence[Seen], path: _Path, force: bool) -> list[str]:
-    """Draws the first pictures with their bars as a .png, if one was read; returns a line on those left out. Raises
-    OutputError."""
-    from caffe2tf.drawing import plots
-
-    seen = [one for one in found if one.top]
-    if not seen:
-        return []
-    with files.replacing(path, force) as temporary:
-        plots.seen([(imaging.read_image(one.file), one) for one in seen[:_DRAWN]], temporary)
-    return [f"{path} shows the first {_DRAWN} of {len(seen)} pictures"] if len(seen) > _DRAWN else []
+            made = load(made, prototxt, labels, input_shape, len(first) > MANY, device, trust, outputs, crops, settings)
+        elif crops != 1 or any(value is not None for value in settings.values()):
+            raise Caffe2TFError("a Classifier knows how pictures become its input; `crops` and settings are for models")
+        numbers = labelling.numbers(written, made.names, made.ids) if written is not None else None
+        count = top if top is not None or made.detects else TOP
+        return [above(seen, threshold) for seen in made(chain(first, paths), count, numbers)]

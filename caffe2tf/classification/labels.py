@@ -2,10 +2,12 @@
 
 import difflib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 from caffe2tf.classification import lists
 from caffe2tf.classification.lists import LabelError as LabelError
+from caffe2tf.classification.names import Names
 from caffe2tf.errors import guarded
 from caffe2tf.images import decode as imaging
 
@@ -43,6 +45,26 @@ def find(
     if lacking:
         raise LabelError(f"{labels}: has no label for {len(lacking)} of {len(wanted)} pictures: {_few(lacking)}")
     return wanted, found
+
+
+def each(
+    images: Sequence[str], labels: str | os.PathLike[str] | None, from_names: bool, shard: tuple[int, int]
+) -> tuple[Iterator[str], list[str] | None]:
+    """As `find`, of a part of the pictures: (3, 16) is every 16th from the third. Without labels folders are listed while the
+    pictures are asked for."""
+    part, whole = shard
+    if labels is None and not from_names:
+        return islice(imaging.each_image(images), part - 1, None, whole), None
+    paths, written = find(images, labels, from_names)
+    return iter(paths[part - 1 :: whole]), written and written[part - 1 :: whole]
+
+
+def left(paths: Iterable[str], numbers: Sequence[int] | None, names: Names) -> tuple[Iterator[str], list[int] | None]:
+    """`paths`, and the class of each where it is known, without those of `names`."""
+    if numbers is None:
+        return (path for path in paths if path not in names), None
+    pairs = [(path, number) for path, number in zip(paths, numbers, strict=True) if path not in names]
+    return (path for path, _ in pairs), [number for _, number in pairs]
 
 
 def folders(path: str | os.PathLike[str]) -> list[tuple[str, str]]:

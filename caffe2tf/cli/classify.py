@@ -1,15 +1,31 @@
 """`caffe2tf classify`: what is in pictures, and how often a model is right."""
 
 import contextlib
-import csv
-import json
 import sys
+from collections.abc import Iterator
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from caffe2tf import spent
 from caffe2tf.cli import options, terminal
 
+if TYPE_CHECKING:
+    from caffe2tf.classification.seen import Seen
+
 PLACE = 5
+
+
+def _share(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    """(3, 16) of "3/16"."""
+    if value is None:
+        return None
+    part, _, whole = value.partition("/")
+    digits = all(text.isascii() and text.isdecimal() and len(text) < 10 for text in (part, whole))
+    if not digits or not 1 <= int(part) <= int(whole):
+        raise click.BadParameter(f"'{value}'; takes a part of all, 1/16 to 16/16")
+    return int(part), int(whole)
 
 
 @click.command(short_help="Say what is in pictures, and how often a model is right.")
@@ -17,7 +33,25 @@ PLACE = 5
 @click.argument("arguments", nargs=-1, type=options.FILE, metavar="[PROTOTXT] IMAGE...")
 @options.prototxt
 @click.option(
-    "-k", "--top", type=click.IntRange(1), default=5, show_default=True, help="How many classes to say of each image."
+    "-k",
+    "--top",
+    type=click.IntRange(1),
+    help="How many classes or boxes to say of each image.  [default: 5, all boxes]",
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    metavar="X",
+    help="Leave out classes and boxes of a lower probability or score.",
+)
+@options.pictures
+@click.option(
+    "--crops",
+    type=click.Choice(["1", "10"]),
+    default="1",
+    show_default=True,
+    help="See the centre, or the corners, the centre and their mirror images, and average what the network says.",
 )
 @click.option(
     "--labels", type=options.TEXT, metavar="FILE", help="Class names, one a line; ImageNet's for 1000 outputs."
@@ -35,6 +69,19 @@ PLACE = 5
     "--csv", "as_csv", is_flag=True, help="Rows on stdout: file,rank,class,name,probability, and truth where known."
 )
 @options.as_json
+@click.option(
+    "--out",
+    callback=options.suffix(".csv", ".jsonl", ".parquet"),
+    metavar="FILE.csv|.jsonl|.parquet",
+    help="Write what is seen to a file that grows picture by picture; a .parquet is a folder of parts.",
+)
+@click.option("--resume", is_flag=True, help="Go on with --out, leaving out the pictures that are there.")
+@click.option(
+    "--shard",
+    callback=_share,
+    metavar="N/OF",
+    help="Take a part of the pictures alone: 3/16 is every 16th from the third.",
+)
 @click.option("--plot", callback=options.suffix(".png"), metavar="FILE.png", help="Draw the images with their bars.")
 @click.option(
     "--confusion",
@@ -51,12 +98,17 @@ def command(
     model: str,
     arguments: tuple[str, ...],
     prototxt: str | None,
-    top: int,
+    top: int | None,
+    threshold: float,
+    crops: str,
     labels: str | None,
     truth: str | None,
     labels_from_names: bool,
     as_csv: bool,
     as_json: bool,
+    out: str | None,
+    resume: bool,
+    shard: tuple[int, int] | None,
     plot: str | None,
     confusion: str | None,
     trust: bool,
@@ -66,8 +118,9 @@ def command(
     force: bool,
     quiet: bool,
     verbose: bool,
+    **settings: Any,
 ) -> None:
-    """Say what is in pictures: the most probable classes with names and probabilities.
+    """Say what is in pictures: the most probable classes with names and probabilities, or what a detector finds, with its boxes.
 
     MODEL is a .caffemodel, weights that caffe2tf wrote, a .keras or .tflite file, a SavedModel folder or the folder of
     `caffe2tf finetune`; PROTOTXT the network text, where MODEL needs one, in either order; IMAGE a file, a folder, a glob,
@@ -78,6 +131,9 @@ def command(
     relative to the list, and without IMAGE all of it is taken. A picture that cannot be read is listed and left out, and
     the exit code is 1.
 
+    Pictures are read, seen and written as they come, in memory that does not grow with them. --out keeps what is written when a run
+    is killed, and --resume goes on; --shard shares the pictures among machines.
+
     \b
     Examples:
       caffe2tf classify squeezenet.caffemodel cat.jpg
@@ -85,13 +141,121 @@ def command(
       caffe2tf classify net.keras photographs/ --plot seen.png
       caffe2tf classify net.tflite 'holidays/*.jpg' --labels names.txt --csv > seen.csv
       caffe2tf classify finetuned/ --truth test.txt --confusion confusion.png
+      caffe2tf classify net.caffemodel archive/ --out seen.csv --resume --shard 3/16
+      caffe2tf classify ssd.prototxt ssd.caffemodel street.jpg --threshold 0.5 --plot boxes.png
       curl -s https://example.org/cat.jpg | caffe2tf classify squeezenet.caffemodel - --json
     """
-    from caffe2tf import formats
-    from caffe2tf.classification import labels as labelling
-    from caffe2tf.errors import escaped
+    with spent.on("imports"):
+        from caffe2tf import formats
+        from caffe2tf.classification import classifier as classifying
+        from caffe2tf.classification import growing, results
+        from caffe2tf.classification import labels as labelling
+        from caffe2tf.classification import score as scores
+        from caffe2tf.classification.seeing import BATCH, MANY
+        from caffe2tf.images import decode as imaging
+        from caffe2tf.keras_model import device as devices
 
     text, model, images = options.leading([model, *arguments], prototxt)
+    _check_usage(images, bool(truth), labels_from_names, as_csv, as_json, out, resume, force, confusion)
+    labelled = bool(truth or labels_from_names)
+    paths, written = labelling.each(images, truth, labels_from_names, shard or (1, 1))
+    targets = [path for path in (plot, confusion) if path]
+    read = [path for path in targets if imaging.reads(images, path)]
+    formats.check_targets(targets, force, sources=[*read, model])
+    if out:
+        growing.check(out, resume, force)
+    with contextlib.ExitStack() as stack:
+        loading = terminal.progress(f"loading {options.name(model)}", None, quiet)
+        with loading, terminal.hushed(verbose), terminal.notes(verbose and not quiet):
+            stack.enter_context(devices.running(device))
+            first = list(islice(paths, MANY + 1))
+            many = len(first) > MANY
+            classifier = classifying.load(
+                model, text, labels, input_shape, many, device, trust, outputs, int(crops), settings
+            )
+        if classifier.detects and labelled:
+            raise click.UsageError(f"{model} finds boxes, which are not compared with what is in the pictures")
+        numbers = labelling.numbers(written, classifier.names, classifier.ids) if written is not None else None
+        top = top if top is not None or classifier.detects else classifying.TOP
+        score, shown, unread, counts = scores.Score(classifier.names), list["Seen"](), list[str](), [0, 0]
+        if not quiet:
+            terminal.note(f"pictures become input as {classifier.described} ({classifier.source})")
+        # Rows that run over the terminal are progress enough.
+        silent = out is not None and not (as_csv or as_json)
+        hidden = quiet or (not many and len(first) <= BATCH) or (sys.stdout.isatty() and not as_json and not silent)
+        step = stack.enter_context(terminal.progress("classifying", None, hidden, count=True))
+        ahead: Iterator[str] = chain(first, paths)
+        kept = stack.enter_context(growing.growing(out, classifier.detects, labelled, resume, force)) if out else None
+        if kept is not None and len(kept.names):
+            ahead, numbers = labelling.left(ahead, numbers, kept.names)
+
+        def seen() -> Iterator["Seen"]:
+            """What comes, told to all that wait for it."""
+            most = None if top is None else max(top, scores.TOP)
+            for one in terminal.hushed_each(classifier(ahead, most, numbers), verbose):
+                step(1)
+                score.add(one)
+                one = results.above(one, threshold)
+                counts[0] += 1
+                if one.error:
+                    unread.append(one.error)
+                else:
+                    counts[1] += 1
+                    if kept is not None:
+                        kept.add(one, top)
+                    if plot and len(shown) < results.DRAWN:
+                        shown.append(one)
+                    if one.note and not quiet:
+                        terminal.note(one.note)
+                yield one
+
+        if as_json:
+            for line in results.as_json(seen(), top, score):
+                terminal.echo(line)
+        elif as_csv:
+            terminal.echo(results.csv_row(results.columns(classifier.detects, labelled)), nl=False)
+            for one in seen():
+                terminal.echo("".join(map(results.csv_row, results.rows(one, top))) if not one.error else "", nl=False)
+        else:
+            for one in seen():
+                if not one.error and not silent:
+                    _print(one, top)
+    if kept is not None and not quiet:
+        beside = ", beside those of an earlier run" if len(kept.names) else ""
+        terminal.echo(f"{out}  {counts[1]:,} picture{'' if counts[1] == 1 else 's'}{beside}", err=as_csv or as_json)
+    if plot:
+        with terminal.hushed(verbose):  # of characters that matplotlib's font lacks
+            notes = results.draw(shown, counts[1], plot, force)
+        for note in () if quiet else notes:
+            terminal.note(note)
+    if confusion:
+        score.write_confusion(confusion, force)
+    if labelled and as_csv:
+        terminal.echo(score, err=True)
+    elif labelled and not as_json:
+        terminal.echo(f"\n{score}")
+        if score.few:
+            terminal.echo()
+            terminal.table(*score.confusion_table())
+    for line in unread:
+        terminal.echo(f"caffe2tf: {line}", err=True)
+    if unread:
+        if counts[0] > 1:
+            terminal.echo(f"caffe2tf: {len(unread)} of {counts[0]} pictures cannot be read", err=True)
+        sys.exit(options.NO)
+
+
+def _check_usage(
+    images: list[str],
+    truth: bool,
+    labels_from_names: bool,
+    as_csv: bool,
+    as_json: bool,
+    out: str | None,
+    resume: bool,
+    force: bool,
+    confusion: str | None,
+) -> None:
     if as_csv and as_json:
         raise click.UsageError("--csv and --json both go to stdout; take one")
     if truth and labels_from_names:
@@ -100,58 +264,20 @@ def command(
         raise click.UsageError("Missing argument 'IMAGE...'.")
     if confusion and not (truth or labels_from_names):
         raise click.UsageError("--confusion compares with what is in the pictures; say that with --truth")
-    paths, written = labelling.find(images, truth, labels_from_names)
-    formats.check_targets([path for path in (plot, confusion) if path], force, sources=[*paths, model])
-    with contextlib.ExitStack() as stack:
-        loading = terminal.progress(f"loading {options.name(model)}", None, quiet)
-        with loading, terminal.hushed(verbose), terminal.notes(verbose and not quiet):
-            from caffe2tf.classification import classifier as classifying
-            from caffe2tf.classification import score as scores
-            from caffe2tf.keras_model import device as devices
+    if resume and not out:
+        raise click.UsageError("--resume goes on with a file; name it with --out")
+    if resume and force:
+        raise click.UsageError("--resume goes on with what --force would replace")
 
-            stack.enter_context(devices.running(device))
-            many = len(paths) > classifying.MANY
-            classifier = classifying.load(model, text, labels, input_shape, many, device, trust, outputs)
-        numbers = labelling.numbers(written, classifier.names, classifier.ids) if written else None
-        score, found = scores.Score(classifier.names), []
-        if not quiet:
-            terminal.note(f"pictures become input as {classifier.preprocessing} ({classifier.source})")
-        # Rows that run over the terminal are progress enough.
-        hidden = quiet or len(paths) <= classifying.BATCH or (sys.stdout.isatty() and not as_json)
-        step = stack.enter_context(terminal.progress("classifying", len(paths), hidden, count=True))
-        rows = csv.writer(sys.stdout, lineterminator="\n")
-        if as_csv:
-            rows.writerow(classifying.COLUMNS[: None if written else -1])
-        for seen in terminal.hushed_each(classifier(paths, max(top, scores.TOP), numbers), verbose):
-            step(1)
-            found.append(seen)
-            score.add(seen)
-            if as_csv:
-                rows.writerows([escaped(str(cell)) for cell in row] for row in classifying.rows(seen, top))
-            elif seen.top and not as_json:
-                verdict = "" if not seen.label else "  ok" if seen.right else f"  WRONG, is {seen.label[1]}"
-                terminal.bars(f"{seen.file}{verdict}", [(name, p) for _, name, p in seen.top[:top]])
-    notes = [seen.note for seen in found if seen.note]
-    if plot:
-        with terminal.hushed(verbose):  # of characters that matplotlib's font lacks
-            notes += classifying.draw(found, plot, force)
-    for note in () if quiet else notes:
-        terminal.note(note)
-    if confusion:
-        score.write_confusion(confusion, force)
-    if as_json:
-        terminal.echo(json.dumps(classifying.as_data(found, top, score), indent=1))
-    elif written and as_csv:
-        terminal.echo(score, err=True)
-    elif written:
-        terminal.echo(f"\n{score}")
-        if score.few:
-            terminal.echo()
-            terminal.table(*score.confusion_table())
-    unread = [seen.error for seen in found if seen.error]
-    for line in unread:
-        terminal.echo(f"caffe2tf: {line}", err=True)
-    if unread:
-        if len(found) > 1:
-            terminal.echo(f"caffe2tf: {len(unread)} of {len(found)} pictures cannot be read", err=True)
-        sys.exit(options.NO)
+
+def _print(seen: "Seen", top: int | None) -> None:
+    """Prints a picture with its classes or boxes, and whether the first is right."""
+    verdict = (
+        "" if seen.label is None or seen.right is None else "  ok" if seen.right else f"  WRONG, is {seen.label[1]}"
+    )
+    if seen.boxes is None:
+        terminal.bars(f"{seen.file}{verdict}", [(name, p) for _, name, p in seen.top[:top]])
+        return
+    columns = ["class", ">score", ">left", ">top", ">right", ">bottom"]
+    boxes = [[box.name, f"{box.score:.4f}", *(f"{corner:.1f}" for corner in box[3:])] for box in seen.boxes[:top]]
+    terminal.table(columns, boxes, seen.file)

@@ -59,7 +59,7 @@ def command(
       caffe2tf convert bvlc_alexnet.caffemodel
       caffe2tf convert deploy.prototxt net.caffemodel -o net.h5 -o net.keras -o saved_model/
 
-    The README's table of formats says what each holds and how it is read.
+    What each format holds and how it is read, docs/formats.md says.
     """
     from caffe2tf import formats, loading, words
     from caffe2tf.errors import ParseError

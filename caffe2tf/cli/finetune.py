@@ -1,10 +1,13 @@
 """`caffe2tf finetune`: a new head, or any layers, trained on pictures of one's own."""
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
+from caffe2tf import spent
 from caffe2tf.cli import options, stopping, terminal
 
 PLACE = 6
@@ -120,7 +123,22 @@ def command(
             result = line.startswith(("epoch", "test accuracy", "validation accuracy"))
             terminal.echo(terminal.with_flags(line, ctx.command), err=not result)
 
-    with terminal.hushed(verbose):
+    @contextlib.contextmanager
+    def bar(what: str, total: int) -> Iterator[terminal.Step]:
+        """With -v, once the first batch of all was learnt, what the way to it took."""
+        told = not (verbose and what == "epoch 1")
+        with terminal.progress(what, total, quiet, count=True) as step:
+
+            def stepped(done: int) -> None:
+                nonlocal told
+                step(done)
+                if not told and not quiet:
+                    terminal.spent()
+                told = True
+
+            yield stepped
+
+    with terminal.hushed(verbose), spent.on("imports"):
         from caffe2tf.finetuning import training
         from caffe2tf.finetuning.finetune import finetune
 
@@ -142,7 +160,7 @@ def command(
                 input_shape=input_shape or None,
                 outputs=outputs,
                 say=say,
-                bar=lambda what, total: terminal.progress(what, total, quiet, count=True),
+                bar=bar,
                 hushed=lambda: terminal.hushed(verbose),
                 **settings,
             )

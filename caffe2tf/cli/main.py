@@ -1,12 +1,10 @@
 """The command `caffe2tf`: finds the commands beside it, and says every error as a line."""
 
-import ast
 import contextlib
+import functools
 import importlib
 import os
-import pkgutil
 import sys
-import traceback
 from collections.abc import Iterator, MutableMapping
 from typing import Any
 
@@ -21,14 +19,26 @@ _TRACEBACK = "CAFFE2TF_TRACEBACK"  # set to anything, an error shows where in ca
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
-def _place(module: pkgutil.ModuleInfo) -> int | None:
-    """The number that a module of this package states as its PLACE, without running it; None where it states none."""
-    path = os.path.join(module.module_finder.path, f"{module.name}.py")  # type: ignore[union-attr]
-    with open(path, encoding="utf-8") as file:
-        for line in file:
-            if line.startswith("PLACE = "):
-                return int(ast.literal_eval(line.removeprefix("PLACE = ").strip()))
-    return None
+def _said(text: str, before: str, after: str) -> str:
+    return text.partition(before)[2].partition(after)[0]
+
+
+@functools.cache
+def _stated(*folders: str) -> dict[str, str]:
+    """{command: its short help} of the files in `folders` that state a PLACE, in that order, without running one; `_` in a file's
+    name is `-` in the command's. The short help is the first that a file says."""
+    found = []
+    for entry in (entry for folder in folders for entry in os.scandir(folder)):
+        if entry.name.endswith(".py"):
+            with open(entry.path, encoding="utf-8") as file:
+                text = file.read()
+            if place := _said(text, "\nPLACE = ", "\n"):
+                found.append((int(place), entry.name[:-3].replace("_", "-"), _said(text, 'short_help="', '"')))
+    return {name: short for _, name, short in sorted(found)}
+
+
+def _files() -> dict[str, str]:
+    return _stated(*cli.__path__)
 
 
 @contextlib.contextmanager
@@ -47,18 +57,16 @@ def _guarded() -> Iterator[None]:
 
 
 class _Found(MutableMapping[str, click.Command]):
-    """{name: command} of the files here that state a PLACE, in that order; a file is imported when its command is asked for.
-    `_` in a file's name is `-` in the command's."""
+    """{name: command} of the files here; a file is imported when its command is asked for."""
 
     def __iter__(self) -> Iterator[str]:
-        found = [(_place(module), module.name.replace("_", "-")) for module in pkgutil.iter_modules(cli.__path__)]
-        return iter([name for _, name in sorted((place, name) for place, name in found if place is not None)])
+        return iter(_files())
 
     def __len__(self) -> int:
-        return len(list(iter(self)))
+        return len(_files())
 
     def __getitem__(self, name: str) -> click.Command:
-        if name not in list(iter(self)):
+        if name not in _files():
             raise KeyError(name)
         command: click.Command = importlib.import_module(f"{cli.__name__}.{name.replace('-', '_')}").command
         command.name = name
@@ -73,6 +81,13 @@ class _Found(MutableMapping[str, click.Command]):
 class _Group(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """As click does, but importing no command."""
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, short or self.commands[name].get_short_help_str()) for name, short in _files().items()]
+            )
 
     def main(self, *args: Any, **options: Any) -> Any:
         terminal.open_streams()
@@ -89,6 +104,8 @@ class _Group(click.Group):
                 return super().invoke(ctx)
         except Caffe2TFError as error:
             if error.__cause__ is not None and (ctx.meta.get(options.LOUD) or os.environ.get(_TRACEBACK)):
+                import traceback
+
                 terminal.echo("".join(traceback.format_exception(error.__cause__)), err=True)
             for line in terminal.with_flags(str(error), self._invoked(ctx)).split("\n"):
                 terminal.echo(f"caffe2tf: {line}", err=True)

@@ -3,12 +3,16 @@
 import contextlib
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from click.shell_completion import CompletionItem
 
+from caffe2tf import spent
 from caffe2tf.cli import terminal
+from caffe2tf.images import said
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 LOUD = "caffe2tf.loud"  # in click's meta: whether -v was given
 NO = 1  # the exit code of an answer that is no, and of bad input; click's own for wrong usage is 2
@@ -25,7 +29,9 @@ class Path(click.Path):
         super().__init__(path_type=str)
         self.suffixes = suffixes
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+        from click.shell_completion import CompletionItem
+
         folder, start = os.path.split(incomplete)
         with contextlib.suppress(OSError):
             names = [
@@ -93,7 +99,16 @@ def _loud(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
     come from."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1" if value else "3")
     ctx.meta[LOUD] = value
+    if value and not ctx.resilient_parsing:
+        spent.begin()
+        ctx.call_on_close(lambda: _say_spent(ctx))
     return value
+
+
+def _say_spent(ctx: click.Context) -> None:
+    if not ctx.params.get("quiet"):
+        terminal.spent()
+    spent.end()
 
 
 # Options bear the names of the library's arguments: by them messages find the flags (terminal.with_flags).
@@ -127,11 +142,38 @@ plugin = click.option(
 )
 force = click.option("-f", "--force", is_flag=True, help="Replace what exists.")
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
-verbose = click.option("-v", "--verbose", is_flag=True, callback=_loud, help="Print more, TensorFlow's messages too.")
+verbose = click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    callback=_loud,
+    help="Print more, TensorFlow's messages and what took how long too.",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 device = click.option(
     "--device", default="auto", show_default=True, metavar="auto|cpu|gpu[:N]", help="The processor that runs it."
 )
+
+
+def pictures(function: Decorated) -> Decorated:
+    """--resize, --crop, --mean, --scale and --channels: how pictures become input, where the model says otherwise."""
+    for name in reversed(list(said.SETTINGS)):
+        function = _setting(name)(function)
+    return function
+
+
+def _setting(name: str) -> Callable[[Decorated], Decorated]:
+    setting = said.SETTINGS[name]
+
+    def take(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
+        from caffe2tf.errors import Caffe2TFError
+
+        try:
+            return said.convert(name, value)
+        except Caffe2TFError as error:
+            raise click.BadParameter(str(error).removeprefix(f"`{name}`: ")) from None
+
+    return click.option(f"--{name}", metavar=setting.take.metavar, help=setting.help, callback=take)
 
 
 def everyday(function: Decorated) -> Decorated:

@@ -5,16 +5,19 @@ Rich leaves colours out where NO_COLOR is set, and block characters where the te
 
 import contextlib
 import errno
-import logging
 import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from caffe2tf import spent as phases
 from caffe2tf.errors import clean, escaped
+
+if TYPE_CHECKING:
+    import logging
 
 _Item = TypeVar("_Item")
 Cell = str | float
@@ -73,9 +76,9 @@ def any_encoding() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def echo(text: object = "", err: bool = False) -> None:
-    """Prints lines to stdout, or stderr, control characters as escapes."""
-    click.echo(escaped(str(text), "\n\t"), err=err)
+def echo(text: object = "", err: bool = False, nl: bool = True) -> None:
+    """Prints lines to stdout, or stderr, control characters as escapes; without `nl` no end of the last."""
+    click.echo(escaped(str(text), "\n\t"), err=err, nl=nl)
 
 
 def with_flags(text: str, command: click.Command) -> str:
@@ -93,11 +96,6 @@ def _flags(command: click.Command) -> Iterator[tuple[str, str]]:
             yield param.name, "/".join(param.opts) if isinstance(param, click.Option) else param.name.upper()
 
 
-class _Notes(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        note(record.getMessage())
-
-
 def note(text: str) -> None:
     """Prints a note to stderr, with the flags of the command that runs."""
     ctx = click.get_current_context(silent=True)
@@ -107,13 +105,13 @@ def note(text: str) -> None:
 @contextlib.contextmanager
 def notes(shown: bool) -> Iterator[None]:
     """What the library logs in the block (what it assumed, what it left out) as notes on stderr, if they are `shown`."""
-    log, handler = logging.getLogger("caffe2tf"), _Notes()
     if not shown:
         yield
         return
+    log, handler = _listening("caffe2tf", note)
     before = log.level
     log.addHandler(handler)
-    log.setLevel(logging.INFO)
+    log.setLevel("INFO")
     try:
         yield
     finally:
@@ -121,23 +119,29 @@ def notes(shown: bool) -> Iterator[None]:
         log.setLevel(before)
 
 
-class _Later(logging.Handler):
-    """Keeps notes, but those of a command with --quiet."""
+def _listening(name: str, take: Callable[[str], object]) -> "tuple[logging.Logger, logging.Handler]":
+    """The log `name`, and a handler for it that hands the messages to `take`; what `logging` costs is none of --help's."""
+    import logging
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.kept: list[str] = []
+    class Taking(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            take(record.getMessage())
 
-    def emit(self, record: logging.LogRecord) -> None:
-        ctx = click.get_current_context(silent=True)
-        if ctx is None or not ctx.params.get("quiet"):
-            self.kept.append(record.getMessage())
+    return logging.getLogger(name), Taking()
 
 
 @contextlib.contextmanager
 def left_behind() -> Iterator[None]:
-    """What is logged in the block of files that runs before left, as notes at its end: it may come while `hushed`."""
-    log, handler = logging.getLogger("caffe2tf.files"), _Later()
+    """What is logged in the block of files that runs before left, as notes at its end, since it may come while `hushed`; of a
+    command with --quiet nothing."""
+    kept = list[str]()
+
+    def keep(text: str) -> None:
+        ctx = click.get_current_context(silent=True)
+        if ctx is None or not ctx.params.get("quiet"):
+            kept.append(text)
+
+    log, handler = _listening("caffe2tf.files", keep)
     before = log.propagate
     log.addHandler(handler)
     log.propagate = False
@@ -146,8 +150,16 @@ def left_behind() -> Iterator[None]:
     finally:
         log.removeHandler(handler)
         log.propagate = before
-        for text in handler.kept:
+        for text in kept:
             note(text)
+
+
+def spent() -> None:
+    """Prints to stderr what the phases of this run have taken so far."""
+    for index, (phase, passed, worked) in enumerate(phases.rows()):
+        if not index:
+            echo(f"{'':10}  seconds  processor's", err=True)
+        echo(f"{phase:10}  {passed:7.2f}  {worked:11.2f}", err=True)
 
 
 def table(
@@ -200,14 +212,16 @@ def _draw(columns: Sequence[str], rows: Sequence[Sequence[Cell]], title: str | N
 @contextlib.contextmanager
 def progress(what: str, total: int | None, quiet: bool = False, count: bool = False) -> Iterator[Step]:
     """Gives a function that takes bytes done, or with `count` pieces; draws a bar on stderr where that is a terminal, a
-    pulsing one where `total` is None."""
+    pulsing one where `total` is None, which counts pieces alone."""
     if quiet or not sys.stderr.isatty():
         yield lambda done: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
 
-    amount = [] if total is None else [MofNCompleteColumn() if count else DownloadColumn()]
+    amount: list[ProgressColumn] = [MofNCompleteColumn() if count else DownloadColumn()]
+    if total is None:
+        amount = [TextColumn("{task.completed:,}")] if count else []
     columns = TextColumn("{task.description}", markup=False), BarColumn(), *amount
     # A stream of its own, which `hushed` does not silence.
     with (

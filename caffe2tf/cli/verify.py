@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from caffe2tf import spent
 from caffe2tf.cli import options, terminal
 
 if TYPE_CHECKING:
@@ -85,8 +86,12 @@ def command(
       caffe2tf verify deploy.prototxt net.npz --original net.caffemodel --report report.html
       caffe2tf verify deploy.prototxt net.caffemodel --against my_golden/
     """
-    from caffe2tf import formats, loading
-    from caffe2tf.files import replacing as files
+    with spent.on("imports"):
+        from caffe2tf import formats, loading
+        from caffe2tf.files import replacing as files
+        from caffe2tf.verification import judges
+        from caffe2tf.verification import report as reports
+        from caffe2tf.verification.verify import hearing
 
     prototxt, model = options.network(model, text, prototxt=prototxt)
     model = model or formats.model_here()
@@ -95,10 +100,6 @@ def command(
     with terminal.notes(verbose and not quiet):
         net = loading.load(prototxt=prototxt, model=model, input_shape=input_shape, outputs=outputs)
     with terminal.hushed(verbose):
-        from caffe2tf.verification import judges
-        from caffe2tf.verification import report as reports
-        from caffe2tf.verification.verify import hearing
-
         read = original or judges.files(prototxt, model)
         heard = hearing(net, [*sets, *against] or [None], images, device, precision, read, yes)
         found = heard.reports

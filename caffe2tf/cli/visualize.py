@@ -9,7 +9,7 @@ from caffe2tf.cli import options, terminal
 PLACE = 7
 
 
-@click.group()
+@click.group(short_help="Draw filters, what layers make of a picture, the graph, or all.")
 def command() -> None:
     """Draw a network: its filters, what it makes of a picture, its graph, or all of that as one page.
 

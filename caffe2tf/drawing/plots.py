@@ -5,16 +5,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 _Path = str | os.PathLike[str]
+_COLOURS = "#e45756", "#4c78a8", "#54a24b", "#b279a2", "#f58518", "#9d755d", "#1f9e9e", "#d6278a"
 
 
 class Seen(Protocol):
     """What a classifier says of the picture `file`: `top` holds (class, name, probability), best first; `label` the
-    (class, name) that it really is, `right` whether it is the best, both None where nothing tells."""
+    (class, name) that it really is, `right` whether it is the best, both None where nothing tells. Of a detector `boxes` holds
+    (class, name, score, left, top, right, bottom) in pixels, best first."""
 
     @property
     def file(self) -> str: ...
@@ -24,6 +28,8 @@ class Seen(Protocol):
     def label(self) -> tuple[int, str] | None: ...
     @property
     def right(self) -> bool | None: ...
+    @property
+    def boxes(self) -> Sequence[tuple[int, str, float, float, float, float, float]] | None: ...
 
 
 def _save(figure: Figure, path: _Path) -> None:
@@ -84,12 +90,15 @@ def grid(images: Sequence[NDArray[np.uint8]], labels: Sequence[str], guesses: Se
 
 
 def seen(found: Sequence[tuple[NDArray[np.uint8], Seen]], path: _Path) -> None:
-    """uint8 BGR pictures of any size, each above the bars of its Seen, five at most; in red what is wrong."""
+    """uint8 BGR pictures of any size, each above the bars of its Seen, five at most, in red what is wrong; or under its boxes."""
     columns = max(1, min(4, len(found)))
     rows = max(1, -(-len(found) // columns))
     figure = Figure(figsize=(3 * columns, 4.1 * rows), layout="constrained")
     cells = figure.add_gridspec(rows, columns, hspace=0.08)
     for place, (image, one) in enumerate(found):
+        if one.boxes is not None:
+            _under_boxes(figure.add_subplot(cells[place]), image, one)
+            continue
         parts = cells[place].subgridspec(2, 1, height_ratios=[5, 3], hspace=0.02)
         above, below = figure.add_subplot(parts[0]), figure.add_subplot(parts[1])
         step = max(1, max(image.shape[:2]) // 400)
@@ -107,6 +116,29 @@ def seen(found: Sequence[tuple[NDArray[np.uint8], Seen]], path: _Path) -> None:
         above.axis("off")
         below.axis("off")
     _save(figure, path)
+
+
+def _under_boxes(axis: Axes, image: NDArray[np.uint8], one: Seen) -> None:
+    """A picture with the boxes of its Seen, the best on top, each class in a colour of its own."""
+    height, width = image.shape[:2]
+    step = max(1, max(height, width) // 800)
+    axis.imshow(image[::step, ::step, ::-1], extent=(0, width, height, 0))
+    for number, name, score, left, top, right, bottom in reversed(one.boxes or ()):
+        colour = _COLOURS[(number - 1) % len(_COLOURS)]
+        axis.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=1.8))
+        # Its words stand on the box, or below its upper edge where the picture ends there.
+        inside = top < 0.06 * height
+        place, words = (max(left, 0), max(top, 0)), f"{_short(name)} {score:.2f}"
+        above: dict[str, Any] = {
+            "fontsize": 7,
+            "color": "white",
+            "va": "top" if inside else "bottom",
+            "parse_math": False,
+        }
+        axis.text(*place, words, clip_on=True, **above, bbox={"facecolor": colour, "pad": 1.2, "linewidth": 0})
+    axis.set(xlim=(0, width), ylim=(height, 0))
+    axis.set_title(_short(os.path.basename(one.file)), fontsize=9, parse_math=False)
+    axis.axis("off")
 
 
 def _short(name: str) -> str:

@@ -20,11 +20,12 @@ from caffe2tf.finetuning.recipe import FILE, text
 from caffe2tf.finetuning.settings import Recipe
 
 _ROW = {"stage": int, "epoch": int, **dict.fromkeys(("loss", "accuracy", "val_loss", "val_accuracy", "lr"), float)}
-_PLACE = {"stage": int, "epoch": int, "step": int, "loss": float, "right": int}
+_PLACE = {"stage": int, "epoch": int, "step": int, "loss": float, "right": int, "seen": int}
 LAST = {"place": _PLACE, "history": [_ROW], "good_steps": int}  # what `last` notes, as training.train writes it
 FOLDER = "checkpoint"
 MARKER = "caffe2tf.json"  # by which a folder is known as ours
 RESULTS = "results"  # in it: results that do not stand in their place yet
+CACHE = "cache"  # in it: features that memory has no room for
 _NOTE = "note"  # no variable's name is bare of digits
 _SAVED = "saved"  # an empty file: there is a `last`
 _LOCK = "running"  # by which a run keeps others out
@@ -41,7 +42,7 @@ def ours(folder: str) -> bool:
 
 class Checkpoint:
     """The folder `checkpoint/` of a run: its recipe, `last` (where it stands), `best-N` of stage N, `stage-N` (what N left),
-    and `results/`, the staging place of what the run leaves.
+    `results/`, the staging place of what the run leaves, and `cache/`, what it computes once.
 
     Without a folder (another worker's) nothing is written.
     """
@@ -82,8 +83,8 @@ class Checkpoint:
     def _path(self, name: str) -> str:
         return os.path.join(self.folder, f"{name}.npz")
 
-    def save(self, name: str, arrays: Sequence[NDArray[Any]], note: Any) -> None:
-        """A list of arrays and a JSON-ready note, in place of what was there."""
+    def save(self, name: str, arrays: Sequence[Any], note: Any) -> None:
+        """A list of arrays, or of what NumPy makes arrays of, and a JSON-ready note, in place of what was there."""
         if not self.folder:
             return
         os.makedirs(self.folder, exist_ok=True)
@@ -128,7 +129,8 @@ class Checkpoint:
         nothing to go on with, whenever this is stopped. The marker goes last."""
         if not self.folder or not os.path.isdir(self.folder):
             return
-        shutil.rmtree(os.path.join(self.folder, RESULTS), ignore_errors=True)
+        for name in (RESULTS, CACHE):
+            shutil.rmtree(os.path.join(self.folder, name), ignore_errors=True)
         for name in sorted(os.listdir(self.folder), key=lambda name: (name != FILE, name == MARKER)):
             if name == MARKER or _OURS.fullmatch(name):
                 os.remove(os.path.join(self.folder, name))

@@ -1,28 +1,19 @@
 """People's pictures as they lie: list files, folders per class, names that carry the class, TFRecords."""
 
-import math
 import os
 import re
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caffe2tf.classification import labels as labelling
-from caffe2tf.errors import Caffe2TFError, ParseError, guarded
-from caffe2tf.files import renames
+from caffe2tf.errors import Caffe2TFError, guarded
 from caffe2tf.images import decode as imaging
-from caffe2tf.images.preprocess import Preprocessing
 
 Source = str | bytes  # a path, or the bytes of an encoded picture
-MEMORY_LIMIT = 4 << 30  # bytes of pictures or features that are held in memory; above it, in a file
-_READERS = 2
-_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
 class DataError(Caffe2TFError):
@@ -163,57 +154,3 @@ def split(pictures: Pictures, fractions: Sequence[float], seed: int) -> list[Pic
                 raise DataError(f"class '{name}' has {len(places)} pictures, too few for a split of {fractions}")
             part.extend(places[start:end].tolist())
     return [pictures.take(sorted(part)) for part in parts]
-
-
-def storage(shape: Iterable[int], dtype: type[_Scalar]) -> NDArray[_Scalar]:
-    """An array of that shape: in memory, or above MEMORY_LIMIT in a file that goes away with it. Raises DataError where the disk
-    has no room for that: found out later, it would end the process without a word."""
-    shape = tuple(shape)
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    if size <= MEMORY_LIMIT:
-        return np.empty(shape, dtype)
-    with tempfile.TemporaryFile(prefix="caffe2tf-") as file:  # the map keeps it
-        try:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, size)
-        except OSError as error:
-            raise DataError(
-                f"{size >> 20} MiB of pictures or features have no room in {tempfile.gettempdir()}: {renames.reason(error)}; "
-                "TMPDIR names another place"
-            ) from None
-        return np.memmap(file, dtype, "w+", shape=shape)
-
-
-def decode(
-    pictures: Pictures, how: Preprocessing, strict: bool = False, step: Callable[[int], object] = lambda done: None
-) -> tuple[NDArray[np.uint8], Pictures, list[str]]:
-    """(uint8 (N, H, W, C) of every picture resized as `how` says, Pictures that could be read, lines on those that could
-    not). With `strict` the first unreadable one is an error."""
-    import io
-
-    if how.resize is None:
-        raise DataError("the network takes any size, so `resize` must say which")
-    height, width = how.resize
-    images = storage((len(pictures), height, width, how.channels), np.uint8)
-
-    def one(place: int) -> str | None:
-        source = pictures.sources[place]
-        try:
-            image = imaging.read_image(io.BytesIO(source) if isinstance(source, bytes) else source, how.channels == 1)
-        except ParseError as error:
-            if strict:
-                raise DataError(str(error)) from None
-            return str(error)
-        images[place] = imaging.resize(image, height, width, how.method)
-        step(1)
-        return None
-
-    with ThreadPoolExecutor(_READERS) as pool:
-        bad = list(pool.map(one, range(len(pictures))))
-    good = [place for place, why in enumerate(bad) if why is None]
-    if not good:
-        raise DataError(f"none of the {len(pictures)} pictures can be read; the first: {bad[0]}")
-    for place, old in enumerate(good):  # in place: they may be more than memory holds
-        if place != old:
-            images[place] = images[old]
-    return images[: len(good)], pictures.take(good), [why for why in bad if why]

@@ -34,6 +34,7 @@ def finetune(
     say: Callable[[str], object] = _LOG.info,
     bar: Bar | None = None,
     hushed: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
+    callbacks: Sequence[object] = (),
     **settings: Setting,
 ) -> float | None:
     """Trains a new head, or any layers, of a network on pictures; returns the accuracy on the test set, or on the validation
@@ -48,7 +49,9 @@ def finetune(
     with after a stop with `resume`. `device`: "auto", "cpu", "gpu", "gpu:N" or several with commas between. `input_shape`:
     {input or None: (N, C, H, W)}; `outputs`: the blobs that the network is cut to before a head is placed, as `load` has it.
     `say` gets lines on what is done, by default logged to "caffe2tf"; `bar(what, total)` makes a context whose value is called
-    with the number of pieces done; TensorFlow starts inside `hushed()`.
+    with the number of pieces done; TensorFlow starts inside `hushed()`. `callbacks`: keras.callbacks.Callback objects for every
+    stage, told of epochs with `loss`, `accuracy`, `val_loss`, `val_accuracy` and `learning_rate`, and of batches without; they may
+    end a stage by `model.stop_training`.
     Raises RecipeError for settings, Caffe2TFError for files, Stopped after Ctrl-C or SIGTERM.
     """
     folder, stated = os.fspath(out), any(part for part in (model, prototxt, stages, input_shape, outputs, settings))
@@ -84,6 +87,6 @@ def finetune(
             place = stack.enter_context(placement.placed(device, made.precision))
         if place.chief:
             results.check_folder(folder, force, resume)  # before pictures are read
-        run = running.Run(made, say if place.chief else lambda line: None, bar)
-        accuracy: float | None = run.train(folder, place, force, resume)
+        run = running.Run(made, place, say if place.chief else lambda line: None, bar, callbacks)
+        accuracy: float | None = run.train(folder, force, resume)
         return accuracy

@@ -8,9 +8,10 @@ import math
 import os
 from collections.abc import Sequence
 
-from caffe2tf.finetuning.batches import HELD_LIMIT
-from caffe2tf.finetuning.data import MEMORY_LIMIT
+from caffe2tf.files import shards
+from caffe2tf.finetuning import batches, features
 from caffe2tf.finetuning.plan import Plan
+from caffe2tf.finetuning.sets import Sets, is_cached
 from caffe2tf.finetuning.settings import Stage
 from caffe2tf.net.net import Net
 
@@ -19,16 +20,14 @@ _BASE = 1 << 30  # bytes of Python, TensorFlow and its compiled functions
 # and the last weights differ in. Measured with AlexNet: 7.3 and 6.1.
 _RESULTS, _APART = 8, 7
 _KEPT = 3  # times what the layers make of a batch: forward, backward, and what they work in
-_FEATURE_BATCH = 32
 
 
-def peak(plans: Sequence[tuple[Plan, Stage]], pictures: Sequence[int], picture: int) -> int:
-    """Bytes. `pictures`: how many each set holds, training and validation first; `picture`: the bytes of one as it is kept."""
-    return (
-        max(_stage(work, stage, pictures) for work, stage in plans)
-        + sum(_stored(n * picture) for n in pictures)
-        + _BASE
-    )
+def peak(plans: Sequence[tuple[Plan, Stage]], given: Sets) -> int:
+    """Bytes that stages take of the pictures in `given`."""
+    pixels = given.decoded.shape[0] * given.picture
+    reading = batches.BUFFERED * given.picture  # of each picture of a batch, as bytes and as floats
+    held = given.held(pixels) if not all(is_cached(given.run, *one) for one in plans) else 0
+    return max(_stage(work, stage, given, 5 * reading) for work, stage in plans) + held + _BASE
 
 
 def there() -> int | None:
@@ -39,26 +38,23 @@ def there() -> int | None:
         return None
 
 
-def _stored(size: int) -> int:
-    """What of an array of `size` bytes is in memory: above the limit it is in a file."""
-    return size if size <= MEMORY_LIMIT else 0
-
-
-def _stage(work: Plan, stage: Stage, pictures: Sequence[int]) -> int:
-    cached = work.base is not None and not stage.augment
+def _stage(work: Plan, stage: Stage, given: Sets, reading: int) -> int:
+    cached = is_cached(given.run, work, stage)
     whole = _weights(work.net)
     model = _weights(work.top) if cached else whole
     trained = sum(array.nbytes for name in work.trained for array in work.net.arrays[name])
     momenta = trained * (2 if stage.optimizer in ("adam", "adadelta") else 1)
     learning = model + momenta + 3 * trained + (model + momenta)  # gradients thrice; a checkpoint is copied first
     step = _KEPT * stage.batch_size * _computed(work.top if cached else work.net)
-    features = 0
+    step += stage.batch_size * reading if not cached else 0
+    kept = 0
     if cached and work.base is not None:
         each = sum(4 * _size(work.top.inputs[blob]) for blob in work.frontier)
-        sizes = [_stored(count * each) for count in pictures[:2]]
-        features = sum(size * (2 if size <= HELD_LIMIT else 1) for size in sizes)
-        step = max(step, whole + 2 * _FEATURE_BATCH * _computed(work.base))
-    return max(whole + learning + step, _RESULTS * whole + _APART * trained) + features
+        kept = given.held(given.decoded.shape[0] * each)
+        step = max(step, whole + features.BATCH * (2 * _computed(work.base) + reading))
+        if not kept:  # what is read ahead of the steps, and shards that wait for the disk
+            step += batches.BUFFERED * stage.batch_size * each + 3 * shards.SHARD_BYTES
+    return max(whole + learning + step, _RESULTS * whole + _APART * trained) + kept
 
 
 def _weights(net: Net) -> int:

@@ -16,7 +16,7 @@ def multiples(
 
     A solver's are `lr_mult` and `decay_mult` of the text, 1 where it says none, as in Caffe. Without one they are those of the
     text in layers that say any, unless the stage leaves them out (`lr_mult` off), and else 1 and, for what is no matrix,
-    no decay; the head's rate is `head_lr` times that. With Adam the head's kernel learns as if the values that it reads were
+    no decay; the head's rate is `head_lr` times that. With Adam, for which alone `spread` is said, the head's kernel learns as if the values that it reads were
     divided by `spread`, how far they lie apart: its steps are that much smaller and its decay is of what they amount to, so
     that the same settings serve features of any size.
     """
@@ -27,6 +27,6 @@ def multiples(
         for one in held:
             usual = (1.0, 1.0) if stage.solver or len(one.variable.shape) > 1 else (1.0, 0.0)
             rate, decay = specs.get(one.weight, usual)
-            unit = spread if name == plan.head and one.weight == "kernel" and stage.optimizer == "adam" else 1.0
+            unit = spread if name == plan.head and one.weight == "kernel" else 1.0
             found[id(one.variable)] = rate * times / unit, decay * unit**2
     return found

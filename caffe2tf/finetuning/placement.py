@@ -84,7 +84,7 @@ class Placement:
 
 @contextlib.contextmanager
 def placed(device: str = "auto", precision: str = "float32") -> Iterator[Placement]:
-    """A Placement for the block: MultiWorkerMirroredStrategy where TF_CONFIG is set, MirroredStrategy for several GPUs
+    """A Placement for the block: MultiWorkerMirroredStrategy where TF_CONFIG or a step of SLURM's names several machines, MirroredStrategy for several GPUs
     ("auto" takes all, "gpu:0,gpu:1" some; "cpu:0,cpu:1" cuts the processor in two, to try it out), else one device.
 
     Must come before TensorFlow computes anything. Raises DeviceError.
@@ -136,33 +136,70 @@ def _mirrored(names: Sequence[str], precision: str) -> Iterator[Placement]:
         yield Placement(strategy, f"{len(names)} devices ({', '.join(names)})")
 
 
+@contextlib.contextmanager
+def watched(placed: Placement) -> Iterator[None]:
+    """Makes one line of what TensorFlow raises in the block where another worker is gone. Raises DeviceError."""
+    try:
+        yield
+    except Exception as error:
+        # TensorFlow's own errors, whose class cannot be named before it is loaded.
+        if placed.workers > 1 and type(error).__module__.startswith("tensorflow."):
+            why = f"a worker is gone ({type(error).__name__}), see what it said; `resume`, on all of them, goes on"
+            raise DeviceError(why) from None
+        raise
+
+
 def worker() -> int:
-    """The number of this process among the workers of TF_CONFIG, 0 without. Raises DeviceError."""
+    """The number of this process among the workers, 0 without others. Raises DeviceError."""
     cluster = _cluster()
     return cluster[0] if cluster else 0
 
 
-def _cluster() -> tuple[int, list[Any]] | None:
-    """(this worker, the workers) of TF_CONFIG, or None where it is not set. Raises DeviceError."""
+def _cluster() -> tuple[int, list[str]] | None:
+    """(this worker, the workers as HOST:PORT) of TF_CONFIG, else of SLURM's variables; None without either. Raises DeviceError."""
     text = os.environ.get("TF_CONFIG")
     if not text:
-        return None
+        return _slurm()
     try:
         config = json.loads(text)
-        workers, task = config["cluster"]["worker"], config["task"]
+        cluster, task = config["cluster"], config["task"]
         kind, index = task["type"], task["index"]
+        names = set(cluster)
     except (ValueError, TypeError, KeyError) as error:
         what = f"no JSON ({error})" if isinstance(error, ValueError) else "incomplete"
         form = '{"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", "index": 0}}'
         raise DeviceError(f"TF_CONFIG is {what}; takes {form}") from None
-    if set(config["cluster"]) != {"worker"} or kind != "worker":
-        raise DeviceError(f"TF_CONFIG names the task '{kind}' of {', '.join(config['cluster'])}; takes workers alone")
-    if not isinstance(workers, list) or not isinstance(index, int) or not 0 <= index < len(workers):
-        raise DeviceError(f"TF_CONFIG has no worker {index!r}; its workers are {workers}, counted from 0")
-    return index, workers
+    if not {"worker", "chief"} & names or not names <= {"worker", "chief"} or kind not in names:
+        raise DeviceError(
+            f"TF_CONFIG names the task '{kind}' of {', '.join(cluster)}; takes workers alone, and a chief"
+        )
+    # Kubernetes' training operator names a chief beside the workers: it is the first of them.
+    jobs = [(job, cluster[job]) for job in ("chief", "worker") if job in names]
+    listed = all(isinstance(one, list) and all(isinstance(host, str) for host in one) for _, one in jobs)
+    if not listed or type(index) is not int or not 0 <= index < len(cluster[kind]):
+        raise DeviceError(f"TF_CONFIG has no {kind} {index!r}; its {kind}s are {cluster[kind]}, counted from 0")
+    before = len(cluster["chief"]) if kind == "worker" and "chief" in names else 0
+    return before + index, [host for _, hosts in jobs for host in hosts]
 
 
-def _machines(index: int, workers: Sequence[Any], device: str) -> Placement:
+def _slurm() -> tuple[int, list[str]] | None:
+    """The same of the step that `srun` started with several tasks; None outside of one."""
+    count = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+    if not count.isdecimal() or int(count) < 2:
+        return None
+    import tensorflow as tf
+
+    try:
+        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(
+            gpus_per_node=1 << 10, gpus_per_task=1, auto_set_gpu=False
+        )
+        hosts = resolver.cluster_spec().as_dict()["worker"]
+        return int(resolver.get_task_info()[1]), list(hosts)
+    except (KeyError, ValueError, RuntimeError, TypeError) as error:
+        raise DeviceError(f"SLURM's variables do not say who the {count} tasks are ({error}); set TF_CONFIG") from None
+
+
+def _machines(index: int, workers: Sequence[str], device: str) -> Placement:
     import tensorflow as tf
 
     where, name = devices.choose(device)
@@ -170,8 +207,12 @@ def _machines(index: int, workers: Sequence[Any], device: str) -> Placement:
         kind, _, number = where.partition(":")
         found = tf.config.list_physical_devices("GPU")
         tf.config.set_visible_devices([found[int(number)]] if kind == "gpu" else [], "GPU")
+    cluster = tf.train.ClusterSpec({"worker": list(workers)})
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        cluster, task_type="worker", task_id=index, rpc_layer="grpc"
+    )
     try:
-        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
         raise DeviceError(f"worker {index} ({workers[index]}) cannot join: {str(error).splitlines()[0]}") from None
     return Placement(strategy, f"worker {index} of {len(workers)} ({name})", index, len(workers))

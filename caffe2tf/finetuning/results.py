@@ -18,6 +18,7 @@ from caffe2tf.errors import OutputError, ParseError
 from caffe2tf.files import records, renames
 from caffe2tf.files import replacing as files
 from caffe2tf.finetuning import checkpoint
+from caffe2tf.finetuning.rows import Rows
 from caffe2tf.inspection import page as pages
 from caffe2tf.net.net import Net
 
@@ -152,12 +153,16 @@ def history(folder: str, rows: Sequence[Row]) -> None:
 
 def evaluation(
     folder: str,
-    images: NDArray[np.uint8],
-    labels: NDArray[np.integer[Any]],
+    pictures: tuple[Rows, NDArray[np.integer[Any]], NDArray[np.bool_]],
     probabilities: NDArray[np.floating[Any]],
     classes: Sequence[str],
 ) -> dict[str, Any]:
-    """metrics.csv, confusion.csv and .png, examples.png; returns {"accuracy", "classes": [...]}."""
+    """metrics.csv, confusion.csv and .png, examples.png of (pictures, labels, which of them may be shown); returns {"accuracy",
+    "classes": [...]}."""
+
+    from caffe2tf.drawing import plots
+
+    images, labels, here = pictures
     guesses = probabilities.argmax(1)
     places = list(range(len(classes)))
     matrix = metrics.confusion_matrix(labels, guesses, labels=places)
@@ -170,8 +175,8 @@ def evaluation(
     named = [[name, *row] for name, row in zip(classes, matrix.tolist(), strict=True)]
     _table(folder, "confusion.csv", [["true \\ predicted", *classes], *named])
     plots.confusion(matrix, classes, os.path.join(folder, "confusion.png"))
-    wrong = np.flatnonzero(guesses != labels)
-    right = np.flatnonzero(guesses == labels)
+    wrong = np.flatnonzero((guesses != labels) & here)
+    right = np.flatnonzero((guesses == labels) & here)
     count = min(len(right), 12 - min(6, len(wrong)))
     spread = right[np.linspace(0, len(right) - 1, count).astype(int)] if count else right
     shown = [*wrong[:6], *spread]

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from caffe2tf.errors import Caffe2TFError, NetError
 from caffe2tf.finetuning import takes
 from caffe2tf.finetuning.rates import Solver
+from caffe2tf.images.said import SETTINGS
 from caffe2tf.keras_model.device import PRECISIONS
 
 AUGMENTS = ("mirror", "crop", "colour")
@@ -33,6 +34,11 @@ def text_of(value: Any) -> Any:
     if isinstance(value, Mapping):
         shapes = ((name, ",".join(map(str, shape))) for name, shape in value.items())
         return ";".join(f"{name}={shape}" if name else shape for name, shape in shapes)
+    if value and isinstance(value, tuple) and all(isinstance(part, str) for part in value):
+        joined = ",".join(value)
+        return (
+            joined if tuple(takes.listed(joined)) == value else list(value)
+        )  # names may hold commas, and begin with spaces
     if isinstance(value, tuple):
         sizes = bool(value) and all(isinstance(part, int) for part in value)
         return ("x" if sizes else ",").join(str(part).removesuffix(".0") for part in value)
@@ -44,6 +50,12 @@ def _option(default: Any, take: takes.Take, help: str, metavar: str | None = Non
         default=default,
         metadata={"take": take, "help": help, "metavar": metavar or take.metavar, "path": path},
     )
+
+
+def _said(name: str) -> Any:
+    """A field for how pictures become input, as every command has it."""
+    setting = SETTINGS[name]
+    return _option(None, setting.take, setting.help)
 
 
 # ------------------------------------------------------------------------------------------------ the fields
@@ -60,7 +72,7 @@ class Stage:
     epochs: int | None = _option(
         None,
         takes.number(int, 1),
-        "How many times the training pictures are gone through.  [default: 20, of 50 steps at least]",
+        "How many times the training pictures are gone through.  [default: 20; of 50 steps at least where features are computed once]",
     )
     batch_size: int = _option(32, takes.number(int, 1), "How many pictures make one step, on all devices together.")
     lr: float = _option(
@@ -184,18 +196,15 @@ class Recipe:
     )
     labels_from_names: bool = _option(False, takes.flag, "A picture's class is its file name up to the first dot.")
     strict: bool = _option(False, takes.flag, "Stop at a picture that cannot be read, instead of leaving it out.")
-    resize: tuple[int, int] | Literal["none"] | None = _option(
-        None, takes.extents, "Size that pictures are brought to: 256, 256x227 (height first) or none."
-    )
-    crop: tuple[int, int] | Literal["none"] | None = _option(
-        None, takes.extents, "Size of the part that is cut out of them, in the same way."
-    )
-    mean: tuple[float, ...] | str | None = _option(
-        None, takes.mean, "What is subtracted from every pixel: B,G,R, a .npy or .binaryproto file, or none."
-    )
-    scale: float | None = _option(None, takes.number(float, None), "What pixels are multiplied with, after the mean.")
-    channels: str | None = _option(
-        None, takes.choice("bgr", "rgb", "grey"), "Order of the colours that the network takes."
+    resize: tuple[int, int] | Literal["none"] | None = _said("resize")
+    crop: tuple[int, int] | Literal["none"] | None = _said("crop")
+    mean: tuple[float, ...] | str | None = _said("mean")
+    scale: float | None = _said("scale")
+    channels: str | None = _said("channels")
+    cache: str | None = _option(
+        None,
+        takes.cache,
+        "Where features and decoded pictures are kept: in memory, in a folder for later runs too, or nowhere.  [default: by size]",
     )
     precision: str = _option(
         "float32", takes.choice(*PRECISIONS), "The numbers that it computes with; less exact ones are faster on a GPU."

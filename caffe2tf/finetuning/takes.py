@@ -1,70 +1,15 @@
-"""What the settings of finetune take: converters of a text, or of what TOML and Python hold for it."""
+"""What the settings of finetune take: converters of a text, or of what TOML and Python hold for it; those of images.said too."""
 
-import math
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any
 
+from caffe2tf.images.said import Take as Take
+from caffe2tf.images.said import choice as choice
+from caffe2tf.images.said import listed as listed
+from caffe2tf.images.said import number as number
+from caffe2tf.images.said import takes as takes
 from caffe2tf.net.net import parse_shapes
-
-
-@dataclass(frozen=True)
-class Take:
-    """Makes a value of a text or of what TOML and Python hold for it; raises ValueError or TypeError for another. `words` say
-    what it takes, `metavar` how the help calls it."""
-
-    function: Callable[[Any], Any]
-    words: str
-    metavar: str | None
-
-    def __call__(self, value: Any) -> Any:
-        return self.function(value)
-
-
-def takes(words: str, metavar: str | None = None) -> Callable[[Callable[[Any], Any]], Take]:
-    return lambda function: Take(function, words, metavar)
-
-
-def number(kind: type[int] | type[float], least: float | None, most: float | None = None, open_ends: str = "") -> Take:
-    """A converter for `kind` within bounds; an end named in `open_ends` ("least", "most") is itself outside."""
-    words = "a whole number" if kind is int else "a number"
-    words += f" {'above' if 'least' in open_ends else 'from'} {least:g}" if least is not None else ""
-    words += f" {'below' if 'most' in open_ends else 'to'} {most:g}" if most is not None else ""
-
-    @takes(words, "N" if kind is int else "X")
-    def take(given: Any) -> int | float:
-        value = kind(given)
-        if isinstance(given, float) and value != given:
-            raise ValueError
-        low = least is None or (value > least if "least" in open_ends else value >= least)
-        high = most is None or (value < most if "most" in open_ends else value <= most)
-        if not (low and high and abs(value) < float("inf")):
-            raise ValueError
-        return value
-
-    return take
-
-
-def choice(*known: str) -> Take:
-    """A converter for one of `known`."""
-
-    @takes(f"one of {', '.join(known)}", "|".join(known))
-    def take(given: Any) -> str:
-        if given not in known:
-            raise ValueError
-        return str(given)
-
-    return take
-
-
-def _parts(given: Any) -> list[Any]:
-    """What stands between the commas of a text, or in a sequence."""
-    if isinstance(given, str):
-        return [part.strip() for part in given.split(",")] if given else []
-    if not isinstance(given, Sequence):
-        raise ValueError
-    return list(given)
 
 
 def some(*known: str) -> Take:
@@ -72,7 +17,7 @@ def some(*known: str) -> Take:
 
     @takes(f"some of {', '.join(known)}", ",".join(known))
     def take(given: Any) -> tuple[str, ...]:
-        parts = tuple(_parts(given))
+        parts = tuple(listed(given))
         if not set(parts) <= set(known):
             raise ValueError
         return parts
@@ -82,7 +27,7 @@ def some(*known: str) -> Take:
 
 @takes("names with commas between", "NAME,...")
 def names(given: Any) -> tuple[str, ...]:
-    parts = tuple(_parts(given))
+    parts = tuple(listed(given))
     if not parts or not all(isinstance(part, str) and part for part in parts):
         raise ValueError
     return parts
@@ -104,31 +49,17 @@ def flag(given: Any) -> bool:
 
 @takes("two or three shares that add up to 1", "SHARE,...")
 def shares(given: Any) -> tuple[float, ...]:
-    parts = tuple(float(part) for part in _parts(given))
+    parts = tuple(float(part) for part in listed(given))
     if not 2 <= len(parts) <= 3 or not min(parts) > 0 or not abs(sum(parts) - 1) <= 1e-6:
         raise ValueError
     return parts
 
 
-@takes("227, 256x227 (height first) or none", "HxW")
-def extents(given: Any) -> tuple[int, int] | Literal["none"]:
-    if given == "none":
-        return "none"
-    parts = given.lower().split("x") if isinstance(given, str) else [given] if isinstance(given, int) else [*given]
-    found = [int(part) for part in parts if isinstance(part, int) or part.isdecimal()]
-    if not 1 <= len(found) == len(parts) <= 2 or not all(0 < extent <= 65536 for extent in found):
+@takes("memory, disk:DIR or none", "memory|disk:DIR|none")
+def cache(given: Any) -> str:
+    if given not in ("memory", "none") and not (isinstance(given, str) and given.startswith("disk:") and given[5:]):
         raise ValueError
-    return found[0], found[-1]
-
-
-@takes("a number for each channel, a .npy or .binaryproto file, or none", "MEAN")
-def mean(given: Any) -> tuple[float, ...] | str:
-    if isinstance(given, str) and (given == "none" or given.endswith((".npy", ".binaryproto"))):
-        return given
-    values = tuple(float(part) for part in (_parts(given) if isinstance(given, str | Sequence) else [given]))
-    if not values or not all(map(math.isfinite, values)):
-        raise ValueError
-    return values
+    return str(given)
 
 
 @takes("N,C,H,W or NAME=N,C,H,W, whole numbers above 0")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from caffe2tf.files.renames import reason
 from caffe2tf.finetuning.results import Row
+from caffe2tf.finetuning.rows import Rows
 from caffe2tf.finetuning.trainer import Trainer
 
 _PICTURES, _HISTOGRAMS = 6, 20  # of a stage
@@ -55,10 +56,10 @@ class Board:
         self,
         trainer: Trainer,
         number: int,
-        pictures: tuple[NDArray[np.uint8], NDArray[np.integer[Any]]],
+        pictures: tuple[Rows, NDArray[np.integer[Any]], NDArray[np.bool_]],
         classes: Sequence[str],
     ) -> None:
-        """The graph of what trains, and the first pictures of the training set."""
+        """The graph of what trains, and some of (the training pictures, their labels, which may be shown)."""
         if not self.writer:
             return
         import tensorflow as tf
@@ -66,11 +67,12 @@ class Board:
         model = trainer.model
         specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in model.inputs]
         run = tf.function(lambda *xs: model(list(xs) if len(xs) > 1 else xs[0], training=False), autograph=False)
-        images, labels = pictures
+        images, labels, here = pictures
         with self._writing(number):
             tf.summary.graph(run.get_concrete_function(*specs).graph)
             if number == 1:
-                for place in np.linspace(0, len(images) - 1, min(_PICTURES, len(images))).astype(int):
+                known = np.flatnonzero(here)
+                for place in known[np.linspace(0, len(known) - 1, min(_PICTURES, len(known))).astype(int)]:
                     shown = np.ascontiguousarray(images[place][None, :, :, ::-1])
                     tf.summary.image(f"training pictures/{classes[labels[place]]} {place}", shown)
 

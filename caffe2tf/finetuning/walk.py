@@ -26,13 +26,13 @@ class Walk:
     counted: bool = False  # whether the user thinks in iterations
 
     @classmethod
-    def of(cls, stage: Stage, count: int) -> "Walk":
-        """Of `stage` over `count` examples; a solver's test_interval is a round, else a pass is, or as
-        many of them as make `_LEAST` steps."""
+    def of(cls, stage: Stage, count: int, cheap: bool = True) -> "Walk":
+        """Of `stage` over `count` examples; a solver's test_interval is a round, else a pass is, or as many of them as make
+        `_LEAST` steps, where a step is `cheap`: of features that are computed once."""
         solver, shuffled = stage.solver, stage.order == "random"
         if solver is None:
             each = -(-count // stage.batch_size)
-            if stage.epochs is None and each < _LEAST:  # few pictures need as many steps as many
+            if cheap and stage.epochs is None and each < _LEAST:  # few pictures need as many steps as many
                 return cls(count, stage.batch_size, stage.rounds, _LEAST, shuffled, stage.rounds * _LEAST)
             return cls(count, stage.batch_size, stage.rounds, each, shuffled)
         batch = stage.batch_size * solver.iter_size

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from caffe2tf.finetuning import inputs
 from caffe2tf.finetuning.data import Pictures, Source
+from caffe2tf.finetuning.sets import NAMES
 
-_SETS = ("training", "validation", "test")
 _FEW = 30  # pictures of a validation set, below which an accuracy is coarse
 _LOPSIDED = 10  # times as many pictures in one class as in another
 
@@ -16,7 +16,7 @@ _LOPSIDED = 10  # times as many pictures in one class as in another
 def tell(sets: Sequence[Pictures | None], say: Callable[[str], object]) -> None:
     """Says how many pictures each class has in each of `sets` (training, validation and test or None), and what to beware of.
     Raises DataError for a class without pictures to train or to judge by."""
-    for name, part in zip(_SETS, sets, strict=True):
+    for name, part in zip(NAMES, sets, strict=True):
         if part is None:
             continue
         if part.note:
@@ -27,7 +27,7 @@ def tell(sets: Sequence[Pictures | None], say: Callable[[str], object]) -> None:
         inputs.check_classes(name, part)
     training, *others = sets
     if training is not None:
-        for line in of(training, dict(zip(_SETS[1:], others, strict=True))):
+        for line in of(training, dict(zip(NAMES[1:], others, strict=True))):
             say(line)
 
 

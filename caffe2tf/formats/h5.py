@@ -3,6 +3,7 @@
 One group per layer under its Keras name (a `/` in Caffe's is `_`), with Caffe's name as an attribute.
 """
 
+import io
 import itertools
 import os
 import struct
@@ -157,10 +158,31 @@ def _values(found: Any, where: str, left: list[int]) -> Floats:
         raise ParseError(f"the values of {where} lie in other files; takes what the file holds itself")
     if found.dtype.kind not in "fiu":
         raise ParseError(f"{where} holds values of type {found.dtype}; takes real numbers (floats or integers)")
+    _check_claim(found, where, left)
+    return float32(np.asarray(found), where)
+
+
+def _check_claim(found: Any, where: str, left: list[int]) -> None:
+    """Raises ParseError where a data set claims more than it holds, or all of them hold more than the file; `left` as above."""
     stored = found.id.get_storage_size()
     if found.nbytes > stored and (found.chunks is None or found.nbytes > _UNFOLDS * stored):
         raise ParseError(f"{where} claims {found.nbytes} bytes of values and holds {stored}")
     left[0] -= stored
     if left[0] < 0:
         raise ParseError(f"is damaged: its data sets hold more than the file ({where})")
-    return float32(np.asarray(found), where)
+
+
+def values_held(data: io.BytesIO) -> int:
+    """How many values the data sets of an HDF5 file hold, whoever wrote it; reads none of them. Raises ParseError where they
+    claim more than the file holds."""
+    many, left = 0, [data.getbuffer().nbytes]
+
+    def count(name: str, found: Any) -> None:
+        nonlocal many
+        if isinstance(found, h5py.Dataset) and found.shape is not None:
+            _check_claim(found, f"'{name}'", left)
+            many += found.size
+
+    with h5py.File(data, "r") as file:
+        file.visititems(count)
+    return many

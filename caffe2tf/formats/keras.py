@@ -3,6 +3,7 @@
 Read it with `keras.models.load_model(path)`.
 """
 
+import io
 import json
 import os
 import zipfile
@@ -11,10 +12,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from caffe2tf import spent
 from caffe2tf.arrays.layout import Array, Floats
 from caffe2tf.arrays.numbers import reason
 from caffe2tf.errors import ParseError
-from caffe2tf.formats import Runner, _reload
+from caffe2tf.formats import Runner, _claims, _reload, h5
 from caffe2tf.formats._files import Progress
 from caffe2tf.images import preprocess
 from caffe2tf.keras_model.build import caller
@@ -58,36 +60,38 @@ _ACTING = {"Lambda", "__lambda__", "__typespec__", "TFSMLayer", "TorchModuleWrap
 _ACTING |= {"StringLookup", "IntegerLookup", "IndexLookup", "TextVectorization"}
 
 
-def _look(path: str) -> None:
-    """Raises ParseError, ValueError or BadZipFile for a file that holds more than a network of Keras's own layers, or claims to
-    unfold to more than it can hold: before Keras makes objects of it."""
+def _look(path: str) -> int:
+    """How many values the weights of the file are. Raises ParseError, ValueError or BadZipFile for a file that holds more than a
+    network of Keras's own layers, or claims to unfold to more than it can hold: before Keras makes objects of it."""
     with zipfile.ZipFile(path) as archive:
         for item in archive.infolist():
             if item.filename not in _MEMBERS:
-                raise ParseError(f"{path}: holds '{item.filename}', which no network of Keras's own layers has")
+                raise ParseError(f"holds '{item.filename}', which no network of Keras's own layers has")
             most = max(100 * item.compress_size, 1 << 16)
             if item.file_size > (most if item.filename.endswith(".h5") else min(most, _LONGEST)):
-                raise ParseError(f"{path}: '{item.filename}' claims {item.file_size} bytes")
+                raise ParseError(f"'{item.filename}' claims {item.file_size} bytes")
         ahead = [json.loads(archive.read("config.json"))]
+        values = h5.values_held(io.BytesIO(archive.read("model.weights.h5")))
     while ahead:
         item = ahead.pop()
         if isinstance(item, dict) and "class_name" in item:
             module, name = item.get("module"), item["class_name"]
             known = module is None or module in _MODULES or str(module).startswith(_INNER)
             if not known or name in _ACTING:
-                raise ParseError(
-                    f"{path}: holds {module}.{name}, which can run code or read files; takes Keras's own layers"
-                )
+                raise ParseError(f"holds {module}.{name}, which can run code or read files; takes Keras's own layers")
         ahead += item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
+    return values
 
 
 def runner(path: str, many: bool = False) -> Runner:
     """A Runner of the file, as `running` says. Raises ParseError for what is no .keras file, or no classifier."""
     try:
-        _look(path)
-        with deep(os.path.getsize(path) // _LAYER):
+        with _claims.bounded(_look(path)), deep(os.path.getsize(path) // _LAYER), spent.on("build"):
             model = keras.models.load_model(path, compile=False, safe_mode=True)
-    except (ParseError, MemoryError):
+        _claims.check_outputs(model)
+    except ParseError as error:
+        raise ParseError(f"{path}: {error}") from None
+    except MemoryError:
         raise
     except Exception as error:  # a damaged file makes a hundred layers raise whatever they meet first
         raise ParseError(f"{path}: is not a .keras file that can be read ({reason(error)})") from None
@@ -104,9 +108,13 @@ def running(model: KerasModel, where: str, noted: dict[str, Any] | None = None, 
     # XLA, Keras's own choice, compiles four times as long and is no faster on a CPU; JAX has nothing else.
     model.compile(jit_compile=keras.backend.backend() == "jax")
 
+    traced = set[tuple[int, ...]]()
+
     def call(images: Floats) -> Array:
-        if many:
-            return np.asarray(model.predict_on_batch(images))
-        return np.asarray(keras.ops.convert_to_numpy(model(images, training=False)))
+        with spent.on("trace" if many and images.shape not in traced else "run"):
+            traced.add(images.shape)
+            if many:
+                return np.asarray(model.predict_on_batch(images))
+            return np.asarray(keras.ops.convert_to_numpy(model(images, training=False)))
 
     return Runner(call, (shape[0], shape[3], *shape[1:3]), model.output_shape[-1], noted or {})

@@ -76,9 +76,9 @@ def runner(path: str, many: bool = False) -> Runner:
     data = _whole(path)
     try:
         interpreter = _interpreter(model_content=data, num_threads=os.cpu_count())
+        inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     except (ValueError, RuntimeError) as error:
         raise ParseError(f"{path}: is not a .tflite that can be read ({str(error).splitlines()[0]})") from None
-    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     if len(inputs) != 1 or len(inputs[0]["shape"]) != 4 or inputs[0]["dtype"] != np.float32:
         has = ", ".join(f"{item['dtype'].__name__} {item['shape'].tolist()}" for item in inputs)
         raise ParseError(f"{path}: has no single float32 image input; its inputs are {has}")

@@ -7,15 +7,15 @@ import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 
 from caffe2tf.arrays.layout import Floats, OpenShape
-from caffe2tf.arrays.numbers import ZIP_ERRORS, check_claim, float32, read_npy, reason
-from caffe2tf.caffe.read import read_mean
-from caffe2tf.errors import ParseError, guarded
+from caffe2tf.arrays.numbers import ZIP_ERRORS, check_claim, reason
+from caffe2tf.errors import ParseError
 from caffe2tf.files import records
+from caffe2tf.images import boxes, means
 from caffe2tf.images import decode as imaging
 from caffe2tf.images.decode import Pixels
 
@@ -65,6 +65,27 @@ class Preprocessing:
                 mean = mean[:, top : top + h, left : left + w]
         planes = image.astype(np.float32).transpose(2, 0, 1)
         made: Floats = ((planes[::-1] if self.order == "RGB" else planes) - mean) * np.float32(self.scale)
+        return made
+
+    def pixels(self, picture: str | os.PathLike[str] | BinaryIO) -> Pixels:
+        """uint8 (H, W, 3) BGR or (H, W, 1) grey of an encoded picture, at the size of `resize`: what `apply` takes. Raises
+        ParseError for what is no picture."""
+        image = imaging.read_image(picture, grey=self.channels == 1)
+        return image if self.resize is None else imaging.resize(image, *self.resize, self.method)
+
+    def batch(self, images: Pixels) -> Floats:
+        """float32 (N, H, W, C) of resized pictures, uint8 (N, H, W, C): bit for bit what `apply` makes of each, channels last."""
+        (height, width), mean = images.shape[1:3], self._mean
+        self.check((height, width))
+        if self.crop is not None:
+            h, w = self.crop
+            top, left = (height - h) // 2, (width - w) // 2
+            images = images[:, top : top + h, left : left + w]
+            if mean.shape[1:] == (height, width):
+                mean = mean[:, top : top + h, left : left + w]
+        made: Floats = (images[..., ::-1] if self.order == "RGB" else images).astype(np.float32, order="C")
+        made -= mean.transpose(1, 2, 0)
+        made *= np.float32(self.scale)
         return made
 
     def check(self, size: Size | None) -> None:
@@ -159,18 +180,31 @@ def changed(
     """
     if all(value is None for value in (resize, crop, mean, scale, channels)):
         return net
-    how, _ = of(net)
+    size = next((_image(shape)[1] for shape in net.inputs.values() if len(shape) == 4), None)
+    return replace(net, preprocessing=differing(of(net)[0], size, resize, crop, mean, scale, channels))
+
+
+def differing(
+    how: Preprocessing,
+    size: Size | None,
+    resize: Size | Literal["none"] | None = None,
+    crop: Size | Literal["none"] | None = None,
+    mean: Sequence[float] | str | None = None,
+    scale: float | None = None,
+    channels: str | None = None,
+) -> Preprocessing:
+    """`how` where nothing else is said, for a network that takes pictures of `size`, None for any; the rest as `changed` has it.
+    Raises ParseError."""
     if channels is not None and (channels == "grey") != (how.channels == 1):
         raise ParseError(f"`channels` {channels}: the network's input has {how.channels} channels")
     said: dict[str, tuple[Any] | None] = {
         "resize": None if resize is None else (None if resize == "none" else tuple(resize),),
         "crop": None if crop is None else (None if crop == "none" else tuple(crop),),
-        "mean": None if mean is None else (_mean(mean, how.channels),),
+        "mean": None if mean is None else (means.mean(mean, how.channels),),
         "scale": None if scale is None else (float(scale),),
         "order": None if channels in (None, "grey") else (channels.upper(),),
     }
     how = replace(how, **{key: value[0] for key, value in said.items() if value is not None})
-    size = next(_image(shape)[1] for shape in net.inputs.values() if len(shape) == 4)
     if how.crop is None and crop is None and size and how.resize and how.resize != size:
         how = replace(how, crop=size)
     given = how.crop or how.resize
@@ -179,44 +213,18 @@ def changed(
         takes = f"{size[0]}x{size[1]} (height x width)" if size else "one size"
         raise ParseError(f"`resize` and `crop` give {what}; the network takes {takes}")
     how.check(how.resize or given)
-    return replace(net, preprocessing=how)
-
-
-def _mean(mean: Sequence[float] | str, channels: int) -> Mean:
-    if isinstance(mean, str):
-        if mean == "none":
-            return (0.0,)
-        with guarded(mean):
-            array = _array(mean)
-        if array.ndim not in (1, 3) or array.shape[0] != channels or not np.isfinite(array).all():
-            raise ParseError(f"{mean}: holds an array of {array.shape}; takes ({channels}) or ({channels}, H, W)")
-        return tuple(array.tolist())
-    if len(mean) not in (1, channels) or not np.isfinite(mean).all():
-        said = ",".join(f"{value:g}" for value in mean)
-        raise ParseError(f"`mean` {said}; takes {channels} numbers, a .npy or .binaryproto file, or none")
-    return tuple(mean)
-
-
-def _array(path: str) -> Floats:
-    if not os.path.isfile(path):
-        raise ParseError(f"{path}: no such file")
-    if path.endswith(".npy"):
-        try:
-            with open(path, "rb") as file:
-                return float32(read_npy(file, os.path.getsize(path)), "it")
-        except (OSError, ParseError) as error:
-            raise ParseError(f"{path}: is no array of numbers ({reason(error)})") from None
-    mean: Floats = read_mean(path)[0]
-    return mean
+    return how
 
 
 def to_json(net: "Net") -> str:
-    """What goes along with a saved model: {"preprocessing": ..., "source": ...}, or {} without an image input."""
+    """What goes along with a saved model: {"preprocessing": ..., "source": ...}, of a detector also {"boxes": ...}, or {} without an
+    image input."""
     try:
         how, source = of(net)
     except ParseError:
         return "{}"
-    return json.dumps({"preprocessing": asdict(how), "source": source})
+    found = boxes.detector(net)
+    return json.dumps({"preprocessing": asdict(how), "source": source} | ({"boxes": found} if found else {}))
 
 
 def noted_in(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -238,7 +246,7 @@ def noted_in(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _noted(text: bytes) -> dict[str, Any]:
-    found: dict[str, Any] = records.parsed(text, {"?preprocessing": (None, dict), "?source": str})
+    found: dict[str, Any] = records.parsed(text, {"?preprocessing": (None, dict), "?source": str, "?boxes": boxes.FORM})
     return found
 
 

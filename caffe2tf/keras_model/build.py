@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from caffe2tf.arrays.layout import Array, Floats, OpenShape, Shape, is_spatial, keras_order
+from caffe2tf.arrays.layout import Array, Floats, OpenShape, Shape, caffe_order, is_spatial, keras_order
 from caffe2tf.errors import NetError, WeightMismatch
 from caffe2tf.keras_model.context import Binding, Context
 from caffe2tf.keras_model.depth import deep
@@ -86,14 +86,32 @@ class Build:
             for index, echo, shape in node.echoes:
                 self.values[echo] = constant[index].reshape([-1 if n is None else n for n in shape])
             return
-        tops = self._layer(layer, self._all_given(node))
+        given = self._all_given(node)
+        self._settled(layer, given)
+        tops = self._layer(layer, given)
         self.tensors.update(zip(node.tops, tops, strict=True))
         for index, echo, shape in node.echoes:
             if shape == node.shapes[index]:  # where height and width are free, shapes of one memory are the same
                 self.tensors[echo] = tops[index]
                 continue
-            extents = [-1 if n is None else n for n in shape]
+            extents = self._extents((echo[0], echo[1] - 1), shape)
             self.tensors[echo] = layer.reshape(self, tops[index], extents, free_first=not self.fixed_batch)
+
+    def _settled(self, layer: Layer, given: Sequence[Tensor]) -> None:
+        """Refuses windows over an extent that only a run of the model tells, the items of a Filter that were moved there: Caffe
+        places them anew for each count."""
+        if layer.windows_from is None or self.free_size:
+            return
+        for x in given:
+            if None in [x.shape[axis] for axis in caffe_order(len(x.shape))][layer.windows_from :]:
+                layer.fail("has windows over what a Filter before it counts; takes an extent that does not vary")
+
+    def _extents(self, blob: Blob, shape: OpenShape) -> list[int]:
+        """`shape` as ops.reshape takes it; -1 for the extent that only a run of the model tells."""
+        known = self._given(blob).shape
+        if list(known).count(None) == 1:
+            shape = tuple(known[axis] for axis in caffe_order(len(known)))
+        return [-1 if n is None else n for n in shape]
 
     def _arrays(self, layer: Layer) -> tuple[Floats, ...]:
         """Caffe's arrays of a layer's weights."""

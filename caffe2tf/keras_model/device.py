@@ -2,9 +2,11 @@
 
 import contextlib
 import importlib
+import os
 from collections.abc import Iterator
 from typing import Any
 
+from caffe2tf import spent
 from caffe2tf.errors import Caffe2TFError
 
 # Tolerances on the relative L2 error of a blob: float32 sums in another order differ by a few 1e-7 a layer; TF32 rounds
@@ -36,8 +38,12 @@ def _gpu_name(tf: Any, device: Any) -> str:
     return str(tf.config.experimental.get_device_details(device).get("device_name", device.name))
 
 
+_PHASE = {"jax": "JAX", "torch": "PyTorch"}.get(os.environ.get("KERAS_BACKEND", ""), "TensorFlow")
+
+
 def _backend() -> str:
-    import keras
+    with spent.on(_PHASE):
+        import keras
 
     return str(keras.backend.backend())
 
@@ -63,9 +69,10 @@ def running(device: str = "auto", precision: str = "float32") -> Iterator[dict[s
 
     TF32 is off unless `precision` is "tf32", and as it was afterwards. Raises DeviceError.
     """
-    import keras
+    with spent.on(_PHASE):
+        import keras
 
-    where, name = choose(device)
+        where, name = choose(device)
     if precision == "tf32" and where.startswith("cpu"):
         raise DeviceError("`precision` tf32 needs a GPU that has it; this runs on the cpu")
     with computing_in(precision), keras.device(where):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from caffe2tf import spent
 from caffe2tf.arrays.layout import Array, Floats
 from caffe2tf.errors import Caffe2TFError, NetError, WeightMismatch
 from caffe2tf.keras_model.build import Build, to_last, to_numpy
@@ -33,8 +34,9 @@ def to_keras(net: Net, outputs: Sequence[str] | None = None) -> KerasModel:
 
 def build(net: Net, outputs: Sequence[str] | None = None) -> tuple[KerasModel, dict[str, list[Binding]]]:
     """(`net` as a model of the blobs `outputs`, or of its own, {Caffe layer: what variable holds which weight of it})."""
-    made = Build(net)
-    return made.model(net.outputs if outputs is None else outputs), made.bindings
+    with spent.on("build"):
+        made = Build(net)
+        return made.model(net.outputs if outputs is None else outputs), made.bindings
 
 
 def from_keras(model: KerasModel, net: Net) -> Net:
@@ -105,17 +107,21 @@ def forward(net: Net, inputs: Mapping[str, npt.ArrayLike]) -> dict[str, Floats]:
 
 def compiled(net: Net, blobs: Iterable[str]) -> Callable[[Mapping[str, npt.ArrayLike]], dict[str, Floats]]:
     """A function like `forward` for some `blobs` of `net` and inputs of any batch that it takes, built once."""
-    walk = Build(net)
-    constants, last, producers = walk.constants, net.last_versions, net.producers
-    computed = [blob for blob in blobs if blob not in constants]
-    layers = {blob: producers[blob, last[blob]].layer for blob in computed}
-    run = walk.function([(blob, last[blob]) for blob in computed]) if computed else None
+    with spent.on("build"):
+        walk = Build(net)
+        constants, last, producers = walk.constants, net.last_versions, net.producers
+        computed = [blob for blob in blobs if blob not in constants]
+        layers = {blob: producers[blob, last[blob]].layer for blob in computed}
+        run = walk.function([(blob, last[blob]) for blob in computed]) if computed else None
 
     def call(inputs: Mapping[str, npt.ArrayLike]) -> dict[str, Floats]:
         found = {blob: np.asarray(value, np.float32) for blob, value in constants.items()}
         if run:
-            values = run([to_last(np.asarray(inputs[name], np.float32)) for name in net.inputs])
-            found.update((blob, layers[blob].caffe_top(value)) for blob, value in zip(computed, values, strict=True))
+            with spent.on("run"):
+                values = run([to_last(np.asarray(inputs[name], np.float32)) for name in net.inputs])
+                found.update(
+                    (blob, layers[blob].caffe_top(value)) for blob, value in zip(computed, values, strict=True)
+                )
         return {blob: found[blob] for blob in blobs}
 
     return call
@@ -124,8 +130,11 @@ def compiled(net: Net, blobs: Iterable[str]) -> Callable[[Mapping[str, npt.Array
 def part(net: Net, nodes: Sequence[Node], given: Mapping[Blob, Array], target: Blob) -> Floats:
     """The blob `target`, a (name, version), in Caffe's axis order: `nodes` of `net` alone, in order, from the arrays `given`
     {(name, version): array in Caffe's axis order}."""
-    walk = Build(net, part=(nodes, {blob: array.shape for blob, array in given.items()}))
-    if target in walk.values:
-        return walk.values[target]
-    found = walk.function([target])([to_last(np.asarray(array, np.float32)) for array in given.values()])[0]
+    with spent.on("build"):
+        walk = Build(net, part=(nodes, {blob: array.shape for blob, array in given.items()}))
+        if target in walk.values:
+            return walk.values[target]
+        call = walk.function([target])
+    with spent.on("run"):
+        found = call([to_last(np.asarray(array, np.float32)) for array in given.values()])[0]
     return net.producers[target].layer.caffe_top(found)

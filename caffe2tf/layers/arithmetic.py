@@ -131,7 +131,9 @@ class ArgMax(Layer, type="ArgMax", param="argmax_param", fields="out_max_val top
             axis = to_keras(self.axis(self.p.axis), len(x.shape))
             x = ops.moveaxis(x, axis, -1)
         else:
-            x = ops.reshape(self.to_caffe_order(ctx, x), (-1, self._length()))
+            x = ops.reshape(
+                self.to_caffe_order(ctx, x), (-1, self._length()) if x.shape[0] is None else (x.shape[0], -1)
+            )
         # How many values there are is known only at run time behind a Filter.
         place = ops.cumsum(ops.ones_like(x), axis=-1) - 1.0
         last = ops.max(place, axis=-1, keepdims=True)

@@ -52,8 +52,12 @@ class Layer:
     works_in_place: ClassVar[bool] = False
     # Whether how many items its tops have is known only at run time.
     counts_items: ClassVar[bool] = False
+    # The first axis of its bottom whose extent decides where its windows lie, None where it has none.
+    windows_from: int | None = None
     # Whether it runs in hundreds of steps, which are slow one operation after the other.
     loops: ClassVar[bool] = False
+    # Whether its top is a list of boxes: image, class, score and corners in parts of the picture, class -1 where there is none.
+    detects: ClassVar[bool] = False
     # The bottoms, by index, in the memory of a top: the wiring says so of a layer in place.
     aliased: tuple[int, ...] = ()
 

@@ -125,6 +125,7 @@ class DetectionOutput(
     """
 
     loops = True
+    detects = True
 
     def __init__(self, proto: LayerParameter, bottoms: Sequence[Shape]) -> None:
         super().__init__(proto, bottoms)

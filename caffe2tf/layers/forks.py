@@ -12,7 +12,11 @@ from caffe2tf.layers.types import Context, Field, Fields, Tensor
 
 
 class Permute(Layer, type="Permute", param="permute_param", fields="order"):
-    """The axes in another order; axes that are not named follow (SSD, permute_layer.cpp)."""
+    """The axes in another order, the unnamed ones last; in the same order, the bottom's memory (SSD, permute_layer.cpp)."""
+
+    @classmethod
+    def may_share(cls, proto: LayerParameter) -> dict[int, str]:
+        return {0: proto.bottom[0]} if all(a == i for i, a in enumerate(proto.permute_param.order)) else {}
 
     def _order(self) -> list[int]:
         order, rank = list(self.p.order), len(self.bottoms[0])
@@ -25,7 +29,7 @@ class Permute(Layer, type="Permute", param="permute_param", fields="order"):
         return [tuple(self.bottoms[0][axis] for axis in self._order())]
 
     def fixes_batch(self) -> bool:
-        return self._order()[0] != 0
+        return bool(self.bottoms[0]) and self._order()[0] != 0
 
     def build(self, ctx: Context, x: Tensor) -> Tensor | list[Tensor]:
         y = ctx.ops.transpose(self.to_caffe_order(ctx, x), self._order())
@@ -59,12 +63,14 @@ class Interp(
 ):
     """Bilinear resizing with the corners aligned (DeepLab, PSPNet, interp_layer.cpp)."""
 
+    windows_from = 2
+
     def _crop(self) -> tuple[int, int]:
         """How many rows and columns are left out at the near and the far end."""
-        p = self.p
-        if p.pad_beg > 0 or p.pad_end > 0:
-            self.fail(f"pad_beg {p.pad_beg} and pad_end {p.pad_end}; takes 0 or less (cropping)")
-        return -p.pad_beg, -p.pad_end
+        near, far = self.p.pad_beg, self.p.pad_end
+        if max(near, far) > 0:
+            self.fail(f"pad_beg {near} and pad_end {far}; takes 0 or less (cropping)")
+        return -near, -far
 
     def _inner(self) -> list[int]:
         return [n - sum(self._crop()) for n in self.bottoms[0][2:]]
@@ -72,14 +78,13 @@ class Interp(
     def tops(self) -> list[Shape]:
         p, (h, w) = self.p, self._inner()
         if p.height or p.width:
-            if p.HasField("zoom_factor") or p.HasField("shrink_factor"):
+            if any(map(p.HasField, ("zoom_factor", "shrink_factor"))):
                 self.fail("height and width together with zoom_factor or shrink_factor; takes one kind")
             out = (p.height, p.width)
         else:
             if p.zoom_factor < 1 or p.shrink_factor < 1:
                 self.fail(f"zoom_factor {p.zoom_factor} and shrink_factor {p.shrink_factor}; both must be at least 1")
-            shrunk = ((n - 1) // p.shrink_factor + 1 for n in (h, w))
-            out = tuple(n + (n - 1) * (p.zoom_factor - 1) for n in shrunk)
+            out = tuple((n - 1) // p.shrink_factor * p.zoom_factor + 1 for n in (h, w))
         if min(h, w, *out) < 1:
             self.fail(f"extents {h, w} to {out}; all must be at least 1")
         return [(*self.bottoms[0][:2], *out)]
@@ -87,8 +92,7 @@ class Interp(
     def build(self, ctx: Context, x: Tensor) -> Tensor | list[Tensor]:
         for axis, n, out in zip((1, 2), self._inner(), self.tops()[0][2:], strict=True):
             at = np.arange(out) * ((n - 1) / (out - 1) if out > 1 else 0.0)
-            low = np.minimum(at.astype(int), n - 1)
-            high = np.minimum(low + 1, n - 1)
+            low, high = (np.minimum(at.astype(int) + one, n - 1) for one in (0, 1))
             share = (at - low).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(4)])
             low, high = low + self._crop()[0], high + self._crop()[0]
             x = ctx.ops.take(x, low, axis=axis) * (1 - share) + ctx.ops.take(x, high, axis=axis) * share

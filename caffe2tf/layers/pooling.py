@@ -44,6 +44,8 @@ def _pad(ctx: Context, x: Tensor, windows: Sequence[Window], value: float) -> Te
     amounts = [(w.pad, w.far(n)) for w, n in zip(windows, x.shape[1:3], strict=True)]
     if not any(map(any, amounts)):
         return x
+    if x.dtype == "float16":  # PyTorch takes no constant that half precision cannot hold
+        value = max(value, float(np.finfo(np.float16).min))
     return ctx.ops.pad(x, [(0, 0), *amounts, (0, 0)], constant_values=value)
 
 
@@ -126,6 +128,7 @@ class Pooling(
     """
 
     works_in_place = True
+    windows_from = 2
 
     def __init__(self, proto: LayerParameter, bottoms: Sequence[Shape]) -> None:
         super().__init__(proto, bottoms)
@@ -224,6 +227,8 @@ class Pooling(
 
 class SPP(Layer, type="SPP", param="spp_param", fields="pyramid_height pool", rank=4):
     """Spatial pyramid: level i pools into 2^i x 2^i bins; all bins of all levels side by side (spp_layer.cpp)."""
+
+    windows_from = 2
 
     def __init__(self, proto: LayerParameter, bottoms: Sequence[Shape]) -> None:
         super().__init__(proto, bottoms)

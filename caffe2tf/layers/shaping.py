@@ -3,7 +3,7 @@
 import itertools
 import math
 
-from caffe2tf.arrays.layout import Array, Shape, to_keras
+from caffe2tf.arrays.layout import Array, Shape, caffe_order, to_keras
 from caffe2tf.caffe.caffe_pb2 import LayerParameter
 from caffe2tf.layers.base import Layer
 from caffe2tf.layers.types import Context, Field, Fields, Tensor
@@ -173,6 +173,11 @@ class Flatten(Layer, type="Flatten", param="flatten_param", fields="axis end_axi
         return self._span()[0] == 0 and self._span()[1] != 0
 
     def build(self, ctx: Context, x: Tensor) -> Tensor | list[Tensor]:
+        (first, last), extents = self._span(), [x.shape[axis] for axis in caffe_order(len(x.shape))]
+        if None in extents[1:]:  # items that a Filter counted and that lie elsewhere by now
+            top, place = list(self.tops()[0]), extents.index(None)
+            top[place if place < first else max(first, place - (last - first))] = -1
+            return self.reshape(ctx, x, top, free_first=False)
         # Where the first axis is merged with others, nothing else is free but its count.
         return self.reshape(ctx, x, self.tops()[0], free_first=self._span()[1] >= 0 or self._span()[0] > 0)
 

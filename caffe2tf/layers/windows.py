@@ -17,7 +17,8 @@ class Windowed(Layer, type=""):
     def __init__(self, proto: LayerParameter, bottoms: Sequence[Shape]) -> None:
         super().__init__(proto, bottoms)
         self.channel_axis = self.axis(self.p.axis)
-        self.extents = bottoms[0][self.channel_axis + 1 :]
+        self.windows_from = self.channel_axis + 1
+        self.extents = bottoms[0][self.windows_from :]
         self.channels = bottoms[0][self.channel_axis]
         self.kernel = self._each("kernel_size", "kernel", None)
         self.stride = self._each("stride", "stride", 1)
@@ -93,9 +94,13 @@ class Im2col(
         return self.channel_axis == 0
 
     def build(self, ctx: Context, x: Tensor) -> Tensor | list[Tensor]:
-        x = ctx.ops.reshape(self.to_caffe_order(ctx, x), (-1, self.channels, *self.extents))
+        x, axis = self.to_caffe_order(ctx, x), self.channel_axis
+        free = axis if axis == 0 or x.shape[axis] is None else 0  # channels may be items that a Filter counted
+        lead = math.prod(self.bottoms[0][:axis])
+        x = ctx.ops.reshape(x, (lead, -1, *self.extents) if free == axis else (-1, self.channels, *self.extents))
         x = ctx.ops.pad(x, [(0, 0), (0, 0), *self.padding()])
         windows = [x[(slice(None),) * 2 + cut] for cut in self.cuts(self.stride, self.forward_extents())]
         y = ctx.ops.stack(windows, axis=2)
         # The values lie in Caffe's order: nothing but the axes before the channels and the windows' own are to be merged.
-        return self.to_keras_order(ctx, ctx.ops.reshape(y, (-1, *self.tops()[0][1:])))
+        top = [-1 if index == free else extent for index, extent in enumerate(self.tops()[0])]
+        return self.to_keras_order(ctx, ctx.ops.reshape(y, top))

@@ -131,7 +131,7 @@ def _write(
 ) -> None:
     for top, value in zip(tops, values if isinstance(values, (list, tuple)) else [values], strict=True):
         if isinstance(value, Shared):
-            top.share(bottoms[0], value.shape)
+            top.share(bottoms[0] if value.top is None else tops[value.top], value.shape)
             continue
         # Caffe reshapes the bottom with the top before it computes; only Filter makes sense of that.
         if top in bottoms and value.size != top.value.size and layer.type != "Filter":

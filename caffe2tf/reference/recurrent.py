@@ -4,7 +4,7 @@ import numpy as np
 
 from caffe2tf.caffe.caffe_pb2 import LayerParameter
 from caffe2tf.reference.activation import sigmoid
-from caffe2tf.reference.table import Array, rule
+from caffe2tf.reference.table import Array, Shared, rule
 
 
 def _lstm_step(c: Array, gates: Array, cont: Array) -> tuple[Array, Array]:
@@ -37,18 +37,19 @@ def _read(
 
 
 @rule("LSTM")
-def lstm(layer: LayerParameter, weights: list[Array], *bottoms: Array) -> list[Array]:
+def lstm(layer: LayerParameter, weights: list[Array], *bottoms: Array) -> list[Array | Shared]:
     """gates = W x + b + S static + R (cont h), then a step of LSTMUnit (lstm_layer.cpp).
 
     Blobs: W (4 D, inputs), b (4 D), S where there is a static input, R (4 D, D). Tops: h of all steps, and with
-    expose_hidden the last h and c.
+    expose_hidden the last h and c. All steps are a Concat of the h of each: of one step, they share its storage.
     """
     given, (h, c), (recurrent,) = _read(layer, weights, bottoms, 2)
     outputs = []
     for gates, cont in zip(given, bottoms[1][..., None], strict=True):
         c, h = _lstm_step(c, gates + (cont * h) @ recurrent.T, cont)
         outputs.append(h)
-    return [np.stack(outputs), h[None], c[None]][: len(layer.top)]
+    last = h[None] if len(outputs) > 1 else Shared(h[None].shape, top=0)
+    return [np.stack(outputs), last, c[None]][: len(layer.top)]
 
 
 @rule("RNN")

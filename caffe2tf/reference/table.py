@@ -18,9 +18,11 @@ FLT_MAX = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True)
 class Shared:
-    """A top without values of its own: the storage of the first bottom, seen in `shape` (Caffe's Blob::ShareData)."""
+    """A top without values of its own: the storage of the first bottom, or of the top with the index `top`, seen in `shape`
+    (Caffe's Blob::ShareData)."""
 
     shape: tuple[int, ...]
+    top: int | None = None
 
 
 Tops = Array | Shared | Sequence[Array | Shared]

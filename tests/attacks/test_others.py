@@ -1,5 +1,6 @@
 """Keras models, TFRecords, recipes, labels, golden sets and names from elsewhere: each ends in one line, and acts on nothing."""
 
+import io
 import json
 import os
 import shutil
@@ -101,7 +102,38 @@ def long(config, held):
     held["raw"] = b'"' + b"x" * (1 << 27) + b'"'
 
 
+def many_units(config, held):
+    config["config"]["layers"][2]["config"]["units"] = 2_000_000
+
+
+def many_gates(config, held):
+    """A weight of a layer within a layer, which no configuration holds."""
+    replaced("keras.layers", "Reshape", {"target_shape": [16, 3]})(config, held)
+    item = config["config"]["layers"][2]
+    item.update(class_name="LSTM", config={"name": item["name"], "units": 5000}, build_config={})
+
+
+def weights_of_nothing(config, held):
+    content = io.BytesIO(held["model.weights.h5"])
+    with h5py.File(content, "a") as file:
+        del file["layers/dense/vars/0"]
+        file.create_dataset("layers/dense/vars/0", (1000, 500_000), "f4", chunks=(1, 500_000), compression="gzip")
+    held["model.weights.h5"] = content.getvalue()
+
+
+def wide(config, held):
+    config["config"]["layers"][0]["config"]["batch_shape"] = [None, 30_000, 30_000, 3]
+    layers = config["config"]["layers"]
+    layers[1].update(module="keras.layers", class_name="GlobalAveragePooling2D", build_config={})
+    layers[1]["config"] = {"name": layers[1]["name"]}
+    layers[2].update(class_name="Softmax", config={"name": layers[2]["name"]}, build_config={})
+
+
 KERAS = {
+    "units without end": (many_units, "claims a weight of 48 x 2000000 values, more than the file holds"),
+    "gates without end": (many_gates, "claims a weight of 5000 x 20000 values, more than the file holds"),
+    "weights that unfold": (weights_of_nothing, "claims 2000000000 bytes of values and holds 0"),
+    "pictures without end": (wide, "claims an output of 30000 x 30000 x 3 values"),
     "a lambda": (replaced("builtins", "__lambda__", {"value": "4wEAAAA="}), "can run code"),
     "a Lambda layer": (replaced("keras.layers", "Lambda", {"function": "os.system"}), "Lambda, which can run code"),
     "a function of Python's": (replaced("os", "system", {"command": "touch written"}), "os.system, which can run code"),

@@ -18,9 +18,11 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
-import numpy as np
 
 import caffe2tf
+from caffe2tf.net.net import Net
+from tests.bench import tables
+from tests.bench.nets import seeded
 
 
 def seconds(work: Callable[[], Any]) -> float:
@@ -30,14 +32,9 @@ def seconds(work: Callable[[], Any]) -> float:
     return time.process_time() - start
 
 
-def main(text: str, peer: str, repeats: int = 7) -> None:
-    net = caffe2tf.load(text)
-    net = net.with_weights(
-        {
-            layer: {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
-            for layer, shapes in net.weight_shapes.items()
-        }
-    )
+def measured(net: Net, peer: str, repeats: int = 7) -> list[tuple[str, str, str, str]]:
+    """Rows: what, ours, the peer's, the ratio, of medians in CPU seconds."""
+    net = seeded(net)
     build = getattr(keras.applications, peer)
     with tempfile.TemporaryDirectory() as folder:
         files = [str(Path(folder) / name) for name in ("ours.keras", "peer.keras")]
@@ -52,10 +49,15 @@ def main(text: str, peer: str, repeats: int = 7) -> None:
             for _ in range(repeats)
         ]
     ours, theirs, again, again_theirs = (statistics.median(column) for column in zip(*rounds, strict=True))
-    print(f"{len(net.nodes)} layers, medians of {repeats}, CPU seconds")
-    print(f"to_keras  {ours:.2f}  keras.applications.{peer}  {theirs:.2f}  ratio {ours / theirs:.2f}")
-    print(f"reopened  {again:.2f}  the peer's file  {again_theirs:.2f}  ratio {again / again_theirs:.2f}")
+    return [
+        (f"{peer}, {what}", f"{a:.2f} s", f"{b:.2f} s", f"{a / b:.2f}")
+        for what, a, b in (("built", ours, theirs), ("reopened", again, again_theirs))
+    ]
+
+
+COLUMNS = ("network", "caffe2tf", "keras.applications", "ratio")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3], *map(int, sys.argv[3:4]))
+    said = measured(caffe2tf.load(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:4]))
+    print(tables.markdown(COLUMNS, said))

@@ -61,7 +61,7 @@ def main(count=1000, model=None):
         classifier, loading = timed(lambda: classify.load(model, many=True))
         list(classifier(paths[:32]))  # compiles
         loaded, decoding = timed(lambda: [classifier._load(path, None)[1] for path in paths])
-        batches = [np.stack(loaded[i : i + classifier.batch]) for i in range(0, count, classifier.batch)]
+        batches = [np.concatenate(loaded[i : i + classifier.batch]) for i in range(0, count, classifier.batch)]
         _, forward = timed(lambda: [classifier.run(batch) for batch in batches])
         _, both = timed(lambda: list(classifier(paths)))
         whole = process("-m", "caffe2tf", "classify", model, pictures, "--csv")

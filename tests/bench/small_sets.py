@@ -18,7 +18,8 @@ from sklearn.linear_model import LogisticRegression
 
 import caffe2tf
 from caffe2tf import loading
-from caffe2tf.finetuning import batches, data, heads, plan, trainer, training
+from caffe2tf.finetuning import batches, data, heads, plan, rows, trainer, training
+from caffe2tf.finetuning import features as computed
 from caffe2tf.finetuning.checkpoint import Checkpoint
 from caffe2tf.finetuning.placement import placed
 from caffe2tf.finetuning.settings import Stage
@@ -43,13 +44,13 @@ def features(name: str, folder: str) -> Features:
         path = SHARED / ("cats_dogs" if name == "cats_dogs" else "flowers17")
         pictures, net = data.read(str(path), labels_from_names=name == "cats_dogs"), loading.load(*files)
     how, _ = preprocess.of(net)
-    images, pictures, _ = data.decode(pictures, how)
+    images = rows.Decoded(pictures.sources, how, strict=True)
     net, _, _ = plan.with_head(net, len(pictures.classes), HEAD)
     work = plan.make(net, HEAD, [HEAD])
     assert work.base is not None
     return (
         net,
-        trainer.features(work.base, work.frontier, images, how)[0],
+        computed.computed(work.base, work.frontier, images, how)[0],
         replace(pictures, sources=_numbered(pictures)),
     )
 
@@ -82,8 +83,8 @@ def accuracies(name: str, given: Features, seed: int) -> tuple[float, float]:
     stage, work, history = Stage((HEAD,)), plan.make(net, HEAD, [HEAD]), list[dict[str, Any]]()
     with placed("cpu") as place, tempfile.TemporaryDirectory() as folder:
         keep = Checkpoint(folder)
-        learner = trainer.Trainer(work, stage, place, seed, heads.spread(work, sets[0], place))
-        training.train(learner, (sets[0].hold(), sets[1]), (seed, 1), keep, None, history)
+        learner = trainer.Trainer(work, stage, place, seed, heads.spread(work, stage, sets[0], place))
+        training.train(learner, (sets[0], sets[1]), (seed, 1), keep, None, history)
         best = keep.load("best-1")
         assert best is not None
         learner.go_back(best[0])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import tensorflow as tf
 
 from caffe2tf import loading
 from caffe2tf.finetuning import batches, plan, recipe, trainer
@@ -43,13 +44,14 @@ def follow(name: str, shared: Path) -> tuple[float, float]:
     (stage,) = made.stages
     assert stage.solver is not None
     images, labels = digits(shared, stage.solver.max_iter, stage.solver.iter_size == 2)
-    examples, walk, losses = batches.Examples([images], labels).hold(), Walk.of(stage, len(labels)), []
+    examples = batches.Examples([images], labels, held=(tf.constant(images),))
+    walk, losses = Walk.of(stage, len(labels)), []
     with placed("cpu") as place:
         learner = trainer.Trainer(plan.make(loading.load(text, start), "ip2", stage.layers or ()), stage, place)
         for number in range(walk.rounds):
             order = walk.order(number, (0, 1))
             steps = batches.dataset(examples, walk.batch, key=(0, 1, number), order=order)
-            losses += [learner.step(batch, examples.held)[0] for batch in steps]
+            losses += [seen[0] for seen in learner.seen([learner.step(batch, examples.held) for batch in steps])]
         arrays = learner.net().arrays
     with np.load(FOLDER / "expected.npz") as expected:
         compared = CHAOTIC.get(name, len(losses))

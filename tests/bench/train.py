@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from caffe2tf import bundled, loading
-from caffe2tf.finetuning import batches, plan, trainer
+from caffe2tf.finetuning import batches, features, plan, trainer
 from caffe2tf.finetuning.placement import placed
 from caffe2tf.finetuning.settings import Stage
 from caffe2tf.images import preprocess
@@ -90,7 +90,7 @@ def timed(repeats, **works):
 
 def epoch(learner, examples):
     for batch in batches.dataset(examples, BATCH, key=(0, 1, 0)):
-        learner.step(batch, examples.held)
+        learner.seen([learner.step(batch, examples.held)])
 
 
 def main(repeats=5, folder=None):
@@ -104,10 +104,11 @@ def main(repeats=5, folder=None):
         how, _ = preprocess.of(net)
         with placed("cpu") as place:
             work = plan.make(net, head, ["fc8"])
-            store = trainer.features(work.base, work.frontier, images, how)
+            store = features.computed(work.base, work.frontier, images, how)
             cached = trainer.Trainer(work, Stage("fc8"), place)
             again = trainer.Trainer(work.uncached(), Stage("fc8"), place)
-            kept, made = batches.Examples(store, labels).hold(), batches.pictures(images, labels, how)
+            kept, made = batches.Examples(store, labels), batches.pictures(images, labels, how)
+            kept.held, kept.rows = tuple(map(tf.constant, store)), np.arange(PICTURES)
             took = timed(repeats, cached=lambda: epoch(cached, kept), again=lambda: epoch(again, made))
             print(f"fc8 alone, an epoch of {PICTURES} pictures: {took['again']:.2f} s with features at every step,")
             print(f"  {took['cached']:.3f} s with cached ones: {took['again'] / took['cached']:.0f} times faster")
@@ -115,7 +116,7 @@ def main(repeats=5, folder=None):
             every = trainer.Trainer(plan.make(net, head, ["all"]), Stage("all", lr=1e-6), place)
             batch = next(iter(batches.dataset(made, BATCH, key=(0, 1, 0))))
             native = native_step(unsplit())
-            took = timed(repeats, ours=lambda: every.step(batch), native=lambda: native(batch))
+            took = timed(repeats, ours=lambda: every.seen([every.step(batch)]), native=lambda: native(batch))
             for name, words in (("ours", "split groups"), ("native", "Conv2D(groups=2)")):
                 print(f"all layers, a step of {BATCH}: {1000 * took[name] / BATCH:6.1f} ms a picture, {words}")
             print(f"  {took['native'] / took['ours']:.2f} times faster")
@@ -130,12 +131,12 @@ def whole(folder, repeats):
     one = (
         "import sys, numpy as np\n"
         "from caffe2tf import loading\n"
-        "from caffe2tf.finetuning import data, trainer\n"
+        "from caffe2tf.finetuning import data, features, rows\n"
         "from caffe2tf.images import preprocess\n"
         "net = loading.load(sys.argv[3], sys.argv[1])\n"
         "how, _ = preprocess.of(net)\n"
-        "images, _, _ = data.decode(data.read(sys.argv[4]), how)\n"
-        "trainer.features(net, net.outputs, images, how)\n"
+        "images = rows.Decoded(data.read(sys.argv[4]).sources, how)\n"
+        "features.computed(net, net.outputs, images, how)\n"
     )
     with tempfile.TemporaryDirectory() as out:
         options = ["--layers", "conv_final", "--epochs", "100", "--schedule", "cosine", "-q", "-f", "--data", folder]

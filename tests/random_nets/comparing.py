@@ -60,15 +60,19 @@ def shaken(sample: Sample, seed: int, blobs: Blobs) -> Sample:
     later: dict[str, int] = {}
     for index, layer in enumerate(layers):
         later.update({top: index for top in layer.top if index not in sample.dropped})
+    counted = 0
     for index, layer in enumerate(layers):
+        counted |= layer.type == "Filter"
         if index in sample.dropped:
             dropped.add(len(net.layer))
         if index not in sample.dropped and _centres(layer) and layer.bottom[0] in blobs and blobs[layer.bottom[0]].ndim:
             name, shape = f"shaken {len(net.layer)}", blobs[layer.bottom[0]].shape
             top = layer.bottom[0] if layer.bottom[0] in layer.top else name
             one = net.layer.add(name=name, type="Scale", bottom=[layer.bottom[0]], top=[top])
-            one.scale_param.axis, one.scale_param.num_axes = 0, -1
-            weights[name] = [(1 + UNIT * random.uniform(-1, 1, shape)).astype(np.float32)]
+            # Behind a Filter the wiring knows another count of items than there are: there all of them move alike.
+            one.scale_param.axis, one.scale_param.num_axes = min(counted, len(shape) - 1), -1
+            moved = 1 + UNIT * random.uniform(-1, 1, shape[one.scale_param.axis :])
+            weights[name] = [moved.astype(np.float32)]
             layer.bottom[0] = top
         net.layer.add().CopyFrom(layer)
         if layer.type in EXACT or index in sample.dropped:
@@ -78,7 +82,7 @@ def shaken(sample: Sample, seed: int, blobs: Blobs) -> Sample:
         for top in tops:
             name = f"shaken {len(net.layer)}"
             one = net.layer.add(name=name, bottom=[top], top=[top])
-            if later[top] == index and top in blobs and blobs[top].ndim:
+            if later[top] == index and top in blobs and blobs[top].ndim and not counted:
                 kinds, place = np.unique(blobs[top], return_inverse=True)
                 one.type, one.scale_param.axis, one.scale_param.num_axes = "Scale", 0, -1
                 moved = 1 + UNIT * random.uniform(-1, 1, kinds.shape)

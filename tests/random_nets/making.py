@@ -14,6 +14,18 @@ from tests.random_nets.shapes import infer
 LARGEST = 1500  # values of one blob
 HIGHEST = 3e3  # about the largest magnitude of a value
 # Layers whose top is the storage of their bottom in Caffe (ShareData).
+WINDOWED = frozenset(
+    (
+        "Convolution",
+        "Deconvolution",
+        "ConvolutionDepthwise",
+        "DepthwiseConvolution",
+        "Im2col",
+        "Interp",
+        "Pooling",
+        "SPP",
+    )
+)
 SHARING = frozenset(("Flatten", "Reshape", "Split"))
 STEMS = ("x", "conv", "fc", "a/b", "L", "block.1", "two words", "Node")
 
@@ -140,6 +152,10 @@ class Maker:
         shapes, weights = infer(layer, [blob.shape for blob in bottoms])
         real, others = infer(layer, [blob.real for blob in bottoms])
         need(weights == others, "weights that depend on a Filter")
+        if kind in WINDOWED:
+            axis = 1 if kind in ("Interp", "Pooling", "SPP") else layer.convolution_param.axis % len(bottoms[0].shape)
+            counted = any(blob.shape[axis + 1 :] != blob.real[axis + 1 :] for blob in bottoms)
+            need(not counted, "windows over what a Filter counts, which caffe2tf refuses")
         need(all(math.prod(shape) <= LARGEST for shape in [*shapes, *weights]), "too large")
         bound = bound if bound is not None else max([blob.bound for blob in bottoms], default=3.0)
         need(bound <= HIGHEST, "values too large")
@@ -147,6 +163,7 @@ class Maker:
             self._weigh(layer, weights, share)
         self.net.layer.add().CopyFrom(layer)
         shared = kind in SHARING or (kind in ("Slice", "Concat") and len(layer.top) == len(layer.bottom) == 1)
+        shared |= kind == "Permute" and list(layer.permute_param.order) == list(range(len(layer.permute_param.order)))
         storage = bottoms[0].storage if shared or in_place else None
         for blob in bottoms:
             blob.readers += 1

@@ -31,8 +31,17 @@ def reduction(m: Maker) -> None:
     )
 
 
+def _averages_nothing(layer: Any) -> bool:
+    """Whether the last window of an average may lie outside its bottom, where it is 0 / 0."""
+    p = layer.pooling_param
+    steps = (p.stride_h or p.stride, p.stride_w or p.stride)
+    kernels = (p.kernel_h or p.kernel_size, p.kernel_w or p.kernel_size)
+    return layer.type == "Pooling" and any(step > kernel for step, kernel in zip(steps, kernels, strict=True))
+
+
 def arg_max(m: Maker) -> None:
     x = m.pick(_ranked)
+    need("nan" in m.features or not any(_averages_nothing(layer) for layer in m.net.layer), "ArgMax of NaN")
     params: dict[str, Any] = {}
     if m.chance(0.5):
         params["axis"] = m.axis(len(x.shape))
@@ -168,9 +177,9 @@ def batch_reindex(m: Maker) -> None:
 
 
 def filter_items(m: Maker) -> None:
-    x = m.pick(lambda blob: _ranked(blob) and blob.shape == blob.real)
+    x = m.pick(lambda blob: _ranked(blob) and blob.shape == blob.real and blob.shape[0] > 1)
     selector = (m.random.random_sample(x.shape[0]) < 0.6) * m.one(1.0, 1.0, -0.5)
-    selector[m.random.randint(x.shape[0])] = 1.0
+    selector[m.random.permutation(x.shape[0])[:2]] = 1.0, 0.0  # so that what is counted differs from what could be
     chosen = m.fixed_input(selector.reshape(m.one((-1,), (-1, 1), (-1, 1, 1, 1))).astype(np.float32))
     bottoms = [
         x,

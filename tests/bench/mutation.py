@@ -1,0 +1,351 @@
+"""Are the tests awake? `python -m tests.bench.mutation --sample 60 --seed 1 [ROOM ...]`
+
+Changes one place of a function at a time, and runs the tests that come by: a mutant is killed where one of them fails, or where
+it takes time or memory without end. Each room's mutants are drawn by chance; the same seed draws the same. Prints what was killed
+of each room, and what survived. Each mutant is a fork that starts with everything imported, so that most take less than a second.
+
+What is changed: comparisons, arithmetic, and, or, not, numbers, texts, truths, conditions, keywords; what is returned, assigned,
+called or raised; break and continue. The words of errors stay, as do annotations, defaults, and what modules and classes say
+outside of functions.
+"""
+
+import argparse
+import ast
+import difflib
+import gc
+import itertools
+import json
+import os
+import random
+import resource
+import signal
+import sys
+import tempfile
+import time
+import types
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import coverage
+import pytest
+from _pytest.runner import runtestprotocol
+
+from tests.helpers import PACKAGE, ROOT
+
+_CPU, _MEMORY = 20, 6 << 30  # seconds that a mutant may compute above what its tests take, bytes that it may address
+_MOST = 150  # tests that a mutant meets, the quickest of those that come by
+
+
+@dataclass(frozen=True)
+class Room:
+    """`sources` below the package whose functions are changed, and the `tests` that shall notice."""
+
+    sources: tuple[str, ...]
+    tests: tuple[str, ...]
+
+
+ROOMS = {
+    "read": Room(
+        ("caffe/read.py", "caffe/prototxt.py", "caffe/wire.py", "caffe/messages.py"),
+        ("read", "wire", "prototxt", "upgrade", "weights", "net", "accept"),
+    ),
+    "upgrade": Room(
+        ("caffe/upgrade.py", "caffe/legacy.py", "caffe/datalayers.py", "caffe/purposes.py"),
+        ("upgrade", "read", "purposes", "net", "accept"),
+    ),
+    "wiring": Room(
+        ("net/*.py",),
+        (
+            "net",
+            "weights",
+            "rules",
+            "fillers",
+            "folding",
+            "outputs",
+            "names",
+            "record",
+            "accept",
+            "upgrade",
+            "api",
+            "plugins",
+        ),
+    ),
+    "layers": Room(("layers/*.py",), ("net", "rules", "golden", "reference_rules", "forks_values", "forks_places")),
+    "layout": Room(("arrays/*.py",), ("layout", "damage", "weights", "read", "numbers", "attacks/test_weights")),
+    "formats": Room(("formats/*.py",), ("formats", "damage", "weights", "attacks/test_weights", "attacks/test_others")),
+    "comparison": Room(("verification/*.py",), ("verification", "judges", "feeding", "damage")),
+}
+
+
+# ------------------------------------------------------------------------------------------------ mutants
+
+_PAIRS = (
+    *(
+        (ast.Lt, ast.LtE),
+        (ast.Gt, ast.GtE),
+        (ast.Eq, ast.NotEq),
+        (ast.In, ast.NotIn),
+        (ast.Is, ast.IsNot),
+        (ast.And, ast.Or),
+    ),
+    *((ast.Add, ast.Sub), (ast.Mult, ast.FloorDiv), (ast.BitAnd, ast.BitOr), (ast.LShift, ast.RShift)),
+)
+_SWAPS: dict[type[ast.AST], type[ast.AST]] = {
+    **{a: b for pair in _PAIRS for a, b in (pair, pair[::-1])},
+    **dict.fromkeys((ast.Div, ast.Pow, ast.MatMult), ast.Mult),
+    ast.Mod: ast.FloorDiv,
+}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """The module at `path` with other `text`; the function that has changed begins in line `start`, the change is in `line`."""
+
+    path: Path
+    function: str
+    start: int
+    line: int
+    text: str = field(repr=False)
+
+    def diff(self) -> str:
+        before, after = self.path.read_text().splitlines(), self.text.splitlines()
+        changed = [
+            line for line in difflib.unified_diff(before, after, n=0, lineterm="") if line[:3] not in ("---", "+++")
+        ]
+        return "\n".join(line for line in changed if not line.startswith("@@"))
+
+
+def _changed(node: ast.AST) -> Iterator[ast.AST]:
+    """What may stand in the place of `node`."""
+    if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in _SWAPS:
+        yield ast.Compare(node.left, [_SWAPS[type(node.ops[0])]()], node.comparators)  # type: ignore[list-item]
+    elif isinstance(node, ast.BoolOp):
+        yield ast.BoolOp(_SWAPS[type(node.op)](), node.values)  # type: ignore[arg-type]
+    elif isinstance(node, ast.BinOp) and type(node.op) in _SWAPS:
+        yield ast.BinOp(node.left, _SWAPS[type(node.op)](), node.right)  # type: ignore[arg-type]
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not | ast.USub):
+        yield node.operand
+    elif isinstance(node, ast.Constant) and isinstance(node.value, bool):
+        yield ast.Constant(not node.value)
+    elif isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+        yield ast.Constant(node.value + 1)
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str | bytes):
+        yield ast.Constant(node.value + (b"XX" if isinstance(node.value, bytes) else "XX"))
+    elif isinstance(node, ast.Call):
+        for place in range(len(node.keywords)):
+            if node.keywords[place].arg != "strict":  # of zip: where it is true it is a guard
+                yield ast.Call(node.func, node.args, node.keywords[:place] + node.keywords[place + 1 :])
+    elif isinstance(node, ast.Return) and ast.unparse(node) not in ("return", "return None"):
+        yield ast.Return(None)
+    elif isinstance(node, ast.Assign) and not isinstance(node.value, ast.Constant) and len(node.targets) == 1:
+        if isinstance(node.targets[0], ast.Name):
+            yield ast.Assign(node.targets, ast.Constant(None), lineno=node.lineno)
+    elif isinstance(node, ast.AugAssign) and type(node.op) in _SWAPS:
+        yield ast.AugAssign(node.target, _SWAPS[type(node.op)](), node.value)  # type: ignore[arg-type]
+    elif isinstance(node, ast.Raise) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)):
+        yield ast.Pass()
+    elif isinstance(node, ast.Break):
+        yield ast.Continue()
+    elif isinstance(node, ast.Continue):
+        yield ast.Break()
+
+
+def _places(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a function's body that may change."""
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+        return  # a docstring
+    if isinstance(node, ast.keyword) and node.arg == "strict":
+        return
+    yield node
+    for name, value in ast.iter_fields(node):
+        if name in ("annotation", "returns", "decorator_list", "args") and not isinstance(node, ast.Call):
+            continue
+        if isinstance(node, ast.Raise | ast.JoinedStr):
+            continue  # words for people
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.AST):
+                yield from _places(child)
+
+
+def _functions(tree: ast.AST) -> Iterator[ast.FunctionDef]:
+    """Functions of a module and of its classes; what stands within one is a part of it."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef):
+            yield node
+        elif isinstance(node, ast.ClassDef):
+            yield from _functions(node)
+
+
+def mutants(path: Path) -> list[Mutant]:
+    source = path.read_bytes()
+    starts, found = [0], []
+    for line in source.splitlines(keepends=True):
+        starts.append(starts[-1] + len(line))
+    for function in _functions(ast.parse(source)):
+        first = min([function.lineno, *(item.lineno for item in function.decorator_list)])
+        for node in (place for statement in function.body for place in _places(statement)):
+            for other in _changed(node):
+                begin = starts[node.lineno - 1] + node.col_offset  # type: ignore[attr-defined]
+                end = starts[node.end_lineno - 1] + node.end_col_offset  # type: ignore[attr-defined]
+                words = ast.unparse(other)
+                words = words if isinstance(other, ast.stmt) else f"({words})"
+                text = (source[:begin] + words.encode() + source[end:]).decode()
+                found.append(Mutant(path, function.name, first, node.lineno, text))  # type: ignore[attr-defined]
+    return found
+
+
+def _code(code: types.CodeType, name: str, start: int) -> types.CodeType | None:
+    if code.co_name == name and code.co_firstlineno == start:
+        return code
+    inner = (_code(item, name, start) for item in code.co_consts if isinstance(item, types.CodeType))
+    return next((item for item in inner if item is not None), None)
+
+
+def put(mutant: Mutant) -> bool:
+    """Gives the function, wherever it is known already, its other code; False where that cannot be."""
+    code = _code(compile(mutant.text, str(mutant.path), "exec", dont_inherit=True), mutant.function, mutant.start)
+    here = [
+        item
+        for item in gc.get_objects()
+        if isinstance(item, types.FunctionType)
+        and (item.__code__.co_firstlineno, item.__code__.co_name) == (mutant.start, mutant.function)
+        and item.__code__.co_filename == str(mutant.path)
+    ]
+    if code is None or not here or any(item.__code__.co_freevars != code.co_freevars for item in here):
+        return False
+    for item in here:
+        item.__code__ = code
+    return True
+
+
+# ------------------------------------------------------------------------------------------------ tests
+
+
+def _quiet() -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+
+
+def _passes(items: Sequence[pytest.Item]) -> bool:
+    for item, following in itertools.zip_longest(items, items[1:]):
+        if any(report.failed for report in runtestprotocol(item, nextitem=following, log=False)):
+            return False
+    return True
+
+
+class _Judge:
+    """Runs in pytest's place, once its tests are collected."""
+
+    def __init__(self, name: str, sample: int, seed: int) -> None:
+        self.room, self.name, self.survivors = ROOMS[name], name, list[Mutant]()
+        self.sources = sorted({path for pattern in self.room.sources for path in PACKAGE.glob(pattern)})
+        chance = random.Random(f"{seed} {name}")
+        every = [mutant for path in self.sources for mutant in mutants(path)]
+        self.many, self.drawn = len(every), chance.sample(every, len(every))
+        self.sample, self.killed, self.tried = sample, 0, 0
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        items, seen = session.items, self._seen(session.items)
+        for mutant in self.drawn:
+            if self.tried == self.sample:
+                break
+            near = sorted(
+                (seconds, place) for place, (seconds, lines) in seen.items() if mutant.line in lines[str(mutant.path)]
+            )
+            started = time.monotonic()
+            ended = self._try(mutant, [items[place] for _, place in near], sum(seconds for seconds, _ in near))
+            if ended is None:
+                continue
+            self.tried += 1
+            self.killed += ended
+            if not ended:
+                self.survivors.append(mutant)
+            told = f"{mutant.path.relative_to(ROOT)}:{mutant.line} {'killed' if ended else 'SURVIVED'}"
+            print(f"{told}, {len(near)} tests, {time.monotonic() - started:.1f} s", file=sys.stderr, flush=True)
+            if not ended:
+                print(mutant.diff(), file=sys.stderr, flush=True)
+        return True
+
+    def _seen(self, items: list[pytest.Item]) -> dict[int, tuple[float, dict[str, set[int]]]]:
+        """{place of a test that passes: (its seconds, {source: lines that it comes by})}, found by a fork."""
+        with tempfile.TemporaryDirectory() as folder:
+            report = Path(folder) / "seen"
+            if (child := os.fork()) == 0:
+                _quiet()
+                found = {}
+                for place, item in enumerate(items):
+                    counter = coverage.Coverage(
+                        data_file=None, include=[str(path) for path in self.sources], config_file=False
+                    )
+                    following = items[place + 1] if place + 1 < len(items) else None
+                    start = time.monotonic()
+                    with counter.collect():
+                        good = not any(report.failed for report in runtestprotocol(item, nextitem=following, log=False))
+                    data = counter.get_data()
+                    lines = {name: data.lines(name) or [] for name in data.measured_files()}
+                    if good:
+                        found[place] = time.monotonic() - start, lines
+                report.write_text(json.dumps(found))
+                os._exit(0)
+            os.waitpid(child, 0)
+            known = {str(path): set[int]() for path in self.sources}
+            return {
+                int(place): (seconds, known | {name: {*numbers} for name, numbers in lines.items()})
+                for place, (seconds, lines) in json.loads(report.read_text()).items()
+            }
+
+    def _try(self, mutant: Mutant, items: Sequence[pytest.Item], seconds: float) -> bool | None:
+        """Whether the mutant is killed; None where it is none."""
+        if (child := os.fork()) == 0:
+            _quiet()
+            code = 3
+            try:
+                if put(mutant):
+                    resource.setrlimit(resource.RLIMIT_CPU, (int(_CPU + 5 * seconds),) * 2)
+                    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY,) * 2)
+                    code = 0 if _passes(items) else 1
+            except BaseException:
+                code = 1
+            os._exit(code)
+        late = time.monotonic() + 10 * (_CPU + seconds)  # where it sleeps
+        while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
+            if time.monotonic() > late:
+                os.kill(child, signal.SIGKILL)
+            time.sleep(0.02)
+        code = os.waitstatus_to_exitcode(ended[1])
+        return None if code == 3 else code != 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rooms", nargs="*", metavar="ROOM", help=f"of {', '.join(ROOMS)}; all by default")
+    parser.add_argument("--sample", type=int, default=60, help="mutants of each room")
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    rows: list[tuple[Any, ...]] = []
+    for name in given.rooms or ROOMS:
+        judge = _Judge(name, given.sample, given.seed)
+        files = [
+            str(ROOT / "tests" / (f"{test}.py" if "/" in test else f"test_{test}.py")) for test in judge.room.tests
+        ]
+        pytest.main(["-n", "0", "-q", "-q", "-s", "-p", "no:cacheprovider", *files], plugins=[judge])
+        rows.append((name, judge.many, judge.tried, judge.killed, len(judge.survivors)))
+        for mutant in judge.survivors:
+            print(f"{mutant.path.relative_to(ROOT)}:{mutant.line} in {mutant.function}\n{mutant.diff()}\n")
+        share = judge.killed / max(1, judge.tried)
+        print(f"{name}: {judge.many} mutants, {judge.tried} tried, {judge.killed} killed ({share:.0%})\n", flush=True)
+    print(
+        "\n".join(
+            "{:<12}{:>8}{:>8}{:>8}{:>10}".format(*row)
+            for row in [("room", "mutants", "tried", "killed", "survived"), *rows]
+        )
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
