@@ -46,6 +46,21 @@ def photograph(name: str) -> str:
     return os.path.join(os.path.dirname(str(spec.origin)) if spec else package, *folder.split("/"), name)
 
 
+# What the samples with random weights are called: in their lines, and in the names of their nets.
+RANDOM = "random weights, for trying the commands; knows no pictures"
+_RANDOM_NAME = "with random weights"
+
+
+def random_name(name: str) -> str:
+    """The name of the net `name` with random weights."""
+    return f"{name} {_RANDOM_NAME}"
+
+
+def is_random(name: str) -> bool:
+    """Whether the net `name` is one with random weights."""
+    return name.endswith(_RANDOM_NAME)
+
+
 def classes(column: int = 2) -> list[str]:
     """The names of ImageNet's 1000 classes, in Caffe's order; of column 1 their WordNet ids."""
     with open(os.path.join(home(), "imagenet_classes.tsv"), encoding="utf-8") as file:

@@ -3,18 +3,20 @@
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from numbers import Integral
 
 from caffe2tf import bundled, formats, spent
 from caffe2tf.caffe.read import is_text
 from caffe2tf.errors import Caffe2TFError, guarded
+from caffe2tf.formats import _note, _trained
 from caffe2tf.net import reading
 from caffe2tf.net.net import Net
 from caffe2tf.net.outputs import checked
 
 Path = str | os.PathLike[str]
 InputShape = Mapping[str | None, Sequence[int]]
-_TEXTS = ("prototxt", "pbtxt", "txt")
+_TEXTS = ("prototxt", "pbtxt", "txt")  # the last may be any text
 _LOG = logging.getLogger("caffe2tf")
 
 
@@ -37,6 +39,8 @@ def load(
     `input_shape`: {input, or None for the only one: shape in Caffe's axis order, N first} where the files do not tell, or
     other than they tell. `outputs`: the blobs that are wanted, each as it is at the end of the whole network; what they do not
     need is left out, so that neither its types nor its shapes matter. What was assumed or left out is in the Net's `notes`, and is logged as information to "caffe2tf".
+    A whole model that caffe2tf wrote (`.keras`, a SavedModel folder, `.tflite`, which does not give its weights back) holds its
+    text, its preprocessing and its labels; a folder of `finetune`'s results is the model in it.
     Raises ParseError, NetError, UnsupportedLayer, WeightMismatch, and Caffe2TFError for files that are no pair.
     """
     if isinstance(input_shape, str | os.PathLike):
@@ -57,6 +61,7 @@ def load(
     cut = checked(outputs) if outputs is not None else ()
     with guarded(text, weights), spent.on("load"):
         net = _read(text, weights, shapes, cut)
+        net = replace(net, files=tuple(file for file in (text, weights) if file is not None))
     for note in net.notes:
         _LOG.info("%s", note)
     return net
@@ -84,9 +89,39 @@ def told_apart(files: Sequence[Path]) -> tuple[str | None, str | None]:
     return (paths[0], paths[1]) if texts[0] else (paths[1], paths[0])
 
 
+def models_in(path: str) -> list[tuple[str | None, str]]:
+    """[(its network text or None, model)] of `path`: itself, or of a folder that is no model itself every .caffemodel in it, with the
+    text of its name, or the only text (deploy.prototxt) where it is the only model. Raises Caffe2TFError for a folder without."""
+    if not os.path.isdir(path) or formats.is_model_folder(path):
+        return [(None, path)]
+    try:
+        names = sorted(os.listdir(path))
+    except OSError as error:
+        raise Caffe2TFError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+    models = [name for name in names if name.lower().endswith(".caffemodel")]
+    texts = [name for name in names if name.lower().endswith(_TEXTS[:2])]
+    if not models:
+        raise Caffe2TFError(f"{path}: is a folder without a .caffemodel, and no model itself (SavedModel, finetune)")
+    alone = next((one for one in ("deploy.prototxt", *texts[: len(texts) == 1]) if one in texts), None)
+    beside = {os.path.splitext(name)[0]: name for name in texts}
+    chosen = [beside.get(os.path.splitext(name)[0]) or (alone if len(models) == 1 else None) for name in models]
+    return [
+        (os.path.join(path, text) if text else None, os.path.join(path, model))
+        for text, model in zip(chosen, models, strict=True)
+    ]
+
+
 def network(given: Net | Path) -> Net:
     """`given`, a Net or the file of one."""
     return given if isinstance(given, Net) else load(given)
+
+
+def kind_of(path: str) -> str:
+    """The format of a model's file or folder, as its name or its being a folder says: "caffemodel" for any other file."""
+    if os.path.isdir(path):
+        return formats.FOLDER
+    suffix = _suffix(path)
+    return suffix if suffix in formats.names() else "caffemodel"
 
 
 def _suffix(path: str) -> str:
@@ -99,13 +134,37 @@ def _read(
     input_shape: Mapping[str | None, tuple[int, ...]] | None,
     outputs: Sequence[str],
 ) -> Net:
-    suffix = _suffix(model) if model is not None else ""
-    if suffix not in formats.names() or suffix == "caffemodel":
+    kind = kind_of(model) if model is not None else "caffemodel"
+    if model is None or kind == "caffemodel":
         return reading.from_files(prototxt, model, input_shape, outputs)
-    if not formats.readable(suffix):
-        kinds = ", ".join(f".{name}" for name in formats.names() if formats.readable(name))
-        raise Caffe2TFError(f"{model}: a .{suffix} is not read here; takes a .caffemodel, or weights as {kinds}")
-    weights = formats.module(suffix).load(model)
+    trained = _trained.found(model, prototxt)
+    if trained is not None and trained.weights is not None:
+        net = _of_weights(kind_of(trained.weights), trained.weights, trained.text, input_shape, ())
+        net = replace(net, preprocessing=trained.preprocessing, labels=trained.labels)
+        return net.cut(outputs) if outputs else net
+    if trained is not None:
+        model, kind = trained.model, "keras"
+    if formats.runnable(kind):
+        return _whole(kind, model, prototxt, input_shape, outputs)
+    if not formats.readable(kind):
+        kinds = ", ".join(
+            f".{name}"
+            for name in formats.names()
+            if name != formats.FOLDER and (formats.readable(name) or formats.runnable(name))
+        )
+        raise Caffe2TFError(f"{model}: a .{kind} is not read here; takes a .caffemodel, {kinds}, or a SavedModel")
+    return _of_weights(kind, model, prototxt, input_shape, outputs)
+
+
+def _of_weights(
+    kind: str,
+    model: str,
+    prototxt: str | None,
+    input_shape: Mapping[str | None, tuple[int, ...]] | None,
+    outputs: Sequence[str],
+) -> Net:
+    """The Net of a file of weights and its text, AlexNet's where the weights are AlexNet's."""
+    weights = formats.module(kind).load(model)
     if prototxt is None:
         prototxt = bundled.alexnet_text()
         layers = reading.from_files(prototxt).weight_shapes
@@ -116,3 +175,18 @@ def _read(
     if outputs:
         weights = {name: arrays for name, arrays in weights.items() if name in net.weight_shapes}
     return net.with_weights(weights)
+
+
+def _whole(
+    kind: str,
+    model: str,
+    prototxt: str | None,
+    input_shape: Mapping[str | None, tuple[int, ...]] | None,
+    outputs: Sequence[str],
+) -> Net:
+    """The Net of a whole model that caffe2tf wrote, by the text that it holds."""
+    if prototxt is not None:
+        raise Caffe2TFError(f"{model}: holds the whole network; `prototxt` has no part in it")
+    module = formats.module(kind)
+    net: Net = module.filled(model, _note.network(formats.noted(kind, model), model, input_shape))
+    return net.cut(outputs) if outputs else net

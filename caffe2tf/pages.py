@@ -5,9 +5,9 @@ from collections.abc import Iterable
 
 _STYLE = """
 :root { color-scheme: light dark; --bg: #fff; --fg: #1c1e21; --soft: #6b7280; --line: #e3e6ea; --good: #2f7d4f;
-  --bad: #c0392b; --bar: #4c78a8; --other: #b8c7d9 }
+  --bad: #c0392b; --bar: #4c78a8; --other: #b8c7d9; --drag: #b7791f }
 @media (prefers-color-scheme: dark) { :root { --bg: #16181b; --fg: #e6e8ea; --soft: #9aa3ad; --line: #2c3036;
-  --good: #5fbf86; --bad: #ef7a6d; --bar: #7aa6d6; --other: #41566e } }
+  --good: #5fbf86; --bad: #ef7a6d; --bar: #7aa6d6; --other: #41566e; --drag: #d9a441 } }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1080px; margin: 2rem auto; padding: 0 1rem; color: var(--fg);
   background: var(--bg) }
 h1 { font-size: 1.5rem; margin: 0 } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem }
@@ -31,9 +31,18 @@ table { border-collapse: collapse; width: 100%; font-size: 13px } td, th { paddi
 .meter em { position: relative; font-style: normal; padding-right: 3px }
 td .meter { min-width: 7rem } td.wrap { white-space: normal } p.close { margin: 0 } p.close + table { margin-top: 1rem } .seen { display: flex; gap: 1.5rem;
   margin-top: 1rem; align-items: start } .top { flex: 1; max-width: 26rem } .top h2 { margin-top: 0 }
-img.drawn { display: block; max-width: 100%; background: #fff; border-radius: 4px }
+img.drawn { display: block; max-width: 100% } dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem }
+dt { color: var(--soft) } dd { margin: 0; overflow-wrap: anywhere } .wide { overflow-x: auto } pre { overflow-x: auto }
+.row .meter { background: none } tr.first td { background: color-mix(in srgb, var(--bad) 16%, transparent); font-weight: 600 }
+.track i.dragged { background: var(--drag) } .dragged { color: var(--drag) }
+@media (prefers-color-scheme: dark) { img.chart { filter: invert(.9) hue-rotate(180deg) } }
 h3 { font-size: .8rem; margin: .5rem 0 .1rem; color: var(--soft); font-weight: 600 }
 """
+
+
+def table(rows: str) -> str:
+    """A table of `rows` of HTML, which scrolls by itself where the page is too narrow for it."""
+    return f"<div class=wide><table>{rows}</table></div>"
 
 
 def page(title: str, body: str) -> str:

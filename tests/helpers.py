@@ -212,10 +212,12 @@ def blocks(text: str) -> list[tuple[str, str | None]]:
 _FIGURE = re.compile(r"[0-9.e+x-]*[0-9][0-9.e+x-]*")
 RANGE = re.compile(r"([\d.]+?)\.\.([\d.]+)")
 _TIME = re.compile(r" (s|ms|min|h)\b")
+_LASTING = re.compile(r"(\d+ h )?\d+ min( \d+ s)?|\d+ h \d+ min")  # 59 s may be 1 min 01 s
 
 
 def skeleton(line: str) -> str:
     """`line` without its figures and the widths of its columns: times, errors and places differ from machine to machine."""
+    line = _LASTING.sub("1 s", line)
     return _FIGURE.sub("#", re.sub(r" +", " ", line).replace("[ ", "[")).strip()
 
 
@@ -234,6 +236,7 @@ def aligned(shown: str, printed: str) -> list[tuple[str, str | None]] | None:
 
 def figures(line: str) -> list[tuple[str, bool]]:
     """[(figure, whether it is a time)] of a line."""
+    line = _LASTING.sub("1 s", line)
     return [(match[0], bool(_TIME.match(line, match.end()))) for match in _FIGURE.finditer(line)]
 
 

@@ -120,7 +120,8 @@ def test_preprocessing_travels_in_every_whole_model(small):
     assert "minus (1, 2, 3), times 0.5 (the snapshot's transform_param)" in expected.stderr
     for model in ("x.keras", "saved", "x.tflite"):
         found = run("classify", model, "pictures", "--json")
-        assert found.stderr == expected.stderr
+        # All but the line that says which file it was.
+        assert found.stderr.splitlines()[1:] == expected.stderr.splitlines()[1:]
         assert top(found) == top(expected)
 
 
@@ -286,7 +287,7 @@ def test_what_cannot_be_read_is_listed_and_the_rest_goes_on(small):
     assert "no picture was read, so there is no accuracy" in nothing.stdout
     assert not (small / "x.png").exists()
     assert not (small / "y.png").exists()
-    assert [line.split(":")[1] for line in result.stderr.splitlines()[1:]] == [
+    assert [line.split(":")[1] for line in result.stderr.splitlines()[2:]] == [
         " text.jpg", " part.png", " 2 of 3 pictures cannot be read",
     ]  # fmt: skip
 
@@ -303,7 +304,7 @@ def test_odd_pictures(small):
     assert "note: two.gif: has several frames; the first is used" in result.stderr
     result = run("classify", "net.caffemodel", "bomb.png", *args, "-q", code=1)
     assert len(result.stderr.splitlines()) == 1
-    assert "400000000 pixels) exceeds limit of 178956970 pixels" in result.stderr
+    assert "bomb.png: cannot be read: it has more than 89478485 pixels" in result.stderr
 
 
 @pytest.mark.parametrize(

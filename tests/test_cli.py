@@ -27,7 +27,7 @@ def test_convert_as_typed(here):
     assert os.listdir(here) == ["net.npy"]
     assert "conv1  Convolution   kernel  5 x 5 x 3 x 8  2,400" in result.stdout
     assert "net.npy  npy" in result.stdout
-    assert np.load("net.npy", allow_pickle=True).item()["fc3"]["weights"].shape == (96, 5)
+    assert np.load("net.npy", allow_pickle=True).item()["fc3"][0].shape == (96, 5)
 
 
 def test_convert_several_at_once(here):
@@ -65,14 +65,18 @@ def test_the_source_is_never_the_target(here):
     [
         (["convert", "nothing.caffemodel"], 1, "caffe2tf: nothing.caffemodel: no such file or directory"),
         (["convert", V1, "-o", "no/x.npy"], 1, "no/x.npy: its folder does not exist; make it first"),
-        (["convert", V1, "-o", "x.onnx"], 1, "no format has the suffix '.onnx'"),
+        (["convert", V1, "-o", "x.pb"], 1, "no format has the suffix '.pb'"),
         (["convert", V1, "-p", V1], 1, "is binary, expected a network text"),
         (["convert", str(GOLDEN / "formats" / "v1" / "net.prototxt")], 1, "is text, expected a binary .caffemodel"),
-        (["convert"], 2, "Missing argument 'MODEL'"),
+        (["convert"], 2, "Missing argument '[PROTOTXT] MODEL...'"),
         (["convert", V1, "--input-shape", "data=1,3,x"], 2, "takes N,C,H,W or NAME=N,C,H,W"),
         (["convert", V1, "--input-shape", "dota=1,3,8,8"], 1, "--input-shape names 'dota'; the inputs are data"),
-        (["convert", V1, "--npy-layout", "list", "-o", "x.npz"], 2, "--npy-layout is of a .npy, and no -o is one"),
-        (["convert", V1, "--npy-layout", "tuple"], 2, "'tuple' is not one of 'dict', 'list'"),
+        (
+            ["convert", V1, "--npy-layout", "list", "-o", "x.npz"],
+            2,
+            "--npy-layout says how a .npy is written, and no -o is one",
+        ),
+        (["convert", V1, "--npy-layout", "tuple"], 2, "'tuple' is not one of 'auto', 'dict', 'list'"),
         (["inspect"], 2, "Missing argument 'FILE...'"),
         (["fly"], 2, "No such command 'fly'"),
     ],
@@ -117,7 +121,7 @@ def test_inspect_alexnet(alexnet):
     assert shown["encoding"] == "V1"
     plain = run("inspect", alexnet).stdout
     assert "60,965,224" in plain
-    assert "AlexNet, V1" in plain.splitlines()[0]
+    assert "AlexNet with random weights, V1" in plain.splitlines()[0]
 
 
 def test_inspect_lists_everything_that_is_not_supported(here):
@@ -154,7 +158,7 @@ def test_whole_models_say_their_difference(here):
     assert sorted(os.listdir(here)) == ["saved", "x.keras", "x.tflite"]
     assert "exists already" in run("convert", V1, "-o", "saved/", code=1).stderr
     run("convert", V1, "-o", "saved/", "-f", "-q")
-    assert "--quantize is of a .tflite" in run("convert", V1, "--quantize", code=2).stderr
+    assert "--quantize says how a .tflite is written" in run("convert", V1, "--quantize", code=2).stderr
 
 
 def test_fold_says_what_it_saves(here):
@@ -175,6 +179,24 @@ def test_whole_models_need_a_size(here):
         "the files do not tell the size of data, which this network needs; give it with --input-shape" in result.stderr
     )
     run("convert", caffemodel, "-o", "x.keras", "--input-shape", "1,1,5,5")
+
+
+def test_convert_says_which_layout_a_npy_has(here):
+    said = run("convert", V1, "-o", "a.npy", "-o", "a.npz").stdout
+    assert "kB  {'conv1': [W, b], ...}, for the AlexNet and VGG tutorials: numpy.load(path, allow_pickle=True" in said
+    assert "tutorials" not in said.splitlines()[-1]
+    assert "for caffe-tensorflow's networks" in run("convert", V1, "-o", "b.npy", "--npy-layout", "dict").stdout
+
+
+def test_help_stands_under_headings():
+    text = run("finetune", "--help").stdout
+    places = [text.index(f"\n{heading}:\n") for heading in ("Input", "Pictures", "Training", "Output", "Running")]
+    assert places == sorted(places)
+    shown = [text.index(f"\n  {option} ", places[0]) for option in ("--epochs", "--keep", "-h, --help")]
+    assert places[2] < shown[0] < places[3] < shown[1] < places[4] < shown[2]
+    for name in main.commands:
+        if name not in ("completion", "record-script", "visualize"):
+            assert "\nOptions:\n" not in run(name, "--help").stdout, f"{name} has an option under no heading"
 
 
 def test_sample_refuses_to_replace(here):
@@ -245,7 +267,7 @@ def test_a_file_is_enough_for_a_command(tmp_path, monkeypatch):
 
 
 def test_every_file_is_a_command_or_shared():
-    shared = {"__init__", "main", "options", "stopping", "terminal"}
+    shared = {"__init__", "main", "options", "sections", "stopping", "terminal"}
     files = {path.stem for path in (ROOT / "caffe2tf" / "cli").glob("*.py")}
     assert {name.replace("_", "-") for name in files - shared} == set(main.commands)
 
@@ -304,7 +326,7 @@ def test_the_commands_that_run_a_network_take_either_order(order, here):
     ("args", "code", "why"),
     [
         (["convert", TEXT, TEXT], 1, "two network texts came; takes one network text and one model"),
-        (["convert", V1, V1], 1, "two models came; takes one network text and one model"),
+        (["convert", V1, V1], 2, "would have results of one name; convert them one by one with -o"),
         (["convert", TEXT, V1, "-p", TEXT], 2, "the network text is named once, with -p or without"),
         (["visualize", "filters", TEXT, V1], 2, "Missing argument 'LAYER'"),
         (["visualize", "filters", V1, "conv1", "conv2"], 2, "Got unexpected extra argument (conv2)"),

@@ -2,11 +2,13 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import caffe2tf
 from caffe2tf import loading
 from tests.helpers import COLOURS, SMALL, inputs, layer, load_small, make, run
 
@@ -256,12 +258,20 @@ def test_results_work_and_reload_to_the_same_accuracy(here):
     result = finetune("--layers", "fc8", "--epochs", "8", "--lr", "0.01", "--split", "0.6,0.2,0.2", "--data", "train")
     assert "the head 'fc8' starts fresh" in result.stderr
     assert "trains fc8 on cpu" in result.stderr
-    assert "training: 18 pictures of 3 classes (blue 6, green 6, red 6)" in result.stderr
+    for line in (
+        "class      training  validation  test",
+        "blue              6           2     2",
+        "3 classes        18           6     6",
+    ):
+        assert line in result.stderr.splitlines()
+    for phase in ("features of the pictures: 30", "the test set: 6", "writing models: 2"):
+        assert re.search(rf"^{phase} in [0-9.]+ s$", result.stderr, re.MULTILINE)
+    assert re.search(r"^epoch   1  .*  [0-9.]+ s, [0-9.]+ s left$", result.stdout, re.MULTILINE)
     assert "frozen features up to h are computed once" in result.stderr
     names = {path.name for path in (here / "finetuned").iterdir()}
     assert names == {
-        "best.keras", "best_saved_model", "best.h5", "best.npz", "last.npz", "labels.txt", "settings.json", "recipe.toml", "deploy.prototxt",
-        "history.csv", "curves.png", "metrics.csv", "confusion.csv", "confusion.png", "examples.png", "report.html", "tensorboard", "caffe2tf.json",
+        "best.keras", "best.npz", "labels.txt", "settings.json", "recipe.toml", "deploy.prototxt", "history.csv",
+        "curves.png", "metrics.csv", "confusion.csv", "confusion.png", "examples.png", "report.html", "tensorboard", "caffe2tf.json",
     }  # fmt: skip
     with open("finetuned/history.csv") as file:
         rows = list(csv.DictReader(file))
@@ -339,15 +349,14 @@ def test_after_a_loss_that_is_not_finite_the_epochs_before_count(here):
 
 def test_tensorboard_gets_graph_numbers_histograms_and_pictures(here):
     finetune("--layers", "fc7,fc8", "--epochs", "1", "-q")
-    seen = set()
-    for path in (here / "finetuned" / "tensorboard").iterdir():
+    seen, scalars = set(), set()
+    for path in (here / "finetuned" / "tensorboard").rglob("*tfevents*"):
         for event in tf.compat.v1.train.summary_iterator(str(path)):
             seen.add("graph") if event.graph_def else None
             seen.update(value.tag for value in event.summary.value)
+            scalars.update((path.parent.name, value.tag) for value in event.summary.value)
     for tag in (
         "graph",
-        "loss",
-        "val_accuracy",
         "lr",
         "weights/fc8/kernel",
         "gradients/fc8/kernel",
@@ -355,6 +364,80 @@ def test_tensorboard_gets_graph_numbers_histograms_and_pictures(here):
     ):
         assert tag in seen
     assert any(tag.startswith("training pictures/") for tag in seen)
+    # One name in two logs is one chart.
+    assert {(part, name) for part in ("training", "validation") for name in ("loss", "accuracy")} <= scalars
+
+
+def test_what_is_kept_is_chosen(here):
+    finetune("--layers", "fc8", "--epochs", "1", "-q", "--keep", "npz", "--no-tensorboard", "--out", "small")
+    assert {path.name for path in (here / "small").iterdir()} == {
+        "best.npz", "labels.txt", "settings.json", "recipe.toml", "deploy.prototxt", "history.csv", "metrics.csv", "confusion.csv",
+        "caffe2tf.json",
+    }  # fmt: skip
+    said = json.loads(run("classify", "small", "train/red/0.png", "--json").stdout)
+    assert {one["name"] for one in said["images"][0]["top"]} == {"blue", "green", "red"}
+    finetune("--layers", "fc8", "--epochs", "1", "-q", "--keep", "all", "--out", "small", "-f")
+    kept = {path.name for path in (here / "small").iterdir()}
+    assert {"best.keras", "best_saved_model", "best.h5", "last.npz", "report.html", "tensorboard"} <= kept
+    # Without the models of before: they would be of another run.
+    finetune("--layers", "fc8", "--epochs", "1", "-q", "--keep", "report", "--out", "small", "-f", "--no-tensorboard")
+    assert not {path.name for path in (here / "small").iterdir()} & {"best.keras", "best_saved_model", "best.npz"}
+    assert "so there is no model in it" in run("classify", "small", "train/red/0.png", code=1).stderr
+    assert "takes some of keras, npz" in finetune("--layers", "fc8", "--keep", "best", code=2).stderr
+
+
+def test_a_model_ends_in_a_softmax_over_named_classes(here):
+    """SqueezeNet's way to end: a convolution and a global average, whose output has places."""
+    from caffe2tf.finetuning import plan
+
+    text = inputs(data=(1, 3, 12, 12))
+    text += layer(
+        "Convolution", "convolution_param { num_output: 4 kernel_size: 3 }", tops=["c"], name="features"
+    ) + layer("Convolution", "convolution_param { num_output: 7 kernel_size: 1 }", ["c"], ["s"], "last")
+    pooled = text + layer("Pooling", "pooling_param { pool: AVE global_pooling: true }", ["s"], ["p"], "pool")
+    blobs = {"features": [(4, 3, 3, 3), (4,)], "last": [(7, 4, 1, 1), (7,)]}
+    for end in (pooled, pooled + layer("Softmax", bottoms=["p"], tops=["probs"], name="probs")):
+        net = loading.load(*make(here, end, blobs))
+        net, head, _ = plan.with_head(net, 3)
+        done = plan.finished(net, head)
+        (top,) = done.outputs
+        assert done.blobs[top] == (1, 3)
+        assert done.nodes[-1].layer.type == "Softmax"
+        assert plan.finished(done, head) is done
+        given = {"data": np.random.RandomState(0).rand(2, 3, 12, 12).astype(np.float32)}
+        found, before = caffe2tf.forward(done, given), caffe2tf.forward(net, given)["p"].reshape(2, 3)
+        shares = np.exp(before) / np.exp(before).sum(1, keepdims=True)
+        np.testing.assert_allclose(found[top], shares, rtol=1e-5)
+    (here / "names.txt").write_text("indigo\nlime\nrose\n")
+    (here / "train.txt").write_text(
+        "".join(f"train/{name}/{n}.png {k}\n" for k, name in enumerate(("blue", "green", "red")) for n in range(10))
+    )
+    run("finetune", "net.caffemodel", "--layers", "last", "--data", "train.txt", "--labels", "names.txt",
+        "--epochs", "1", "--keep", "keras", "--no-tensorboard", "-q", "--out", "out")  # fmt: skip
+    assert loading.load("out").labels == ("indigo", "lime", "rose")
+    said = json.loads(run("classify", "out/best.keras", "train/red/0.png", "--json").stdout)
+    assert {one["name"] for one in said["images"][0]["top"]} == {"indigo", "lime", "rose"}
+
+
+def test_the_layer_that_is_offered_exists(here):
+    assert "say which train: --layers fc8 or all" in finetune(code=1).stderr
+    text = (here / "net.prototxt").read_text().replace('"fc8"', '"scores"')
+    (here / "other.prototxt").write_text(text)
+    said = run("finetune", "other.prototxt", code=1).stderr
+    assert "say which train: --layers scores or all" in said
+
+
+def test_a_net_from_scratch_keeps_nothing(here):
+    text = (here / "net.prototxt").read_text()
+    for kind in ("convolution_param", "inner_product_param"):
+        text = text.replace(f"{kind} {{", f'{kind} {{ weight_filler {{ type: "xavier" }}')
+    (here / "scratch.prototxt").write_text(text)
+    said = run(
+        "finetune", "scratch.prototxt", "--layers", "all", "--epochs", "1", "--no-tensorboard", "--keep", "npz"
+    ).stderr
+    assert "keeps its weights" not in said
+    assert "from" in said
+    assert "fillers" in said
 
 
 def test_the_full_alexnet_gets_a_new_head(shared, alexnet, tmp_path, monkeypatch):

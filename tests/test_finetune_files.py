@@ -15,7 +15,7 @@ pytest.importorskip("sklearn")
 from caffe2tf.finetuning import checkpoint, results
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-ONE = (*SMALL, "--layers", "fc8", "--epochs", "1", "-q")
+ONE = (*SMALL, "--layers", "fc8", "--epochs", "1", "--keep", "all", "-q")
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_a_caffemodel_is_upgraded(name, tmp_path):
 
 def test_npy_is_what_users_of_bvlc_alexnet_npy_expect(tmp_path):
     net = golden("conv_bn_scale_relu")
-    formats.save(net, str(tmp_path / "x.npy"))
+    formats.save(net, str(tmp_path / "x.npy"))  # in dictionaries, for it has a BatchNorm
     for encoding in ("ASCII", "bytes", "latin1"):
         data = np.load(tmp_path / "x.npy", allow_pickle=True, encoding=encoding).item()
         assert {layer: sorted(item) for layer, item in data.items()} == {
@@ -78,8 +78,27 @@ def test_npy_is_what_users_of_bvlc_alexnet_npy_expect(tmp_path):
     assert [array.ndim for array in data["conv"]] == [4, 1]
     same(formats.module("npy").load(tmp_path / "y.npy"), net.weights)
     assert data["conv"][0].flags.writeable
-    with pytest.raises(OutputError, match="no layout 'tuple'; takes dict or list"):
+    with pytest.raises(OutputError, match="no layout 'tuple'; takes auto, dict, list"):
         formats.save(net, str(tmp_path / "z.npy"), layout="tuple")
+
+
+def test_npy_is_loaded_by_the_loaders_that_people_have(tmp_path):
+    """The tutorials' way, through the arrays of a layer, and caffe-tensorflow's, through their names."""
+    net = golden("ip_chain")
+    formats.save(net, str(tmp_path / "list.npy"))
+    data = np.load(tmp_path / "list.npy", allow_pickle=True, encoding="bytes").item()
+    for name, arrays in data.items():
+        assert sorted(array.ndim for array in arrays) == [1, 2]
+        weights, biases = arrays
+        np.testing.assert_array_equal(weights, net.weights[name]["kernel"])
+        np.testing.assert_array_equal(biases, net.weights[name]["bias"])
+    formats.save(net, str(tmp_path / "dict.npy"), layout="dict")
+    data = np.load(tmp_path / "dict.npy", allow_pickle=True, encoding="bytes").item()
+    for name, arrays in data.items():
+        assert {key: array.ndim for key, array in arrays.items()} == {"weights": 2, "biases": 1}
+        np.testing.assert_array_equal(arrays["weights"], net.weights[name]["kernel"])
+    # What a BatchNorm holds has no place in a list.
+    assert formats.module("npy").layout_of(golden("conv_bn_scale_relu")) == "dict"
 
 
 def test_npy_holds_no_name_that_old_numpy_lacks(tmp_path):

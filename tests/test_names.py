@@ -144,10 +144,10 @@ def test_refusals_are_one_line_and_right(tmp_path, monkeypatch):
     assert "is named twice as an output" in run("convert", model, "-o", "x.npz", "-o", "x.npz", code=1).stderr
     assert "a folder OUT/ for a SavedModel" in run("convert", model, "-o", "a.savedmodel", code=1).stderr
     (tmp_path / "x.keras").write_bytes(b"PK\x03\x04")
-    assert (
-        "a .keras is not read here; takes a .caffemodel, or weights as .h5, .npy, .npz, .safetensors"
-        in run("inspect", "x.keras", code=1).stderr
-    )
+    assert "x.keras: does not hold its network text" in run("inspect", "x.keras", code=1).stderr
+    (tmp_path / "x.ckpt").write_bytes(b"no checkpoint")
+    takes = "a .ckpt is not read here; takes a .caffemodel, .h5, .keras, .npy, .npz, .safetensors"
+    assert takes in run("inspect", "x.ckpt", code=1).stderr
     assert "a network text comes beside it" in run("convert", v1 / "net.prototxt", code=1).stderr
     (tmp_path / "deploy.PROTO").write_text((v1 / "net.prototxt").read_text())
     assert "conv1" in run("inspect", "deploy.PROTO").stdout

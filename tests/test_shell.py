@@ -77,6 +77,28 @@ def test_completion_knows_commands_options_and_suffixes(here):
     assert completions("convert", "net") == [("file", "net")]
 
 
+def test_completion_knows_values(here):
+    shutil.copy(V1, here / "net.caffemodel")
+    assert completions("convert", "net.caffemodel", "--to", "ke") == [("plain", "keras")]
+    assert completions("download", "bvlc_g") == [("plain", "bvlc_googlenet")]
+    assert completions("finetune", "--schedule", "co") == [("plain", "constant"), ("plain", "cosine")]
+    assert completions("finetune", "--augment", "mirror,cr") == [("plain", "mirror", "crop")]
+    assert completions("finetune", "net.caffemodel", "--layers", "fc3,c") == [
+        ("plain", "fc3", "conv1"),
+        ("plain", "fc3", "conv2"),
+    ]
+    assert ("plain", "conv2") in completions("visualize", "filters", "net.caffemodel", "co")
+    assert ("plain", "fc3") in completions("convert", "net.caffemodel", "--outputs", "f")
+    (here / "net.caffemodel").write_bytes(b"broken")
+    assert completions("finetune", "net.caffemodel", "--layers", "c") == []
+
+
+def test_fish_gets_whole_descriptions():
+    asked = {"COMP_WORDS": "caffe2tf con", "COMP_CWORD": "con", "_CAFFE2TF_COMPLETE": "fish_complete"}
+    done = subprocess.run(COMMAND, env={**ENVIRONMENT, **asked}, capture_output=True, text=True, check=True)
+    assert done.stdout == f"plain,convert\t{main.commands['convert'].short_help}\n"
+
+
 def test_usage_lines_say_what_was_typed():
     assert start("convert").stderr.startswith(b"Usage: python -m caffe2tf convert ")
     done = subprocess.run([*COMMAND, "convert"], env=ENVIRONMENT, capture_output=True)

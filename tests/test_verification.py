@@ -365,9 +365,9 @@ def test_command_takes_several_sets(tmp_path):
 def test_command_without_a_model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "no model here; name one as MODEL" in run("verify", code=1).stderr
-    for name in ("a.npz", "b.h5"):
+    for name in ("a.keras", "b.tflite"):
         (tmp_path / name).write_bytes(b"")
-    assert "2 models here (a.npz, b.h5); name one" in run("verify", code=1).stderr
+    assert "2 models here (a.keras, b.tflite); name one" in run("verify", code=1).stderr
 
 
 @pytest.mark.skipif(bool(device.gpus()), reason="this machine has a GPU")

@@ -119,6 +119,10 @@ def test_a_table_that_is_too_large_says_what_it_leaves_out(tmp_path, monkeypatch
     net, calls = convolution(tmp_path, 4, np.ones((5, 4, 3, 3))), caught(monkeypatch, "filters")
     visualize.filters(net, "c")
     assert "the first 2 of 5 output x the first 2 of 4 input channels" in calls[0][0]
+    monkeypatch.setattr(visualize, "_MOST", 4000)
+    visualize.filters(net, "c", shown=3)
+    assert "the first 3 of 5 output x the first 3 of 4 input channels" in calls[1][0]
+    assert (calls[1][1].shape[0], calls[1][2]) == (9, 3)
     assert calls[0][1].shape == (4, 3, 3)
 
 

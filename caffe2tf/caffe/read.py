@@ -64,10 +64,10 @@ class Source:
     path: str = ""
 
 
-def read_prototxt(path: str | os.PathLike[str], faults: list[Fault] | None = None) -> Source:
-    """A network text as a Source without blobs. Unknown fields become warnings that name field and line; values that a field
-    does not take go to `faults` where that is given, and are a ParseError where not."""
-    data = bytes(_open(path))
+def read_prototxt(path: str | os.PathLike[str], faults: list[Fault] | None = None, data: bytes | None = None) -> Source:
+    """A network text, `data` or what the file holds, as a Source without blobs. Unknown fields become warnings that name field
+    and line; values that a field does not take go to `faults` where that is given, and are a ParseError where not."""
+    data = bytes(_open(path)) if data is None else data
     text = data.decode("utf-8", "surrogateescape")
     if not foreign.is_text(data):
         raise ParseError(f"{path}: is binary, expected a network text (.prototxt); a .caffemodel goes to `model`")

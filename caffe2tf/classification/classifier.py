@@ -1,21 +1,21 @@
 """Pictures in, classes with names and probabilities out, or boxes, for any model that caffe2tf reads or writes."""
 
-import io
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import chain, islice
 from typing import Any, Literal
 
 import numpy as np
 
 from caffe2tf import bundled, formats, loading
-from caffe2tf.arrays.numbers import reason
 from caffe2tf.classification import labels as labelling
 from caffe2tf.classification.results import above
 from caffe2tf.classification.seeing import BATCH, MANY, Classifier
 from caffe2tf.classification.seen import Seen
-from caffe2tf.errors import Caffe2TFError, ParseError, guarded
-from caffe2tf.files import records
+from caffe2tf.errors import Caffe2TFError, guarded
+from caffe2tf.formats import _trained as results
+from caffe2tf.formats._trained import label_names
 from caffe2tf.images import boxes, preprocess, said
 from caffe2tf.images import decode as imaging
 from caffe2tf.images.crops import COUNTS as CROPS
@@ -24,6 +24,7 @@ from caffe2tf.keras_model.device import DeviceError
 from caffe2tf.keras_model.model import to_keras
 from caffe2tf.net.net import Net
 from caffe2tf.probabilities import probabilities
+from caffe2tf.verification import golden as goldens
 
 _Path = str | os.PathLike[str]
 _Extents = int | str | tuple[int, int] | Literal["none"]
@@ -59,15 +60,19 @@ def load(
             )
         return _of_net(model, model.name, names, many, crops, given)
     model = str(model)
-    trained = os.path.join(model, "settings.json")
-    kind = formats.FOLDER if os.path.isdir(model) else os.path.splitext(model)[1].lstrip(".").lower()
+    kind = loading.kind_of(model)
     how, source = None, ""
-    if os.path.exists(trained):  # the results of finetune
-        names = names or label_names(os.path.join(model, "labels.txt"))
-        how, source = _trained(trained), "the settings it was trained with"
-        model, kind = os.path.join(model, "best.keras"), "keras"
+    if os.path.isdir(model) and (trained := results.found(model)):
         if input_shape:
-            raise Caffe2TFError(f"{trained} tells the input's size; `input_shape` has no part in it")
+            raise Caffe2TFError(
+                f"{model}: its {results.SETTINGS} tells the input's size; `input_shape` has no part in it"
+            )
+        names = names or list(trained.labels)
+        how, source = trained.preprocessing, "the settings it was trained with"
+        if os.path.exists(trained.model):
+            model, kind = trained.model, "keras"
+        else:
+            return _of_net(loading.load(model), model, names, many, crops, given)
     if kind == "tflite" and device.startswith("gpu"):
         raise DeviceError(f"`device` {device}: TensorFlow Lite runs on the cpu")
     if kind in formats.names() and formats.runnable(kind):
@@ -79,15 +84,25 @@ def load(
             raise Caffe2TFError(f"{model}: holds the whole network; `prototxt` has no part in it")
         with guarded(model):
             runner = formats.module(kind).runner(model, many, **({"trust": trust} if kind == formats.FOLDER else {}))
+        names = names or runner.names or runner.noted.get("labels")
+        if runner.raw and (given or crops > 1):
+            raise Caffe2TFError(
+                f"{model}: prepares pictures itself; {', '.join(f'`{key}`' for key in given) or '`crops`'} has no part in it"
+            )
         if how is None:
             how, source = _habit(runner, input_shape)
         if given:
             free = None in runner.shape[2:]
             how, source = preprocess.differing(how, None if free else runner.shape[2:], **given), "as said"
+        warning = _warning(model, bundled.is_random(runner.noted.get("name", "")))
     else:
         net = loading.load(prototxt=prototxt, model=model, input_shape=input_shape, outputs=outputs)
         return _of_net(net, model, names, many, crops, given)
-    return _classifier(model, runner, how, source, names, many, crops)
+    return replace(_classifier(model, runner, how, source, names, many, crops), warning=warning)
+
+
+def _warning(name: str, random: bool) -> str:
+    return f"{name} has {bundled.RANDOM}" if random else ""
 
 
 def _of_net(
@@ -99,10 +114,12 @@ def _of_net(
     if given:
         net = preprocess.changed(net, **given)
     how, source = preprocess.of(net)
+    names = names or list(net.labels)
     found = boxes.detector(net)
     noted = {"boxes": found} if found else {}
     runner = formats.module("keras").running(to_keras(net), name, noted, many or found is not None)
-    return _classifier(name, runner, how, source, names, many, crops)
+    made = _classifier(name, runner, how, source, names, many, crops)
+    return replace(made, warning=_warning(name, goldens.knows_nothing(net)))
 
 
 def _classifier(
@@ -135,7 +152,7 @@ def _classifier(
         what = "classes, the background among them" if found else "outputs"
         raise Caffe2TFError(f"{len(names)} labels for {count} {what}; takes one line for each")
     ids: Sequence[str] = ()
-    if not names and count == 1000:
+    if count == 1000 and (not names or list(names) == bundled.classes()):
         names, ids = bundled.classes(), bundled.classes(column=1)
     names = names or [str(number) for number in range(count)]
     # A compiled model is compiled again for a batch of another size.
@@ -150,6 +167,8 @@ def _habit(
     runner: formats.Runner, input_shape: Mapping[str | None, Sequence[int]] | None
 ) -> tuple[preprocess.Preprocessing, str]:
     shape = runner.shape
+    if input_shape and runner.raw and runner.noted:
+        raise Caffe2TFError("the model resizes pictures itself; `input_shape` has no part in it")
     if input_shape:
         shape = tuple(input_shape.get(None) or next(iter(input_shape.values())))
         if len(shape) != 4 or any(a not in (None, b) for a, b in zip(runner.shape[1:], shape[1:], strict=True)):
@@ -158,28 +177,13 @@ def _habit(
     elif runner.noted.get("preprocessing"):
         how = preprocess.made_of(runner.noted["preprocessing"], preprocess.FILE)
         return how, runner.noted.get("source", "the file")
+    if runner.raw:
+        height, width = shape[2:]
+        size = None if height is None or width is None else (height, width)
+        return preprocess.Preprocessing(size, order="RGB"), "8-bit, as the model takes it"
     if shape[1] is None:
         raise Caffe2TFError("the model does not tell the channels of its input; takes 1 or 3")
     return preprocess.habit(shape), "Caffe's ImageNet habit" if shape[1] == 3 else "the input's size alone"
-
-
-def _trained(path: str) -> preprocess.Preprocessing:
-    try:
-        found = records.parsed(records.whole(path), {"preprocessing": dict})
-        return preprocess.made_of(found["preprocessing"], path)
-    except OSError as error:
-        raise ParseError(f"{path}: cannot be read: {reason(error)}") from None
-    except ParseError as error:
-        raise ParseError(f"{path}: is not what finetune writes: {error}") from None
-
-
-def label_names(path: _Path) -> list[str]:
-    """The class names in the file at `path`, one in a line. Raises ParseError."""
-    try:
-        lines = io.TextIOWrapper(io.BytesIO(records.whole(path)), encoding="utf-8")
-        return [line.rstrip("\n") for line in lines if line.strip()]
-    except (OSError, UnicodeDecodeError, ParseError) as error:
-        raise ParseError(f"{path}: cannot be read as labels: {reason(error)}") from None
 
 
 def classify(

@@ -5,11 +5,21 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
+from caffe2tf import formats
 from caffe2tf.classification import lists
 from caffe2tf.classification.lists import LabelError as LabelError
 from caffe2tf.classification.names import Names
 from caffe2tf.errors import guarded
 from caffe2tf.images import decode as imaging
+
+
+def is_picture(path: str) -> bool:
+    """Whether an argument means pictures rather than a model: standard input, a glob, the name of a picture, a folder that holds
+    some and is no model."""
+    if os.path.isdir(path):
+        names = (name for _, _, files in os.walk(path) for name in files)
+        return not formats.is_model_folder(path) and any(name.lower().endswith(imaging.SUFFIXES) for name in names)
+    return path == "-" or path.lower().endswith(imaging.SUFFIXES) or (not os.path.exists(path) and "*" in path)
 
 
 def find(

@@ -5,7 +5,7 @@ import io
 import json
 import os
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -66,11 +66,13 @@ def entry(seen: Seen, count: int | None) -> dict[str, Any]:
     return {"file": seen.file, "top": top, **label}
 
 
-def as_json(found: Iterable[Seen], count: int | None, score: Score) -> Iterator[str]:
-    """The lines of one JSON document of all that is seen, as it comes: images, then those that cannot be read, and where it is known
+def as_json(
+    found: Iterable[Seen], count: int | None, score: Score, tested: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """The lines of one JSON document of all that is seen, as it comes: what was `tested` {"file", "sha256"} as "model", images, then those that cannot be read, and where it is known
     what they are, how often it is right, as `score` has it at the end."""
     unread, last, known = list[dict[str, Any]](), None, False
-    yield '{\n "images": ['
+    yield "{\n" + (f' "model": {json.dumps(tested)},\n' if tested else "") + ' "images": ['
     for seen in found:
         known |= seen.label is not None
         if seen.error:

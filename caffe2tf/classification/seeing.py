@@ -32,6 +32,7 @@ class Classifier:
     `detects` to rows (N, K, 7) of image, class, score and corners; `source` says where the preprocessing comes from.
 
     `batch` pictures, or crops of them, go at a time; with `full` never fewer. `crops`: 1, or 10 as images.crops has them.
+    `warning`: why its answers mean nothing, where that is known.
     """
 
     run: Callable[[Floats], Array]
@@ -43,6 +44,7 @@ class Classifier:
     full: bool = False
     crops: int = 1
     detects: bool = False
+    warning: str = ""
 
     def __call__(
         self, paths: Iterable[str], count: int | None = 5, labels: Iterable[int] | None = None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from caffe2tf import spent
-from caffe2tf.cli import options, terminal
+from caffe2tf.cli import options, sections, terminal
 
 if TYPE_CHECKING:
     from caffe2tf.classification.seen import Seen
@@ -28,8 +28,8 @@ def _share(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     return int(part), int(whole)
 
 
-@click.command(short_help="Say what is in pictures, and how often a model is right.")
-@click.argument("model", type=options.MODEL)
+@click.command(cls=sections.Command, short_help="Say what is in pictures, and how often a model is right.")
+@click.argument("model", type=options.MODEL, required=False)
 @click.argument("arguments", nargs=-1, type=options.FILE, metavar="[PROTOTXT] IMAGE...")
 @options.prototxt
 @click.option(
@@ -95,7 +95,7 @@ def _share(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 @options.device
 @options.everyday
 def command(
-    model: str,
+    model: str | None,
     arguments: tuple[str, ...],
     prototxt: str | None,
     top: int | None,
@@ -122,8 +122,9 @@ def command(
 ) -> None:
     """Say what is in pictures: the most probable classes with names and probabilities, or what a detector finds, with its boxes.
 
-    MODEL is a .caffemodel, weights that caffe2tf wrote, a .keras or .tflite file, a SavedModel folder or the folder of
-    `caffe2tf finetune`; PROTOTXT the network text, where MODEL needs one, in either order; IMAGE a file, a folder, a glob,
+    MODEL is a .caffemodel, weights that caffe2tf wrote, a .keras, .onnx or .tflite file, a SavedModel folder or the folder
+    of `caffe2tf finetune`, by default the .caffemodel in this folder; PROTOTXT the network text, where MODEL needs one, in
+    either order; IMAGE a file, a folder, a glob,
     or - for one on standard input.
 
     With --truth or --labels-from-names it counts how often the model is right (top-1, top-5) and for few classes prints
@@ -152,10 +153,16 @@ def command(
         from caffe2tf.classification import labels as labelling
         from caffe2tf.classification import score as scores
         from caffe2tf.classification.seeing import BATCH, MANY
+        from caffe2tf.files import digests
         from caffe2tf.images import decode as imaging
         from caffe2tf.keras_model import device as devices
 
-    text, model, images = options.leading([model, *arguments], prototxt)
+    given = [file for file in (model, *arguments) if file is not None]
+    if not given and not truth:
+        raise click.UsageError("Missing argument 'IMAGE...'.")
+    if not given or labelling.is_picture(given[0]):  # the model is the one of this folder
+        given.insert(0, formats.model_here())
+    text, model, images = options.leading(given, prototxt)
     _check_usage(images, bool(truth), labels_from_names, as_csv, as_json, out, resume, force, confusion)
     labelled = bool(truth or labels_from_names)
     paths, written = labelling.each(images, truth, labels_from_names, shard or (1, 1))
@@ -179,6 +186,9 @@ def command(
         top = top if top is not None or classifier.detects else classifying.TOP
         score, shown, unread, counts = scores.Score(classifier.names), list["Seen"](), list[str](), [0, 0]
         if not quiet:
+            if classifier.warning:
+                terminal.note(classifier.warning)
+            terminal.note(f"{model}, SHA-256 {digests.digest(model)}")
             terminal.note(f"pictures become input as {classifier.described} ({classifier.source})")
         # Rows that run over the terminal are progress enough.
         silent = out is not None and not (as_csv or as_json)
@@ -210,7 +220,7 @@ def command(
                 yield one
 
         if as_json:
-            for line in results.as_json(seen(), top, score):
+            for line in results.as_json(seen(), top, score, {"file": model, "sha256": digests.digest(model)}):
                 terminal.echo(line)
         elif as_csv:
             terminal.echo(results.csv_row(results.columns(classifier.detects, labelled)), nl=False)

@@ -4,13 +4,13 @@ import sys
 
 import click
 
-from caffe2tf.cli import options, terminal
+from caffe2tf.cli import options, sections, terminal
 from caffe2tf.cli.verify import show
 
 PLACE = 9
 
 
-@click.command(short_help="Convert, verify, classify and train, and show it all as a page.")
+@click.command(cls=sections.Command, short_help="Convert, verify, classify and train, and show it all as a page.")
 @click.option("--fast", is_flag=True, help="AlexNet alone: write, convert and verify it, and leave nothing.")
 @options.device
 @options.force

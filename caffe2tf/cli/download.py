@@ -4,13 +4,19 @@ import sys
 
 import click
 
-from caffe2tf.cli import options, terminal
+from caffe2tf.cli import options, sections, terminal
 
 PLACE = 8
 
 
-@click.command(short_help="Fetch a published model, or its golden photographs.")
-@click.argument("name", required=False)
+def _names() -> list[str]:
+    from caffe2tf.samples import download
+
+    return list(download.catalogue())
+
+
+@click.command(cls=sections.Command, short_help="Fetch a published model, or its golden photographs.")
+@click.argument("name", required=False, shell_complete=sections.offered(_names))
 @click.option("-o", "--out", "folder", default=".", metavar="DIR", help="Where to.  [default: this folder]")
 @click.option("--list", "listing", is_flag=True, help="Say what can be fetched.")
 @options.quiet

@@ -8,12 +8,12 @@ from typing import Any
 import click
 
 from caffe2tf import spent
-from caffe2tf.cli import options, stopping, terminal
+from caffe2tf.cli import options, sections, stopping, terminal
 
 PLACE = 6
 
 
-class _Settings(click.Command):
+class _Settings(sections.Command):
     """Its options are the settings, which say themselves what they take; they are loaded when asked for."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
@@ -41,8 +41,18 @@ def _setting(name: str) -> click.Option:
     default = None if known.default == () else settings.text_of(known.default)
     return click.Option(
         [f"--{name.replace('_', '-')}"], default=default, show_default=default is not None and default is not False,
-        help=known.metadata["help"], callback=take, **flag,
+        help=known.metadata["help"], callback=take, shell_complete=_completion(name), **flag,
     )  # fmt: skip
+
+
+def _completion(name: str) -> sections.Complete | None:
+    """What a shell offers for the value of a setting: layers of the network, or the names that it takes."""
+    from caffe2tf.finetuning import settings
+
+    if name in ("layers", "head"):
+        return sections.layers
+    names = settings.OPTIONS[name].metadata["take"].names
+    return sections.offered(lambda: names) if names else None
 
 
 def _stages(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -71,6 +81,7 @@ def _stages(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) 
     default="auto",
     show_default=True,
     metavar="auto|cpu|gpu[:N],...",
+    shell_complete=sections.offered(sections.devices),
     help="The processors that train, all GPUs by default.",
 )
 @options.everyday

@@ -6,12 +6,12 @@ from typing import Any
 
 import click
 
-from caffe2tf.cli import options, terminal
+from caffe2tf.cli import options, sections, terminal
 
 PLACE = 2
 
 
-@click.command(short_help="Show layers, shapes, parameters and what is not supported.")
+@click.command(cls=sections.Command, short_help="Show layers, shapes, parameters and what is not supported.")
 @click.argument("files", nargs=-1, required=True, type=options.NETWORK, metavar="FILE...")
 @options.prototxt
 @click.option("--diff", is_flag=True, help="Compare two FILEs; exit code 1 where they differ.")
@@ -50,10 +50,11 @@ def command(
     if diff and len(files) != 2:
         raise click.UsageError(f"--diff compares two files, {len(files)} given")
     if diff:
-        _diff(files, prototxt, input_shape, outputs, as_json, quiet)
+        _diff(files, prototxt, input_shape, outputs, as_json, quiet, verbose)
         return
     from caffe2tf.inspection.summary import inspect
 
+    options.expect(*files)
     networks: list[tuple[str | None, str | None]] = [(prototxt, file) for file in files]
     if prototxt is None:
         networks = [loading.told_apart([file]) for file in files]
@@ -61,7 +62,8 @@ def command(
             networks = [loading.told_apart(files)]
     if page:
         formats.check_targets([page], force, sources=[*files, *filter(None, [prototxt])])
-    found = [inspect(prototxt=text, model=model, input_shape=input_shape, outputs=outputs) for text, model in networks]
+    with terminal.hushed(verbose):
+        found = [inspect(prototxt=text, model=m, input_shape=input_shape, outputs=outputs) for text, m in networks]
     if page:
         from caffe2tf.files.replacing import write_text
         from caffe2tf.inspection import page as pages
@@ -84,12 +86,14 @@ def _diff(
     outputs: options.Outputs,
     as_json: bool,
     quiet: bool,
+    verbose: bool,
 ) -> None:
     from caffe2tf import loading
     from caffe2tf.inspection.difference import diff
 
     pairs = [options.network(file, prototxt=prototxt) for file in files]
-    nets = [loading.load(prototxt=text, model=model, input_shape=input_shape, outputs=outputs) for text, model in pairs]
+    with terminal.hushed(verbose):
+        nets = [loading.load(prototxt=text, model=m, input_shape=input_shape, outputs=outputs) for text, m in pairs]
     with terminal.progress("comparing", len(nets[0].nodes), quiet, count=True) as step:
         found = {"files": files, **diff(nets[0], nets[1], step=step)}
     if as_json:

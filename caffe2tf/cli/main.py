@@ -6,12 +6,15 @@ import importlib
 import os
 import sys
 from collections.abc import Iterator, MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from caffe2tf import __version__, cli
 from caffe2tf.cli import options, stopping, terminal
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 _TRACEBACK = "CAFFE2TF_TRACEBACK"  # set to anything, an error shows where in caffe2tf it came from, as -v does
 
@@ -94,6 +97,13 @@ class _Group(click.Group):
         terminal.any_encoding()
         with stopping.heeded(), terminal.all_written():
             return super().main(*args, **options)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
+        """As click has it, each command with its whole line."""
+        found = super().shell_complete(ctx, incomplete)
+        for item in found:
+            item.help = _files().get(item.value, item.help)
+        return found
 
     def invoke(self, ctx: click.Context) -> Any:
         from caffe2tf.errors import Caffe2TFError

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from caffe2tf import spent
-from caffe2tf.cli import terminal
+from caffe2tf.cli import sections, terminal
 from caffe2tf.images import said
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ _WEIGHTS = ".caffemodel", ".npy", ".npz", ".h5", ".safetensors"
 _TEXTS = ".prototxt", ".pbtxt"
 FILE = click.Path(dir_okay=True, path_type=str)
 NETWORK = Path(*_WEIGHTS, *_TEXTS)  # one of the two files of a network
-MODEL = Path(*_WEIGHTS, *_TEXTS, ".keras", ".tflite")
+MODEL = Path(*_WEIGHTS, *_TEXTS, ".keras", ".onnx", ".tflite")
 TEXT = Path(".txt", ".tsv", ".lst")
 
 
@@ -129,6 +129,7 @@ input_shape = click.option(
 outputs = click.option(
     "--outputs",
     callback=blobs,
+    shell_complete=sections.blobs,
     metavar="BLOB,...",
     help="Cut the network to what these blobs need: layers, inputs and weights.",
 )
@@ -151,7 +152,12 @@ verbose = click.option(
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 device = click.option(
-    "--device", default="auto", show_default=True, metavar="auto|cpu|gpu[:N]", help="The processor that runs it."
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="auto|cpu|gpu[:N]",
+    shell_complete=sections.offered(sections.devices),
+    help="The processor that runs it.",
 )
 
 
@@ -191,6 +197,24 @@ def stem(path: str) -> str:
     return os.path.splitext(name(path))[0]
 
 
+def expect(*files: str | None) -> None:
+    """Raises Caffe2TFError for a file that is not there and that `sample` or `download` would write, with what to type."""
+    for file in files:
+        if file is None or os.path.lexists(file) or not file.endswith(".caffemodel"):
+            continue
+        from caffe2tf.errors import Caffe2TFError
+        from caffe2tf.samples import download, sample
+
+        ways = [f"caffe2tf download {key}" for key, known in download.catalogue().items() if known[0][2] == name(file)]
+        ways += [
+            f"caffe2tf sample{'' if key == 'alexnet' else f' {key}'} ({one.words})"
+            for key, one in sample.SAMPLES.items()
+            if one.place == name(file)
+        ]
+        if ways:
+            raise Caffe2TFError(f"{file}: no such file or directory; get it with {' or '.join(ways)}")
+
+
 def network(*files: str | None, prototxt: str | None) -> tuple[str | None, str | None]:
     """(network text, model), either None where it was not given, of one file or two in either order, or one and -p.
 
@@ -198,11 +222,39 @@ def network(*files: str | None, prototxt: str | None) -> tuple[str | None, str |
     from caffe2tf import loading
 
     given = [file for file in files if file is not None]
+    expect(*given)
     if prototxt is None:
         return loading.told_apart(given)
     if len(given) > 1:
         raise click.UsageError(f"-p {prototxt} and {given[1]}: the network text is named once, with -p or without")
     return prototxt, given[0] if given else None
+
+
+def networks(files: Sequence[str], prototxt: str | None) -> list[tuple[str | None, str | None]]:
+    """(network text, model) of each network that `files` mean: models, a text and its model in either order, models and texts of
+    the same names, folders of models with their texts. Raises Caffe2TFError for a text that belongs to none or to several."""
+    from caffe2tf import loading
+    from caffe2tf.errors import Caffe2TFError
+
+    whole = [one for file in files for one in loading.models_in(file)]
+    if prototxt is not None and len(files) == 2:
+        network(*files, prototxt=prototxt)  # refuses a second text, or a model beside a named text
+    if len(whole) == 1 or prototxt is not None:
+        return [one if one[0] else network(one[1], prototxt=prototxt) for one in whole]
+    known = [one if one[0] else network(one[1], prototxt=None) for one in whole]
+    texts = [text for text, model in known if model is None and text is not None]
+    models = [(text, model) for text, model in known if model is not None]
+    if not models:
+        loading.told_apart(texts)  # refuses them
+    if len(texts) == 1 and len(models) == 1 and models[0][0] is None:
+        return [(texts[0], models[0][1])]
+    named = {os.path.splitext(text)[0]: text for text in texts}
+    stems = [os.path.splitext(str(model))[0] for _, model in models]
+    if other := [text for stem, text in named.items() if stem not in stems]:
+        raise Caffe2TFError(
+            f"{other[0]}: the text of which of {len(models)} models? Name one model beside it, or call them alike"
+        )
+    return [(text or named.get(stem), model) for stem, (text, model) in zip(stems, models, strict=True)]
 
 
 def leading(arguments: Sequence[str], prototxt: str | None) -> tuple[str | None, str, list[str]]:

@@ -4,7 +4,7 @@ import os
 
 import click
 
-from caffe2tf.cli import options, terminal
+from caffe2tf.cli import options, sections, terminal
 
 PLACE = 3
 
@@ -15,7 +15,7 @@ def _names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[
     return [name for name in samples.SAMPLES if name.startswith(incomplete)]
 
 
-@click.command(short_help="Write networks and pictures to try everything on.")
+@click.command(cls=sections.Command, short_help="Write networks and pictures to try everything on.")
 @click.argument("name", required=False, shell_complete=_names)
 @click.argument("place", type=options.FILE, required=False)
 @click.option("--list", "listing", is_flag=True, help="Say what there is.")

@@ -19,6 +19,7 @@ from caffe2tf.errors import clean, escaped
 if TYPE_CHECKING:
     import logging
 
+_ASIDE: list[int] = []  # copies of stderr, of each `hushed` that is on
 _Item = TypeVar("_Item")
 Cell = str | float
 Step = Callable[[int], None]
@@ -99,7 +100,13 @@ def _flags(command: click.Command) -> Iterator[tuple[str, str]]:
 def note(text: str) -> None:
     """Prints a note to stderr, with the flags of the command that runs."""
     ctx = click.get_current_context(silent=True)
-    echo(f"note: {clean(with_flags(text, ctx.command) if ctx else text)}", err=True)
+    line = f"note: {clean(with_flags(text, ctx.command) if ctx else text)}"
+    encoding = sys.stderr.encoding or "utf-8"
+    if not _ASIDE or sys.stderr is not sys.__stderr__:
+        echo(line, err=True)
+        return
+    with contextlib.suppress(OSError):
+        os.write(_ASIDE[0], f"{escaped(line)}\n".encode(encoding, "backslashreplace"))
 
 
 @contextlib.contextmanager
@@ -234,7 +241,7 @@ def progress(what: str, total: int | None, quiet: bool = False, count: bool = Fa
 
 @contextlib.contextmanager
 def hushed(verbose: bool = False) -> Iterator[None]:
-    """Keeps what C++ libraries write to stdout and stderr by themselves (TensorFlow's start-up) from the user."""
+    """Keeps what C++ libraries write to stdout and stderr by themselves (TensorFlow's start-up) from the user; `note` is heard."""
     if verbose:
         yield
         return
@@ -245,8 +252,10 @@ def hushed(verbose: bool = False) -> Iterator[None]:
         try:
             for number, _ in kept:
                 os.dup2(nowhere.fileno(), number)
+            _ASIDE.append(kept[1][1])
             yield
         finally:
+            _ASIDE.remove(kept[1][1])
             for stream in (sys.stdout, sys.stderr):
                 with contextlib.suppress(OSError):
                     stream.flush()
@@ -275,15 +284,15 @@ def bars(title: str, values: Iterable[tuple[str, float]]) -> None:
             print(f"  {share:8.4%}  {name}")
         return
     from rich.console import Console
-    from rich.progress_bar import ProgressBar
     from rich.table import Table
+    from rich.text import Text
 
+    console = Console(highlight=False, markup=False)
+    mark = "━" if console.encoding.startswith("utf") else "-"
     grid = Table.grid(padding=(0, 2))
     grid.add_column(justify="right", no_wrap=True, min_width=11)
     grid.add_column(width=24)
     grid.add_column(no_wrap=True, overflow="ellipsis")
     for name, share in values:
-        grid.add_row(
-            f"  {share:.4%}", ProgressBar(1, share, width=24, complete_style="cyan", finished_style="cyan"), name
-        )
-    Console(highlight=False, markup=False).print(grid)
+        grid.add_row(f"  {share:.4%}", Text(mark * round(24 * share), "cyan"), name)
+    console.print(grid)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from caffe2tf import spent
-from caffe2tf.cli import options, terminal
+from caffe2tf.cli import options, sections, terminal
 
 if TYPE_CHECKING:
     from caffe2tf.verification.compare import Report
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 PLACE = 4
 
 
-@click.command(short_help="Compare with Caffe's results or a judge's, layer by layer.")
+@click.command(cls=sections.Command, short_help="Compare with Caffe's results or a judge's, layer by layer.")
 @click.argument("model", type=options.NETWORK, required=False)
 @click.argument("text", type=options.NETWORK, required=False, metavar="[PROTOTXT]")
 @options.prototxt
@@ -26,6 +26,7 @@ PLACE = 4
     "--against",
     multiple=True,
     metavar="opencv|reference|golden|DIR",
+    shell_complete=sections.offered(lambda: ("opencv", "reference", "golden")),
     help="OpenCV, every layer in float64, a golden set that comes along, or one of yours. Repeatable.",
 )
 @click.option(
@@ -97,7 +98,7 @@ def command(
     model = model or formats.model_here()
     if page:
         formats.check_targets([page], force)
-    with terminal.notes(verbose and not quiet):
+    with terminal.hushed(verbose), terminal.notes(verbose and not quiet):
         net = loading.load(prototxt=prototxt, model=model, input_shape=input_shape, outputs=outputs)
     with terminal.hushed(verbose):
         read = original or judges.files(prototxt, model)
@@ -143,6 +144,8 @@ def show(report: "Report", verbose: bool) -> None:
         columns = ["layer", "type", "shape", ">alone", ">chained", ">largest", ">relative", "at", "verdict"]
         against = f"{report.name or 'network'} against {reports.against(report)} ({running})"
         terminal.table(columns, rows, f"{against}, relative L2 errors, tolerance {report.tolerance:.2g}")
+    for file, digest in report.files:
+        terminal.echo(f"tested: {file}  SHA-256 {digest}")
     if report.judge:
         terminal.echo(f"\nread: {report.judge.read}\nfed:  {report.judge.fed}")
     for note in report.notes:

@@ -4,7 +4,7 @@ from typing import Literal
 
 import click
 
-from caffe2tf.cli import options, terminal
+from caffe2tf.cli import options, sections, terminal
 
 PLACE = 7
 
@@ -31,12 +31,18 @@ _picture = click.option(
 _page = click.option("-o", "--out", metavar="FILE.html", help="Where to.  [default: made of the names, in this folder]")
 
 
-@command.command("filters")
+@command.command("filters", cls=sections.Command)
 @click.argument("model", type=options.NETWORK)
-@click.argument("arguments", nargs=-1, metavar="[PROTOTXT] LAYER")
+@click.argument("arguments", nargs=-1, metavar="[PROTOTXT] LAYER", shell_complete=sections.layers)
 @options.prototxt
 @click.option(
     "--group", type=click.IntRange(1), help="Which group of a layer whose channels are grouped.  [default: 1]"
+)
+@click.option(
+    "--first",
+    type=click.IntRange(1),
+    metavar="N",
+    help="How many channels of each side.  [default: 32 of a deep layer]",
 )
 @_picture
 @options.everyday
@@ -45,6 +51,7 @@ def filters(
     arguments: tuple[str, ...],
     prototxt: str | None,
     group: int | None,
+    first: int | None,
     out: str | None,
     input_shape: options.Shapes,
     outputs: options.Outputs,
@@ -65,10 +72,12 @@ def filters(
     text, model, rest = options.leading([model, *arguments], prototxt)
     (layer,) = _named(rest, "LAYER")
     out = out or f"{options.stem(model)}-{names.plain(layer)}{f'-group{group}' if group else ''}.png"
-    _draw("filters", out, text, model, None, [layer], group, "auto", input_shape, outputs, force, quiet, verbose)
+    _draw(
+        "filters", out, text, model, None, [layer], (group, first), "auto", input_shape, outputs, force, quiet, verbose
+    )
 
 
-@command.command("activations")
+@command.command("activations", cls=sections.Command)
 @click.argument("model", type=options.NETWORK)
 @click.argument("arguments", nargs=-1, type=options.FILE, metavar="[PROTOTXT] IMAGE LAYER...")
 @options.prototxt
@@ -98,10 +107,24 @@ def activations(
     text, model, rest = options.leading([model, *arguments], prototxt)
     image, *layers = _named(rest, "IMAGE", "LAYER...")
     out = out or f"{options.stem(model)}-{options.stem(image)}.png"
-    _draw("activations", out, text, model, image, layers, None, device, input_shape, outputs, force, quiet, verbose)
+    _draw(
+        "activations",
+        out,
+        text,
+        model,
+        image,
+        layers,
+        (None, None),
+        device,
+        input_shape,
+        outputs,
+        force,
+        quiet,
+        verbose,
+    )
 
 
-@command.command("graph")
+@command.command("graph", cls=sections.Command)
 @click.argument("model", type=options.NETWORK)
 @click.argument("text", type=options.NETWORK, required=False, metavar="[PROTOTXT]")
 @options.prototxt
@@ -128,10 +151,10 @@ def graph(
     """
     text, model, _ = options.leading([model, *([text] if text else [])], prototxt)
     out = out or f"{options.stem(model)}-graph.svg"
-    _draw("graph", out, text, model, None, [], None, "auto", input_shape, outputs, force, quiet, verbose)
+    _draw("graph", out, text, model, None, [], (None, None), "auto", input_shape, outputs, force, quiet, verbose)
 
 
-@command.command("all")
+@command.command("all", cls=sections.Command)
 @click.argument("model", type=options.NETWORK)
 @click.argument("arguments", nargs=-1, type=options.FILE, metavar="[PROTOTXT] IMAGE")
 @options.prototxt
@@ -161,7 +184,7 @@ def everything(
     text, model, rest = options.leading([model, *arguments], prototxt)
     (image,) = _named(rest, "IMAGE")
     out = out or f"{options.stem(model)}-{options.stem(image)}.html"
-    _draw("all", out, text, model, image, [], None, device, input_shape, outputs, force, quiet, verbose)
+    _draw("all", out, text, model, image, [], (None, None), device, input_shape, outputs, force, quiet, verbose)
 
 
 def _named(rest: list[str], *wanted: str) -> list[str]:
@@ -180,7 +203,7 @@ def _draw(
     model: str,
     image: str | None,
     layers: list[str],
-    group: int | None,
+    part: tuple[int | None, int | None],
     device: str,
     input_shape: options.Shapes,
     outputs: options.Outputs,
@@ -195,13 +218,13 @@ def _draw(
     kind = None if what == "all" else visualizing.kind_of(out)
     formats.check_targets([out], force, sources=[path for path in (model, image, text) if path])
     pair = loading.told_apart([model]) if text is None else (text, model)
-    with terminal.notes(verbose and not quiet):
+    with terminal.hushed(verbose), terminal.notes(verbose and not quiet):
         net = loading.load(prototxt=pair[0], model=pair[1], input_shape=input_shape, outputs=outputs)
     count = visualizing.count(net, what)
     hush = terminal.hushed(verbose or image is None)
     with terminal.progress(options.name(out), count, quiet or image is None, count=True) as step, hush:
         data = visualizing.visualize(
-            net, what, image=image, layers=layers, group=group, kind=kind, device=device, step=step
+            net, what, image=image, layers=layers, group=part[0], first=part[1], kind=kind, device=device, step=step
         )
     files.write_bytes(out, data, force)
     options.written(out, len(data), quiet)

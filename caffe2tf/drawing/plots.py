@@ -8,10 +8,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 _Path = str | os.PathLike[str]
+_NEUTRAL = "#7d8590"  # text that is read on white and on black
 _COLOURS = "#e45756", "#4c78a8", "#54a24b", "#b279a2", "#f58518", "#9d755d", "#1f9e9e", "#d6278a"
 
 
@@ -36,8 +37,9 @@ def _save(figure: Figure, path: _Path) -> None:
     figure.savefig(path, dpi=120, bbox_inches="tight")
 
 
-def curves(history: Sequence[Mapping[str, Any]], path: _Path) -> None:
-    """Loss and accuracy of training and validation by epoch, from rows of `history.csv`; a line where a stage begins."""
+def curves(history: Sequence[Mapping[str, Any]], path: _Path, best: int | None = None) -> None:
+    """Loss and accuracy of training and validation by epoch, from rows of `history.csv`; a line where a stage begins, and a mark at
+    the row `best`, from 0."""
     epochs = range(1, len(history) + 1)
     figure = Figure(figsize=(10, 3.6))
     axes = figure.subplots(1, 2)
@@ -47,46 +49,68 @@ def curves(history: Sequence[Mapping[str, Any]], path: _Path) -> None:
         for place in range(1, len(history)):
             if history[place]["stage"] != history[place - 1]["stage"]:
                 axis.axvline(place + 0.5, color="#999999", linewidth=0.8, linestyle="--")
-        axis.set(xlabel="epoch", ylabel=name)
+        if best is not None:
+            value = history[best][f"val_{name}"]
+            axis.plot(
+                [best + 1],
+                [value],
+                "o",
+                color="#c0392b",
+                markersize=7,
+                zorder=3,
+                label=f"epoch {best + 1}: {value:.4f}",
+            )
+        axis.set(xlabel="epoch", ylabel=name, title=name)
         axis.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
         axis.grid(alpha=0.3)
         axis.legend()
     _save(figure, path)
 
 
-def confusion(matrix: NDArray[np.integer[Any]], classes: Sequence[str], path: _Path) -> None:
-    """Counts of true (rows) and predicted (columns) classes."""
+def confusion(matrix: NDArray[np.integer[Any]], classes: Sequence[str], path: _Path, what: str = "") -> None:
+    """Counts of true (rows) and predicted (columns) classes, each coloured by its share of the true class; above them `what` they are of,
+    and the accuracy."""
     size = min(20, 3 + 0.45 * len(classes))
-    figure = Figure(figsize=(size, size))
+    figure = Figure(figsize=(size + 1, size))
     axis = figure.subplots()
-    axis.imshow(matrix, cmap="Blues")
+    count = matrix.sum(1, keepdims=True)
+    shares = matrix / np.maximum(count, 1)
+    drawn = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    right, total = int(np.trace(matrix)), int(matrix.sum())
+    axis.set_title(f"{what + ': ' if what else ''}{right} of {total} right, {right / max(total, 1):.1%}", fontsize=11)
+    bar = figure.colorbar(drawn, ax=axis, fraction=0.046, pad=0.03, format=PercentFormatter(1, 0))
+    bar.set_label("share of the true class", fontsize=9)
+    bar.ax.tick_params(labelsize=8)
     axis.set_xticks(range(len(classes)), classes, rotation=90)
     axis.set_yticks(range(len(classes)), classes)
     axis.set(xlabel="predicted", ylabel="true")
     if len(classes) <= 40:
-        for (row, column), count in np.ndenumerate(matrix):
-            if count:
-                shade = "white" if count > matrix.max() / 2 else "black"
-                axis.text(column, row, str(count), ha="center", va="center", color=shade, fontsize=8)
+        for (row, column), number in np.ndenumerate(matrix):
+            if number:
+                shade = "white" if shares[row, column] > 0.5 else "black"
+                axis.text(column, row, str(number), ha="center", va="center", color=shade, fontsize=8)
     _save(figure, path)
 
 
-def grid(images: Sequence[NDArray[np.uint8]], labels: Sequence[str], guesses: Sequence[str], path: _Path) -> None:
-    """uint8 BGR pictures with their true and predicted class names, wrong ones in red."""
+def grid(
+    images: Sequence[NDArray[np.uint8]], labels: Sequence[str], guesses: Sequence[tuple[str, float]], path: _Path
+) -> None:
+    """uint8 BGR pictures with their predicted class and its probability, and their true class; wrong ones in red."""
     columns = min(6, len(images))
     rows = -(-len(images) // columns)
     figure = Figure(figsize=(2.2 * columns, 2.6 * rows))
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
-    for axis, image, label, guess in zip(axes.flat, images, labels, guesses, strict=False):
+    for axis, image, label, (guess, share) in zip(axes.flat, images, labels, guesses, strict=False):
         axis.imshow(image[:, :, ::-1] if image.shape[2] == 3 else image[:, :, 0], cmap="gray")
         axis.set_title(
-            label if label == guess else f"{guess}\nnot {label}",
+            f"predicted {_short(guess)} ({share:.0%}),\ntrue {_short(label)}",
             fontsize=8,
-            color="black" if label == guess else "#c0392b",
+            color=_NEUTRAL if label == guess else "#d9534f",
+            parse_math=False,
         )
-    _save(figure, path)
+    figure.savefig(path, dpi=120, bbox_inches="tight", transparent=True)
 
 
 def seen(found: Sequence[tuple[NDArray[np.uint8], Seen]], path: _Path) -> None:

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import FancyBboxPatch, Patch, PathPatch, Polygon
 from matplotlib.path import Path
+from matplotlib.text import Text
 from matplotlib.textpath import text_to_path
 from numpy.typing import NDArray
 
@@ -24,6 +25,7 @@ from caffe2tf.drawing.graph import Box, arrange
 
 KINDS = ("png", "svg", "pdf")
 _DPI = 100
+_NEUTRAL = "#7d8590"  # text that is read on white and on black
 # Light enough for black text, and told apart by people who do not tell red from green (after Okabe and Ito).
 _COLOURS = {
     "inputs": "#e3e6ea",
@@ -43,6 +45,10 @@ _COLOURS = {
 
 def _saved(figure: Figure, kind: str, dpi: float = _DPI) -> bytes:
     file = io.BytesIO()
+    if kind == "webp":  # for a page, whose background may be light or dark
+        figure.set_facecolor("none")
+        for text in figure.findobj(Text):
+            text.set_color(_NEUTRAL)
     # Text stays text in an SVG, to search and to copy; its names and dates would differ from run to run.
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "caffe2tf"}):
         undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
@@ -168,7 +174,8 @@ def colour_filters(title: str, kernels: NDArray[np.float32], kind: str) -> bytes
     count, h, w = kernels.shape[:3]
     sheet = mosaic(kernels, square_columns(count, h, w)) / (2 * most) + 0.5
     scale = _Scale(Normalize(-most, most), "gray")
-    return _sheet_of_tiles(title, np.where(np.isnan(sheet), np.float32(1), sheet), (h, w), ("", ""), scale, kind)
+    shown = ~np.isnan(sheet).any(2, keepdims=True)  # what lies between the tiles is the page
+    return _sheet_of_tiles(title, np.concatenate([np.nan_to_num(sheet), shown], 2), (h, w), ("", ""), scale, kind)
 
 
 def filters(title: str, kernels: NDArray[np.float32], columns: int, labels: tuple[str, str], kind: str) -> bytes:
@@ -227,6 +234,7 @@ def _scale_bar(figure: Figure, scale: _Scale, axis: Axes) -> None:
 def _tiles(axis: Axes, sheet: NDArray[np.float32], scale: _Scale) -> None:
     """Draws `sheet`, without interpolation where it is enlarged."""
     how = "auto" if max(sheet.shape[:2]) > 800 else "nearest"
+    axis.patch.set_visible(False)  # what lies between tiles is the page
     axis.imshow(sheet, norm=scale.norm, cmap=scale.colours, interpolation=how)
     axis.set(xticks=[], yticks=[])
     for spine in axis.spines.values():

@@ -23,9 +23,8 @@ from caffe2tf.probabilities import best, probabilities
 
 _Path = str | os.PathLike[str]
 _MOST = 4000  # pixels of a side of a table of filters: of larger ones, the first rows and columns are drawn
+_SHOWN = 32  # channels of each side of a table of filters: more cannot be read
 _PLACES = 10_000  # of layers, and of edges that pass rows: what is drawn in about a minute
-
-
 What = Literal["filters", "activations", "graph", "all"]
 
 
@@ -40,13 +39,14 @@ def visualize(
     image: loading.Path | None = None,
     layers: str | Sequence[str] = (),
     group: int | None = None,
+    first: int | None = None,
     kind: str | None = None,
     device: str = "auto",
     step: Callable[[int], object] = lambda done: None,
 ) -> bytes:
     """A picture of `network`, a Net or the file of one, as the bytes of a file.
 
-    `what`: "filters", the kernel of one layer of `layers`, one `group` of it (from 1, the first); "activations", what each of
+    `what`: "filters", the kernel of one layer of `layers`, one `group` of it (from 1, the first) and the `first` channels of each side; "activations", what each of
     `layers` makes of the picture file `image`; "graph", the network from its inputs down; "all", one HTML page of all that.
     `kind`: "png", "svg" or "pdf" (by default a graph is svg, the others png; a page is HTML alone). `device`: "auto", "cpu",
     "gpu" or "gpu:N", where the network runs. `step` is called with the parts done, `count(network, what)` of them.
@@ -65,7 +65,7 @@ def visualize(
         return graph_of(net, kind or "svg")
     if what != "filters" or len(names) != 1:
         raise VisualizeError(f"{what} of {len(names)} layers; takes filters of one, activations, graph or all")
-    return filters(net, names[0], group, kind or "png")
+    return filters(net, names[0], group, kind or "png", first)
 
 
 def count(net: Net, what: What) -> int:
@@ -115,12 +115,12 @@ def layers_with_filters(net: Net) -> list[str]:
     ]
 
 
-def filters(net: Net, name: str, group: int | None = None, kind: str = "png") -> bytes:
+def filters(net: Net, name: str, group: int | None = None, kind: str = "png", shown: int | None = None) -> bytes:
     """The kernel of the layer `name` as tiles.
 
     Three channels that look at the pixels themselves are drawn as colours, in the order of the net's input; a kernel of one channel each as a
     sheet; any other as a table, one `group` of it (from 1, the first): a row for each output channel and a column for each
-    input channel (of a Deconvolution the other way round). Raises NetError for an unknown layer, VisualizeError for one without filters.
+    input channel (of a Deconvolution the other way round), the first `shown` of each, _SHOWN where it is None. Raises NetError for an unknown layer, VisualizeError for one without filters.
     """
     layer = net.layer(name)
     title = f"{name} ({layer.type}): "
@@ -142,19 +142,19 @@ def filters(net: Net, name: str, group: int | None = None, kind: str = "png") ->
     if not np.isfinite(kernel).all():
         raise VisualizeError(f"layer '{name}' ({layer.type}): its kernel holds NaN or infinity")
     if inner == 1:
-        tiles = kernel[:, :, 0].transpose(2, 0, 1)
-        return drawings.filters(
-            f"{title}{outer} filters of {size}", tiles, drawings.square_columns(outer, h, w), ("", ""), kind
-        )
+        tiles = kernel[:, :, 0].transpose(2, 0, 1)[:shown]
+        said = f"{title}{_first(len(tiles), outer, 'filters')} of {size}"
+        return drawings.filters(said, tiles, drawings.square_columns(len(tiles), h, w), ("", ""), kind)
     if inner == 3 and groups == 1 and _sees_pixels(net, name):
         rgb = preprocess.of(net)[0].order == "RGB"
-        words = f"{title}{outer} filters of {size}, {'RGB' if rgb else 'BGR as RGB'}, grey is 0"
-        colours = kernel.transpose(3, 0, 1, 2)
+        colours = kernel.transpose(3, 0, 1, 2)[:shown]
+        words = (
+            f"{title}{_first(len(colours), outer, 'filters')} of {size}, {'RGB' if rgb else 'BGR as RGB'}, grey is 0"
+        )
         return drawings.colour_filters(words, colours if rgb else colours[..., ::-1], kind)
     count, which = outer // groups, (group or 1) - 1
     part = kernel[..., which * count : (which + 1) * count].transpose(3, 2, 0, 1)
-    fits = max(1, _MOST // (h + 1)), max(1, _MOST // (w + 1))
-    part = part[: fits[0], : fits[1]]
+    part = part[: min(shown or _SHOWN, max(1, _MOST // (h + 1))), : min(shown or _SHOWN, max(1, _MOST // (w + 1)))]
     of = f"group {which + 1} of {groups}: " if groups > 1 else ""
     counts = f"{_first(part.shape[0], count, last)} x {_first(part.shape[1], inner, first)}"
     words = f"{title}{of}{counts} channels, {size}"
@@ -253,7 +253,7 @@ def everything(net: Net, image: _Path, step: Callable[[int], object] = lambda do
     step(1)
     pictures = []
     if first := _first_filters(net):
-        pictures.append(("First filters", filters(net, first)))
+        pictures.append(("First filters", filters(net, first, kind="webp")))
         step(1)
     for blob, title in wanted.items():
         heading, value = _panel(title, values[blob])

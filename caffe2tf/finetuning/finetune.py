@@ -3,12 +3,13 @@
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from caffe2tf import formats, loading
-from caffe2tf.finetuning import inputs, placement, results, solving
+from caffe2tf.finetuning import inputs, placement, results, solving, telling
 from caffe2tf.finetuning import recipe as recipes
 from caffe2tf.finetuning import run as running
 from caffe2tf.finetuning.settings import Recipe, RecipeError
@@ -76,17 +77,20 @@ def finetune(
         paths["outputs"] = None if outputs is None else checked(outputs)
         data = settings.get("data")
         paths["data"] = inputs.find_data(None if data is None else str(data))
-        made = recipes.of({**settings, **paths}, stages)
+        made = recipes.of({**settings, **paths}, stages, lambda: inputs.head(paths, settings.get("head")))
     if resume:
         made = inputs.recall(folder, made)
     if made is None:
         say(f"{folder}: the run is finished, there is nothing to go on with")
         return None
     with contextlib.ExitStack() as stack:
+        begun = time.monotonic()
         with hushed():
             place = stack.enter_context(placement.placed(device, made.precision))
         if place.chief:
             results.check_folder(folder, force, resume)  # before pictures are read
+        if place.chief:
+            say(f"starting TensorFlow: {telling.seconds(time.monotonic() - begun)}")
         run = running.Run(made, place, say if place.chief else lambda line: None, bar, callbacks)
         accuracy: float | None = run.train(folder, force, resume)
         return accuracy

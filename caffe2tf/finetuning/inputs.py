@@ -1,11 +1,15 @@
 """What a Recipe starts from: the network, the pictures of each set, and where an earlier run of it stopped."""
 
 import os
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 from caffe2tf import loading
 from caffe2tf.caffe.read import is_text
 from caffe2tf.finetuning import checkpoint, data, placement, recipe
 from caffe2tf.finetuning.settings import Recipe, RecipeError, text_of
+from caffe2tf.formats._trained import label_names
 from caffe2tf.images import preprocess
 from caffe2tf.net.fillers import start
 from caffe2tf.net.net import Net
@@ -27,7 +31,7 @@ def starts_afresh(run: Recipe) -> bool:
     """Whether the network of a Recipe is a text alone, whose weights start from its fillers. Raises RecipeError."""
     if run.model is None:
         raise RecipeError("the recipe names no network; give its file as `model`")
-    return is_text(run.model)
+    return not os.path.isdir(run.model) and is_text(run.model)
 
 
 def network(run: Recipe) -> Net:
@@ -37,16 +41,28 @@ def network(run: Recipe) -> Net:
             raise RecipeError(
                 f"{run.model} is a network text and starts from its fillers; `prototxt` has no part in it"
             )
-        net = start(loading.load(prototxt=run.model, input_shape=run.input_shape, outputs=run.outputs), run.seed)
+        text = loading.load(prototxt=run.model, input_shape=run.input_shape, outputs=run.outputs)
+        net = replace(start(text, run.seed), files=text.files)
     else:
         net = loading.load(prototxt=run.prototxt, model=run.model, input_shape=run.input_shape, outputs=run.outputs)
     said = {key: getattr(run, key) for key in ("resize", "crop", "mean", "scale", "channels")}
     return preprocess.changed(net, **said)
 
 
+def head(paths: Mapping[str, Any], said: object) -> str:
+    """The layer of the network of a Recipe's `paths` that gives the classes, for who names no layer: the one `said`, else the last
+    with weights. Raises Caffe2TFError for a network that cannot be read."""
+    files = {"prototxt": paths["prototxt"], "model": paths["model"]}
+    if files["model"] and not os.path.isdir(files["model"]) and is_text(files["model"]):
+        files = {"prototxt": files["model"], "model": None}
+    net = loading.load(**files, input_shape=paths["input_shape"], outputs=paths["outputs"])
+    return str(said or next(reversed(net.weight_shapes), "all"))
+
+
 def parts(run: Recipe) -> tuple[data.Pictures, data.Pictures, data.Pictures | None]:
     """(training, validation, test or None) Pictures of a Recipe: from files of their own, or split off."""
-    pictures = data.read(find_data(run.data), run.labels_from_names)
+    named = tuple(label_names(run.labels)) if run.labels else None
+    pictures = data.read(find_data(run.data), run.labels_from_names, named)
     test = data.read(run.test, run.labels_from_names, pictures.classes) if run.test else None
     if run.val is not None:
         if run.split != Recipe.split:

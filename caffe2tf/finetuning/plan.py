@@ -12,6 +12,7 @@ from caffe2tf.errors import Caffe2TFError
 from caffe2tf.finetuning.specs import rests
 from caffe2tf.layers.convolution import Convolution
 from caffe2tf.net.fillers import fill
+from caffe2tf.net.names import free
 from caffe2tf.net.net import Net, rebuild
 
 # A new head starts as Caffe's tutorials let it start, where the network does not say otherwise.
@@ -175,6 +176,29 @@ def _count(extents: Sequence[int | None]) -> int | None:
     """How many values `extents` hold; None where one is unknown."""
     known = [extent for extent in extents if extent is not None]
     return math.prod(known) if len(known) == len(extents) else None
+
+
+def finished(net: Net, head: str) -> Net:
+    """`net`, which ends in the scores of `head`, ending in probabilities of shape (N, classes): its Softmax, or one named `prob`, behind a
+    Flatten where the scores have places."""
+    part, logits = _to_logits(net, head)
+    classes = part.blobs[logits]
+    tops = {(top, version) for node in part.nodes for top, version in node.tops}
+    rest = [node for node in net.nodes if not tops.intersection(node.tops)]
+    if [node.layer.type for node in rest] == ["Softmax"] and len(classes) == 2:
+        return net
+    param = _copy(part.param)
+    names = {layer.name for layer in net.param.layer}
+    if len(classes) > 2:
+        flat = free("flat", names | set(net.blobs))
+        param.layer.add(name=flat, type="Flatten", bottom=[logits], top=[flat])
+        logits = flat
+    old = next((node.layer.proto for node in rest if node.layer.type == "Softmax"), None)
+    kept = {layer.name for layer in param.layer}
+    name = old.name if old is not None and old.name not in kept else free("prob", kept | set(part.blobs))
+    top = old.top[0] if old is not None and old.top[0] not in part.blobs else name
+    param.layer.add(name=name, type="Softmax", bottom=[logits], top=[top])
+    return rebuild(replace(net, chosen=()), param, {layer: net.arrays[layer] for layer in part.arrays})
 
 
 def merged(net: Net, top: Net) -> Net:

@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any
@@ -17,17 +17,24 @@ from caffe2tf.finetuning.settings import OPTIONS, STAGE_KEYS, Recipe, RecipeErro
 FILE = "recipe.toml"
 
 
-def of(values: Mapping[str, Any], stages: Sequence[Mapping[str, Any]] = ()) -> Recipe:
-    """The Recipe of `values` {key: value}; each of `stages` changes some of them in a stage of its own. Raises RecipeError."""
+def of(
+    values: Mapping[str, Any], stages: Sequence[Mapping[str, Any]] = (), head: Callable[[], str] = lambda: "fc8"
+) -> Recipe:
+    """The Recipe of `values` {key: value}; each of `stages` changes some of them in a stage of its own. `head` names the layer that
+    is offered where none is named. Raises RecipeError."""
     found = _checked(values, tuple(OPTIONS), "finetune")
     common = {key: value for key, value in found.items() if key in STAGE_KEYS}
     run = {key: value for key, value in found.items() if key not in STAGE_KEYS}
     changes = [_checked(stage, STAGE_KEYS, f"stage {n}") for n, stage in enumerate(stages, 1)]
-    return _made(run, common, changes, "stage" if stages else None)
+    return _made(run, common, changes, "stage" if stages else None, head)
 
 
 def _made(
-    run: dict[str, Any], common: Mapping[str, Any], changes: Sequence[Mapping[str, Any]], where: str | None
+    run: dict[str, Any],
+    common: Mapping[str, Any],
+    changes: Sequence[Mapping[str, Any]],
+    where: str | None,
+    head: Callable[[], str] = lambda: "fc8",
 ) -> Recipe:
     """The Recipe of its own fields and those of its stages: what `changes` make of `common`, or `common` alone."""
     if run.get("solver") is not None:
@@ -38,15 +45,15 @@ def _made(
         stage, pictures = solving.stage(run, {**common, **(changes[0] if changes else {})})
         return Recipe(**pictures | run, stages=(stage,))
     stages = [Stage(**{**common, **change}) for change in changes] or [Stage(**common)]
-    return _whole(Recipe(**run, stages=tuple(stages)), where)
+    return _whole(Recipe(**run, stages=tuple(stages)), where, head)
 
 
-def _whole(recipe: Recipe, where: str | None) -> Recipe:
+def _whole(recipe: Recipe, where: str | None, head: Callable[[], str] = lambda: "fc8") -> Recipe:
     for number, stage in enumerate(recipe.stages, 1):
         if not stage.layers:
             what = f"{where} {number}" if where else "the run"
             raise RecipeError(
-                f"{what} names no layers; say which train: {'layers=' if where else '`layers` '}fc8 or all"
+                f"{what} names no layers; say which train: {'layers=' if where else '`layers` '}{head()} or all"
             )
         if stage.optimizer == "adam" and stage.momentum != Stage.momentum:
             raise RecipeError(f"momentum {stage.momentum:g} is of sgd; adam has none")

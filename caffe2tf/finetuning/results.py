@@ -5,7 +5,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from caffe2tf.files import records, renames
 from caffe2tf.files import replacing as files
 from caffe2tf.finetuning import checkpoint
 from caffe2tf.finetuning.rows import Rows
+from caffe2tf.finetuning.settings import KEEP
 from caffe2tf.inspection import page as pages
 from caffe2tf.net.net import Net
 
@@ -118,7 +119,7 @@ def place(staged: str, path: str) -> None:
     for name in new:
         os.replace(os.path.join(staged, name), os.path.join(path, name))
     renames.flush_folder(path)
-    _note(path, {*new, BOARD})
+    _note(path, {*new} | ({BOARD} & ours))
 
 
 def _table(folder: str, name: str, rows: Iterable[Iterable[Any]]) -> None:
@@ -128,16 +129,32 @@ def _table(folder: str, name: str, rows: Iterable[Iterable[Any]]) -> None:
     _text(folder, name, text.getvalue())
 
 
-def models(folder: str, best: Net, last: Net, classes: Iterable[str], settings: Mapping[str, Any]) -> None:
-    """best.keras, best_saved_model/, best.h5, best.npz, last.npz, labels.txt, settings.json."""
-    for net, name in (
-        (best, "best.keras"),
-        (best, "best_saved_model/"),
-        (best, "best.h5"),
-        (best, "best.npz"),
-        (last, "last.npz"),
+def kept(names: Iterable[str]) -> set[str]:
+    """What `keep` of a Recipe names: some of settings.KEEP, all of them for "all"."""
+    return set(KEEP) if "all" in names else set(names)
+
+
+def models(
+    folder: str,
+    best: Net,
+    last: Net,
+    classes: Iterable[str],
+    settings: Mapping[str, Any],
+    keep: Collection[str],
+    step: Callable[[int], object] = lambda done: None,
+) -> None:
+    """best.keras, best.npz, best_saved_model/, best.h5, last.npz, those of them that `keep` names; labels.txt, settings.json,
+    deploy.prototxt."""
+    for what, net, name in (
+        ("keras", best, "best.keras"),
+        ("savedmodel", best, "best_saved_model/"),
+        ("h5", best, "best.h5"),
+        ("npz", best, "best.npz"),
+        ("last", last, "last.npz"),
     ):
-        formats.save(net, os.path.join(folder, name))
+        if what in keep:
+            formats.save(net, os.path.join(folder, name))
+            step(1)
     _text(folder, "labels.txt", "".join(f"{name}\n" for name in classes))
     mean = settings["preprocessing"]["mean"]
     indent = None if isinstance(mean[0], (list, tuple)) else 1  # a mean image would fill a line with each value
@@ -145,10 +162,12 @@ def models(folder: str, best: Net, last: Net, classes: Iterable[str], settings: 
     _text(folder, "deploy.prototxt", best.text())
 
 
-def history(folder: str, rows: Sequence[Row]) -> None:
-    """history.csv and curves.png."""
+def history(folder: str, rows: Sequence[Row], best: Row, keep: Collection[str]) -> None:
+    """history.csv, and with the report curves.png, in which the row `best` is marked."""
+
     _table(folder, "history.csv", [COLUMNS, *([row[key] for key in COLUMNS] for row in rows)])
-    plots.curves(rows, os.path.join(folder, "curves.png"))
+    if "report" in keep:
+        plots.curves(rows, os.path.join(folder, "curves.png"), list(rows).index(best))
 
 
 def evaluation(
@@ -156,9 +175,11 @@ def evaluation(
     pictures: tuple[Rows, NDArray[np.integer[Any]], NDArray[np.bool_]],
     probabilities: NDArray[np.floating[Any]],
     classes: Sequence[str],
+    judged: str,
+    keep: Collection[str],
 ) -> dict[str, Any]:
-    """metrics.csv, confusion.csv and .png, examples.png of (pictures, labels, which of them may be shown); returns {"accuracy",
-    "classes": [...]}."""
+    """metrics.csv and confusion.csv, and with the report confusion.png and examples.png, of (pictures, labels, which of them may be
+    shown) of the `judged` set ("test", "validation"); returns {"accuracy", "classes": [...]}."""
 
     from caffe2tf.drawing import plots
 
@@ -174,21 +195,34 @@ def evaluation(
     _table(folder, "metrics.csv", [list(rows[0]), *(list(row.values()) for row in rows)])
     named = [[name, *row] for name, row in zip(classes, matrix.tolist(), strict=True)]
     _table(folder, "confusion.csv", [["true \\ predicted", *classes], *named])
-    plots.confusion(matrix, classes, os.path.join(folder, "confusion.png"))
+    found = {"accuracy": float((guesses == labels).mean()), "classes": rows}
+    if "report" not in keep:
+        return found
+    plots.confusion(matrix, classes, os.path.join(folder, "confusion.png"), f"{judged} set")
     wrong = np.flatnonzero((guesses != labels) & here)
     right = np.flatnonzero((guesses == labels) & here)
     count = min(len(right), 12 - min(6, len(wrong)))
     spread = right[np.linspace(0, len(right) - 1, count).astype(int)] if count else right
     shown = [*wrong[:6], *spread]
     plots.grid(
-        [images[i] for i in shown], [classes[labels[i]] for i in shown], [classes[guesses[i]] for i in shown],
+        [images[i] for i in shown],
+        [classes[labels[i]] for i in shown],
+        [(classes[guesses[i]], float(probabilities[i, guesses[i]])) for i in shown],
         os.path.join(folder, "examples.png"),
-    )  # fmt: skip
-    return {"accuracy": float((guesses == labels).mean()), "classes": rows}
+    )
+    return found
 
 
-def page(folder: str, title: str, recipe: str, rows: Sequence[Row], found: Mapping[str, Any], best: Row) -> None:
-    """report.html, one self-contained page."""
+def page(
+    folder: str,
+    title: str,
+    recipe: str,
+    rows: Sequence[Row],
+    found: Mapping[str, Any],
+    best: Row,
+    about: Sequence[tuple[str, str]],
+) -> None:
+    """report.html, one self-contained page; `about`: [(what, value)] of the run."""
     after = f"the weights of epoch {best['epoch']} of stage {best['stage']}, after {len(rows)} epochs"
 
     def drawn(name: str) -> bytes:
@@ -197,7 +231,7 @@ def page(folder: str, title: str, recipe: str, rows: Sequence[Row], found: Mappi
 
     pictures = drawn("curves.png"), drawn("confusion.png"), drawn("examples.png")
     facts = f"accuracy {found['accuracy']:.4f} with {after}"
-    _text(folder, "report.html", pages.training(title, facts, found["classes"], *pictures, recipe))
+    _text(folder, "report.html", pages.training(title, facts, about, found["classes"], *pictures, recipe))
 
 
 def _text(folder: str, name: str, text: str) -> None:

@@ -8,26 +8,26 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe2tf import words
 from caffe2tf.errors import OutputError
-from caffe2tf.files import replacing as files
+from caffe2tf.files import digests
 from caffe2tf.finetuning import (
     checkpoint,
     data,
+    finishing,
     heads,
     inputs,
     memory,
     plan,
-    recipe,
     results,
     sets,
     solving,
+    telling,
     trainer,
     training,
     warnings,
@@ -41,7 +41,6 @@ from caffe2tf.images import preprocess
 from caffe2tf.keras_model import device as devices
 from caffe2tf.net import net as nets
 from caffe2tf.net.net import Net
-from caffe2tf.probabilities import probabilities
 
 _LOG = logging.getLogger("caffe2tf")
 _Step = Callable[[int], object]
@@ -65,14 +64,16 @@ class Run:
     ) -> None:
         self.recipe, self.placed, self.say, self.callbacks = run, placed, say, callbacks
         self.bar = bar or (lambda what, total: contextlib.nullcontext(lambda done: None))
+        self.phase = telling.phases(self.bar, say)
         net = inputs.network(run)
+        self.files = [(file, digests.digest(file)) for file in net.files]
         self.how, source = preprocess.of(net)
         usual = preprocess.of(replace(net, preprocessing=None))[0].span
         self.usual = None if inputs.starts_afresh(run) else usual
         parts = inputs.parts(run)
         self.classes = parts[0].classes
         self.net, self.head, fresh = plan.with_head(net, len(self.classes), run.head, run.seed, run.solver is not None)
-        plans = [self._plan(self.net, stage) for stage in run.stages]
+        plans = [self.plan_of(self.net, stage) for stage in run.stages]
         if fresh and self.head not in plans[0].trained:
             outputs = net.layer(self.head).tops()[0][1]
             raise plan.PlanError(
@@ -83,24 +84,33 @@ class Run:
         if run.solver is not None and run.stages[0].solver is not None:
             solving.tell(run.solver, run.stages[0].solver, self.say)
         self._tell(parts, fresh, source)
-        self.sets = sets.Sets(run, parts, self.how, placed, say, self.bar)
+        self.sets = sets.Sets(run, parts, self.how, placed, say, self.phase)
         staged = list(zip(plans, run.stages, strict=True))
         with watched(placed):
             self.sets.check([sets.is_cached(run, *one) for one in staged])
         self._tell_memory(staged)
 
-    def _plan(self, net: Net, stage: Stage) -> plan.Plan:
+    def plan_of(self, net: Net, stage: Stage) -> plan.Plan:
+        """What of `net` trains in `stage`."""
         return plan.make(net, self.head, stage.layers or (), stage.dropout, stage.lr_mult == "text")
 
     def _tell(self, parts: Sequence[data.Pictures | None], fresh: bool, source: str) -> None:
-        how = f"pictures become input as {self.how} ({source})"
-        self.say(f"the head '{self.head}' {'starts fresh' if fresh else 'keeps its weights'}; {how}")
-        warnings.tell(parts, self.say)
+        afresh = inputs.starts_afresh(self.recipe)
+        there = {name: part for name, part in zip(sets.NAMES, parts, strict=True) if part is not None}
+        for line in (
+            *telling.start(self.net, self.head, fresh, afresh, f"pictures become input as {self.how} ({source})"),
+            *(part.note for part in there.values() if part.note),
+            *telling.counts({name: part.counts() for name, part in there.items()}),
+        ):
+            self.say(line)
+        for name, part in there.items():
+            inputs.check_classes(name, part)
+        if self.placed.chief:
+            for line in warnings.of(there):
+                self.say(line)
 
     def _tell_memory(self, plans: Sequence[tuple[plan.Plan, Stage]]) -> None:
-        needed, there = memory.peak(plans, self.sets), memory.there()
-        more = f"; this machine has {words.size(there)} and may end it" if there is not None and needed > there else ""
-        self.say(f"takes {words.size(needed)} of memory at most{more}")
+        self.say(telling.memory(memory.peak(plans, self.sets), memory.there()))
 
     # -------------------------------------------------------------- training
 
@@ -128,7 +138,8 @@ class Run:
         begun, placed = time.monotonic(), self.placed
         if placed.chief:
             results.check_folder(out, True)  # another run may have ended in it meanwhile
-            results.note_board(out)
+            if not self.recipe.no_tensorboard:
+                results.note_board(out)
         if not resume:
             keep.begin(self.recipe)
         kept = keep.load("last", LAST) if resume else None
@@ -145,9 +156,9 @@ class Run:
         accuracy, row = None, training.best_of(history)
         judged = len(self.sets.parts) - 1
         with devices.computing_in("float32"):  # whatever it was trained in
-            scores = self.sets.scores(self._plan(best, self.recipe.stages[row["stage"] - 1]), judged)
+            scores = self.sets.scores(self.plan_of(best, self.recipe.stages[row["stage"] - 1]), judged)
             if placed.chief:
-                accuracy = self._write(out, best, last, history, scores, time.monotonic() - begun)
+                accuracy = finishing.write(self, out, (best, last), history, scores, time.monotonic() - begun)
         if placed.chief:
             keep.remove()
         else:
@@ -169,10 +180,10 @@ class Run:
         """(the best network, the last, why the training broke) after all stages from `place` on, whose state is in `arrays`."""
         net = best = last = self.net
         failed: training.NotFinite | None = None
-        log = os.path.join(out, results.BOARD) if self.placed.chief else None
+        log = os.path.join(out, results.BOARD) if self.placed.chief and not self.recipe.no_tensorboard else None
         with board.open(log, len(history), self.say) as watch:
             for number, stage in enumerate(self.recipe.stages, 1):
-                work = self._plan(net, stage)
+                work = self.plan_of(net, stage)
                 if place and number < place.stage:
                     net = last = self._stage_of(keep, number, net)
                 else:
@@ -217,18 +228,12 @@ class Run:
         history: list[results.Row],
         watch: board.Board,
     ) -> None:
-        stages = f"stage {number} of {len(self.recipe.stages)}: " if len(self.recipe.stages) > 1 else ""
-        names = learner.plan.trained
-        what = ", ".join(names) if len(names) <= 8 else f"{len(names)} layers, {names[0]} to {names[-1]},"
-        self.say(f"{stages}trains {what} on {learner.placement.name}")
-
+        self.say(telling.stage(number, len(self.recipe.stages), learner.plan.trained, learner.placement.name))
         walk = training.walk_of(learner.stage, given[0])
+        clock = telling.Clock(walk.rounds)
 
         def report(row: results.Row) -> None:
-            self.say(
-                f"{walk.told(row['epoch'])}  loss {row['loss']:.4f}  accuracy {row['accuracy']:.4f}  "
-                f"val_loss {row['val_loss']:.4f}  val_accuracy {row['val_accuracy']:.4f}  lr {row['lr']:.3g}"
-            )
+            self.say(f"{telling.epoch(walk.told(row['epoch']), row)}  {clock(row['epoch'])}")
             watch.epoch(row, learner)
 
         def steps(epoch: int, count: int) -> AbstractContextManager[_Step]:
@@ -240,7 +245,7 @@ class Run:
         """The layers that stages up to `number` train, and the head."""
         names = {self.head}
         for stage in self.recipe.stages[:number]:
-            names.update(self._plan(self.net, stage).trained)
+            names.update(self.plan_of(self.net, stage).trained)
         return sorted(names)
 
     def _keep_stage(self, keep: Checkpoint, number: int, net: Net) -> None:
@@ -255,24 +260,3 @@ class Run:
         for index, (name, blank) in enumerate(shapes):
             arrays[name].append(self.placed.spread(found[0][index] if found else blank))
         return nets.rebuild(net, net.param, {**net.arrays, **{name: tuple(a) for name, a in arrays.items()}})
-
-    # -------------------------------------------------------------- results
-
-    def _write(
-        self, out: str, best: Net, last: Net, history: list[results.Row], scores: NDArray[np.float32], seconds: float
-    ) -> float:
-        row, staged = training.best_of(history), results.staging(out)
-        settings = asdict(self.recipe) | {"best_stage": row["stage"], "best_epoch": row["epoch"], "head": self.head}
-        settings |= {"device": self.placed.name, "seconds": round(seconds, 1), "preprocessing": asdict(self.how)}
-        best, last = replace(best, preprocessing=self.how), replace(last, preprocessing=self.how)
-        results.models(staged, best, last, self.classes, settings)
-        files.write_text(os.path.join(staged, recipe.FILE), recipe.text(self.recipe, out), force=True)
-        results.history(staged, history)
-        judged = len(self.sets.parts) - 1
-        found = results.evaluation(staged, self.sets.shown(judged), probabilities(scores), self.classes)
-        title = f"{best.name or 'network'} on {len(self.classes)} classes, {sets.NAMES[judged]} set"
-        results.page(staged, title, recipe.text(self.recipe, out), history, found, row)
-        results.place(staged, out)
-        where = f"epoch {row['epoch']}" + (f" of stage {row['stage']}" if len(self.recipe.stages) > 1 else "")
-        self.say(f"{sets.NAMES[judged]} accuracy {found['accuracy']:.4f} with the weights of {where}; results in {out}")
-        return float(found["accuracy"])

@@ -12,6 +12,7 @@ from caffe2tf.images.said import SETTINGS
 from caffe2tf.keras_model.device import PRECISIONS
 
 AUGMENTS = ("mirror", "crop", "colour")
+KEEP = ("keras", "npz", "report", "savedmodel", "h5", "last")
 # How the learning rate falls: factors by the share of the epochs that is done.
 SCHEDULES = {
     "constant": lambda done: 1.0,
@@ -195,6 +196,9 @@ class Recipe:
         (0.8, 0.2), takes.shares, "Shares of --data to learn from, to choose by and, if a third is given, to test on."
     )
     labels_from_names: bool = _option(False, takes.flag, "A picture's class is its file name up to the first dot.")
+    labels: str | None = _option(
+        None, takes.text, "Names of the classes 0, 1, 2, ..., one a line; they go into the models.", "FILE", True
+    )
     strict: bool = _option(False, takes.flag, "Stop at a picture that cannot be read, instead of leaving it out.")
     resize: tuple[int, int] | Literal["none"] | None = _said("resize")
     crop: tuple[int, int] | Literal["none"] | None = _said("crop")
@@ -212,6 +216,13 @@ class Recipe:
     seed: int = _option(
         0, takes.number(int, 0, 2**31), "Start of all that is random: the same seed gives the same run."
     )
+    keep: tuple[str, ...] = _option(
+        ("keras", "npz", "report"),
+        takes.some(*KEEP, "all"),
+        "What is left in --out: best.keras, best.npz with deploy.prototxt, the page and its pictures; best_saved_model/, best.h5, and "
+        "last.npz, the weights of the last epoch.",
+    )
+    no_tensorboard: bool = _option(False, takes.flag, "Write no log for TensorBoard.")
     stages: tuple[Stage, ...] = ()
 
 

@@ -15,7 +15,7 @@ from caffe2tf.net.net import parse_shapes
 def some(*known: str) -> Take:
     """A converter for some of `known`, with commas between or in a sequence: a tuple."""
 
-    @takes(f"some of {', '.join(known)}", ",".join(known))
+    @takes(f"some of {', '.join(known)}", ",".join(known), *known)
     def take(given: Any) -> tuple[str, ...]:
         parts = tuple(listed(given))
         if not set(parts) <= set(known):

@@ -15,6 +15,7 @@ from caffe2tf.finetuning.rows import Rows
 from caffe2tf.finetuning.trainer import Trainer
 
 _PICTURES, _HISTOGRAMS = 6, 20  # of a stage
+_SETS = {"training": "", "validation": "val_"}  # and what their columns in the history begin with
 _BUCKETS = 30  # of a histogram, TensorFlow's own number
 
 
@@ -24,11 +25,13 @@ class Board:
 
     def __init__(self, folder: str | None, epochs: int, say: Callable[[str], object]) -> None:
         self.writer: Any = None
+        self.sets: dict[str, Any] = {}  # a log for each set: what has one name in two logs is one chart
         self.epochs, self.say = epochs, say
         if folder:
             import tensorflow as tf
 
             self.writer = tf.summary.create_file_writer(folder)
+            self.sets = {name: tf.summary.create_file_writer(os.path.join(folder, name)) for name in _SETS}
 
     @contextlib.contextmanager
     def _writing(self, step: int) -> Iterator[None]:
@@ -38,7 +41,8 @@ class Board:
         try:
             with self.writer.as_default(step=step):
                 yield
-            self.writer.flush()
+            for writer in (self.writer, *self.sets.values()):
+                writer.flush()
         except tf.errors.OpError as error:
             self.close()
             self.say(f"the log for TensorBoard ends here: {reason(error)}")
@@ -48,9 +52,10 @@ class Board:
         if self.writer:
             import tensorflow as tf
 
-            writer, self.writer = self.writer, None
-            with contextlib.suppress(tf.errors.OpError):
-                writer.close()
+            writers, self.writer, self.sets = (self.writer, *self.sets.values()), None, {}
+            for writer in writers:
+                with contextlib.suppress(tf.errors.OpError):
+                    writer.close()
 
     def stage(
         self,
@@ -84,8 +89,11 @@ class Board:
 
         self.epochs += 1
         with self._writing(self.epochs):
-            for name in ("loss", "accuracy", "val_loss", "val_accuracy", "lr"):
-                tf.summary.scalar(name, row[name])
+            tf.summary.scalar("lr", row["lr"])
+            for name, prefix in _SETS.items():
+                with self.sets[name].as_default(step=self.epochs):
+                    for what in ("loss", "accuracy"):
+                        tf.summary.scalar(what, row[f"{prefix}{what}"])
             if (row["epoch"] - 1) % (1 + trainer.stage.rounds // _HISTOGRAMS) == 0:
                 for name, values in trainer.histograms():
                     _write_histogram(name, values, self.epochs)
@@ -113,8 +121,9 @@ def _write_histogram(name: str, values: NDArray[Any], step: int) -> None:
 def open(folder: str | None, epochs: int = 0, say: Callable[[str], object] = lambda line: None) -> Iterator[Board]:
     """A Board for the block; from epoch 0 on the logs that an earlier run wrote go."""
     if folder and not epochs:
-        for path in glob.glob(os.path.join(glob.escape(folder), "events.out.tfevents.*")):
-            os.remove(path)
+        for part in ("", *_SETS):
+            for path in glob.glob(os.path.join(glob.escape(folder), part, "events.out.tfevents.*")):
+                os.remove(path)
     board = Board(folder, epochs, say)
     try:
         yield board

@@ -1,44 +1,27 @@
-"""What the user is told of the pictures of a run, and what about them makes its figures worth less than they look."""
+"""What about the pictures of a run makes its figures worth less than they look."""
 
 import hashlib
 import os
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
-from caffe2tf.finetuning import inputs
+from caffe2tf.files import digests
 from caffe2tf.finetuning.data import Pictures, Source
-from caffe2tf.finetuning.sets import NAMES
 
 _FEW = 30  # pictures of a validation set, below which an accuracy is coarse
 _LOPSIDED = 10  # times as many pictures in one class as in another
+_PIECE = 1 << 12  # bytes
 
 
-def tell(sets: Sequence[Pictures | None], say: Callable[[str], object]) -> None:
-    """Says how many pictures each class has in each of `sets` (training, validation and test or None), and what to beware of.
-    Raises DataError for a class without pictures to train or to judge by."""
-    for name, part in zip(NAMES, sets, strict=True):
-        if part is None:
-            continue
-        if part.note:
-            say(part.note)
-        counts = part.counts()
-        listed = ", ".join(f"{c} {n}" for c, n in counts.items())
-        say(f"{name}: {len(part)} pictures of {len(counts)} classes ({listed})")
-        inputs.check_classes(name, part)
-    training, *others = sets
-    if training is not None:
-        for line in of(training, dict(zip(NAMES[1:], others, strict=True))):
-            say(line)
-
-
-def of(training: Pictures, others: Mapping[str, Pictures | None]) -> list[str]:
-    """Lines for the user: a validation or test set that is tiny, pictures that stand in several sets, classes of which one has
-    many times as many pictures as another."""
+def of(parts: Mapping[str, Pictures]) -> list[str]:
+    """Lines for the user on {set: its pictures}, the first of them the training set: another that is tiny, pictures that stand in
+    several sets, classes of which one has many times as many pictures as another."""
+    (_, training), *others = parts.items()
     lines = []
-    for name, part in others.items():
-        if part is not None and len(part) < _FEW:
+    for name, part in others:
+        if len(part) < _FEW:
+            points = 100 / len(part)
             lines.append(
-                f"warning: {len(part)} {name} pictures are few: one more that is right is {100 / len(part):.1f} points of accuracy"
+                f"warning: {len(part)} {name} pictures are few: one more that is right is {points:.1f} points of accuracy"
             )
     counts = training.counts()
     most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
@@ -47,50 +30,49 @@ def of(training: Pictures, others: Mapping[str, Pictures | None]) -> list[str]:
             f"warning: class '{most}' has {counts[most]} training pictures and '{least}' {counts[least]}; `class_weights` balanced "
             "lets them count the same"
         )
-    for name, part in others.items():
-        if part is not None and (twice := _shared(training, part)):
+    for name, part in others:
+        if twice := _shared(training.sources, part.sources):
             lines.append(
                 f"warning: {len(twice)} {name} pictures are among the training pictures too, so its accuracy says little of new "
-                f"ones: {_named(twice[0])}"
+                f"ones: {'a record' if isinstance(twice[0], bytes) else twice[0]}"
             )
     return lines
 
 
-def _shared(one: Pictures, other: Pictures) -> list[Source]:
-    """The sources of `other` whose bytes are those of one of `one`. Only files of the same size are read."""
-    sizes = defaultdict(list)
-    for source in one.sources:
-        sizes[_size(source)].append(source)
-    digests = dict[int, set[bytes]]()
-    found = []
-    for source in other.sources:
-        size = _size(source)
-        if size is None or size not in sizes:
-            continue
-        if size not in digests:
-            digests[size] = {_digest(same) for same in sizes[size]}
-        if _digest(source) in digests[size]:
-            found.append(source)
-    return found
+def _shared(one: Sequence[Source], other: Sequence[Source]) -> Sequence[Source]:
+    """Those of `other` whose bytes are those of one of `one`. Of millions of files few are read: those of the same size, and then of
+    the same piece from the middle."""
+    marks: tuple[Callable[[Source], int | bytes | str | None], ...] = (_size, _piece, _digest)
+    for mark in marks:
+        wanted = {mark(source) for source in other} - {None}
+        pairs = [(found, source) for source in one if (found := mark(source)) in wanted]
+        there, one = {found for found, _ in pairs}, [source for _, source in pairs]
+        other = [source for source in other if mark(source) in there]
+    return other
 
 
 def _size(source: Source) -> int | None:
-    """Bytes; None for a file that is not there, which is told elsewhere."""
+    """Bytes; None for a file that cannot be read, which is told elsewhere."""
     try:
         return len(source) if isinstance(source, bytes) else os.path.getsize(source)
     except OSError:
         return None
 
 
-def _digest(source: Source) -> bytes:
+def _piece(source: Source) -> bytes | None:
+    middle = (_size(source) or 0) // 2
+    if isinstance(source, bytes):
+        return source[middle : middle + _PIECE]
     try:
-        if isinstance(source, bytes):
-            return hashlib.sha256(source).digest()
         with open(source, "rb") as file:
-            return hashlib.sha256(file.read()).digest()
+            file.seek(middle)
+            return file.read(_PIECE)
     except OSError:
-        return source.encode() if isinstance(source, str) else source
+        return None
 
 
-def _named(source: Source) -> str:
-    return "a record" if isinstance(source, bytes) else source
+def _digest(source: Source) -> str | None:
+    try:
+        return hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else digests.file_digest(source)
+    except OSError:
+        return None

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from caffe2tf.arrays.layout import Array, Floats, OpenShape
 from caffe2tf.arrays.numbers import float32
 from caffe2tf.caffe import read
-from caffe2tf.errors import Caffe2TFError, OutputError
+from caffe2tf.errors import OutputError
 from caffe2tf.files import replacing as files
 
 if TYPE_CHECKING:
@@ -33,12 +33,15 @@ FOLDER = "savedmodel"  # chosen by a trailing slash
 class Runner:
     """A whole model, ready to run: `call` maps images, float32 (N, H, W, C) as the network takes them, to its output as
     an array; `shape` is the input's (N, C, H, W), None what is free; `outputs` the classes, None where nothing tells;
-    `noted` says how pictures become input ({"preprocessing", "source"} or {})."""
+    `noted` says how pictures become input ({"preprocessing", "source"} or {}); `names` are the classes', where the file has
+    them. With `raw` the network takes 8-bit RGB as it is, in float32 here."""
 
     call: Callable[[Floats], Array]
     shape: OpenShape
     outputs: int | None = None
     noted: dict[str, Any] = field(default_factory=dict)
+    names: tuple[str, ...] | None = None
+    raw: bool = False
 
 
 def names() -> list[str]:
@@ -64,6 +67,19 @@ def readable(name: str) -> bool:
 def runnable(name: str) -> bool:
     """Whether the format holds a whole model that runs as it is, without importing it."""
     return _has(name, "runner")
+
+
+def noted(name: str, path: str) -> dict[str, Any]:
+    """What `_note.of` left in the whole model at `path`, of the format `name`; {} where there is nothing. Raises ParseError."""
+    from caffe2tf.images import notes
+
+    found: dict[str, Any] = module(name).noted(path) if name == FOLDER else notes.noted_in(path)
+    return found
+
+
+def is_model_folder(path: str) -> bool:
+    """Whether the folder is a model: a SavedModel, or results of finetune."""
+    return any(os.path.exists(os.path.join(path, name)) for name in ("saved_model.pb", "settings.json"))
 
 
 def result(name: str) -> files.Kind:
@@ -123,16 +139,27 @@ def save(
     to: str | None = None,
     force: bool = True,
     progress: "Progress | None" = None,
+    preprocessing: bool = False,
+    labels: Sequence[str] | None = None,
     **options: Any,
 ) -> float | None:
     """Writes `net` in the format of `path`'s suffix, or of `to`.
 
     The file appears whole or not at all. A whole model is read back; returns the largest difference between its outputs
-    and those of the model in memory, None for weights. `progress` is called with the bytes of each array written;
-    `options` are the format's own (`layout` of npy, `quantize` of tflite). Raises OutputError where the target cannot
-    be written or, without `force`, exists.
+    and those of the model in memory, None for weights. `progress` is called with the bytes of each array written. With
+    `preprocessing` a whole model takes pictures as they are (keras_model.pictures) and bears the names of its classes:
+    `labels`, else ImageNet's where there are 1000. `options` are the format's own (`layout` of npy, `quantize` of tflite).
+    Raises OutputError where the target cannot be written or, without `force`, exists, and for `preprocessing` of weights;
+    NetError for that of a network that takes no pictures.
     """
     name = of(path, to)
+    if preprocessing and not runnable(name):
+        whole = ", ".join(f".{n}" for n in names() if runnable(n) and n != FOLDER)
+        raise OutputError(
+            f"{path}: holds weights alone; `preprocessing` goes into whole models: {whole}, a folder OUT/"
+        )
+    if labels is not None and not preprocessing:
+        raise OutputError(f"{path}: `labels` go into a model with `preprocessing`")
     if not net.arrays and any(node.layer.blobs() for node in net.nodes):
         raise OutputError(f"{path}: the network has no weights to write; give its .caffemodel")
     net = replace(
@@ -141,6 +168,10 @@ def save(
             layer: tuple(float32(array, f"layer '{layer}'") for array in arrays) for layer, arrays in net.arrays.items()
         },
     )
+    if preprocessing:
+        from caffe2tf.keras_model.pictures import pictures
+
+        options["pictures"] = pictures(net, labels)
     kind = result(name)
     if kind.parts:
         options["taken"] = files.shards(path)
@@ -165,12 +196,8 @@ def check_targets(
 
 
 def model_here() -> str:
-    """The one model in this folder: a converted one, where there are none its .caffemodel. Raises Caffe2TFError with what was
-    found."""
-    entries = sorted(os.listdir("."))
-    converted = [e for e in entries if e.endswith((".npy", ".npz", ".h5", ".safetensors"))]
-    found = converted or [e for e in entries if e.endswith(".caffemodel")]
-    if len(found) != 1:
-        has = f"{len(found)} models here ({', '.join(found)})" if found else "no model here"
-        raise Caffe2TFError(f"{has}; name one as `model`")
-    return found[0]
+    """The model that is meant where none is named: the .caffemodel of this folder, else the only other model. Raises Caffe2TFError
+    that lists what was found."""
+    from caffe2tf.formats import _here
+
+    return _here.the_model()

@@ -7,11 +7,13 @@ and operations of the same sort that Keras may take for the same layers another 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from caffe2tf.formats._files import LABELS
+
 _COMPUTING = """
     Abs Acos Acosh Add AddN AddV2 All Any ArgMax ArgMin Asin Asinh Atan Atan2 Atanh AvgPool AvgPool3D BatchMatMul
     BatchMatMulV2 BatchMatMulV3 BatchToSpaceND BiasAdd Bitcast BitwiseAnd BitwiseOr BitwiseXor BroadcastArgs BroadcastTo
     Case Cast Ceil ClipByValue Concat ConcatV2 Const Conv2D Conv2DBackpropInput Conv3D Conv3DBackpropInputV2 Cos Cosh
-    CropAndResize Cumprod Cumsum DepthToSpace DepthwiseConv2dNative DepthwiseConv2dNativeBackpropInput Div DivNoNan Einsum
+    CropAndResize Cumprod Cumsum DecodeJpeg DepthToSpace DepthwiseConv2dNative DepthwiseConv2dNativeBackpropInput Div DivNoNan Einsum
     Elu EmptyTensorList Equal Erf Exp ExpandDims Expm1 ExtractImagePatches Fill Floor FloorDiv FloorMod FusedBatchNorm
     FusedBatchNormV2 FusedBatchNormV3 Gather GatherNd GatherV2 Greater GreaterEqual Identity IdentityN If Inv Invert
     IsFinite IsInf IsNan LRN LeakyRelu LeftShift Less LessEqual LinSpace Log Log1p LogSoftmax LogicalAnd LogicalNot
@@ -33,7 +35,8 @@ _STORING = """
 """
 COMPUTING, STORING = frozenset(_COMPUTING.split()), frozenset(_STORING.split())
 _SIGNATURES = {"__saved_model_init_op", "serving_default"}
-_KINDS = {"user_object", "bare_concrete_function", "variable", "function", "constant"}
+_PICTURES = {"classify_images", "classify_bytes"}
+_KINDS = {"user_object", "bare_concrete_function", "variable", "function", "constant", "asset"}
 _OBJECTS = {"trackable_list_wrapper", "trackable_dict_wrapper", "_generic_user_object", "signature_map"}
 
 
@@ -44,17 +47,21 @@ def strange(model: Any) -> str | None:
     graph = model.meta_graphs[0]
     if not graph.HasField("object_graph_def"):
         return "a graph of TensorFlow 1"
-    if set(graph.signature_def) != _SIGNATURES:
+    if set(graph.signature_def) not in (_SIGNATURES, _SIGNATURES | _PICTURES):
         return f"the signatures {', '.join(sorted(graph.signature_def)) or 'none'}"
-    if graph.asset_file_def or set(graph.collection_def) - {"saved_model_main_op"}:
-        return "assets or collections"
-    found = _strange_object(graph.object_graph_def.nodes)
+    if any(asset.filename != LABELS for asset in graph.asset_file_def):
+        return "assets of others"
+    if set(graph.collection_def) - {"saved_model_main_op"}:
+        return "collections"
+    found = _strange_object(graph.object_graph_def.nodes, len(graph.asset_file_def))
     return found or _strange_operation(graph.graph_def, set(graph.object_graph_def.concrete_functions))
 
 
-def _strange_object(nodes: Iterable[Any]) -> str | None:
+def _strange_object(nodes: Iterable[Any], assets: int) -> str | None:
     for node in nodes:
         kind = node.WhichOneof("kind")
+        if kind == "asset" and not 0 <= node.asset.asset_file_def_index < assets:
+            return "an object of the kind asset without its file"
         if kind not in _KINDS or (kind == "user_object" and node.user_object.identifier not in _OBJECTS):
             return f"an object of the kind {node.user_object.identifier if kind == 'user_object' else kind}"
         if node.saveable_objects or node.registered_saver:  # functions that loading runs

@@ -1,12 +1,16 @@
 """What the formats share: what a result consists of, the arrays one after the other, and every format's names."""
 
 import os
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from caffe2tf.arrays.layout import THREADS, Array, Floats, Moved
+from caffe2tf.arrays.numbers import ZIP_ERRORS, check_claim, reason
 from caffe2tf.caffe.read import release
+from caffe2tf.errors import ParseError
+from caffe2tf.files import records
 from caffe2tf.files import replacing as files
 from caffe2tf.images import preprocess
 
@@ -33,9 +37,13 @@ TENSORFLOW_NAMES = {
 Progress = Callable[[int], object]  # called with the bytes of what has been written
 Weights = dict[str, dict[str, Floats]]  # {layer: {Keras's name: array in Keras's layout}}
 PARTS = files.PARTS
+LABELS = "labels.txt"  # the names of classes, one a line: in a zip archive (.keras, .tflite), and a SavedModel's asset
 SAVED_MODEL = files.Kind(
     marker=f"assets.extra/{preprocess.FILE}",
-    files=("saved_model.pb", "fingerprint.pb", "variables/variables.index", "variables/variables.data-*-of-*"),
+    files=(
+        *("saved_model.pb", "fingerprint.pb", "variables/variables.index", "variables/variables.data-*-of-*"),
+        f"assets/{LABELS}",
+    ),
 )
 KERAS_NAMES = {new: old for old, new in TENSORFLOW_NAMES.items()}
 
@@ -77,6 +85,33 @@ def write_places(path: str, places: Iterable[tuple[Moved, int]], progress: Progr
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def text_of(names: Iterable[str]) -> str:
+    """Names of classes, one a line."""
+    return "".join(f"{name}\n" for name in names)
+
+
+def names_in(path: str) -> tuple[str, ...] | None:
+    """The names of classes that `write_notes` left in the archive at `path`, or in the file LABELS itself; None where there are
+    none. Raises ParseError."""
+    try:
+        if os.path.basename(path) == LABELS and os.path.isfile(path):
+            return named(records.whole(path))
+        if not zipfile.is_zipfile(path):
+            return None
+        with zipfile.ZipFile(path) as archive:
+            if LABELS not in archive.namelist():
+                return None
+            check_claim(archive.getinfo(LABELS).file_size, os.path.getsize(path))
+            return named(archive.read(LABELS))
+    except (ParseError, *ZIP_ERRORS) as error:
+        raise ParseError(f"{path}: its {LABELS} cannot be read: {reason(error)}") from None
+
+
+def named(text: bytes) -> tuple[str, ...]:
+    """The names of classes in `text`, one a line."""
+    return tuple(line for line in text.decode().splitlines() if line.strip())
 
 
 def split_key(key: str) -> tuple[str, str]:

@@ -5,22 +5,34 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from caffe2tf.arrays.layout import Array, Floats
+from caffe2tf.arrays.layout import Array
 from caffe2tf.errors import OutputError
 
 if TYPE_CHECKING:
+    from caffe2tf.keras_model.pictures import Pictures
+    from caffe2tf.keras_model.types import KerasModel
     from caffe2tf.net.net import Net
 
 
-def example(net: "Net") -> list[Floats]:
+def model(net: "Net", given: "Pictures | None") -> "KerasModel":
+    """`net` as a keras.Model, of pictures where they are given."""
+    from caffe2tf.keras_model import model, pictures
+
+    return pictures.to_keras(net, given) if given else model.to_keras(net)
+
+
+def example(net: "Net", given: "Pictures | None" = None) -> list[Array]:
     """One input of each shape of `net`, channels last: values in 0..1, which are valid indices too. A size that is free
-    is 64."""
+    is 64. Where the model takes pictures, 8-bit ones of another size than the network's."""
     from caffe2tf.arrays.layout import keras_order
 
     random = np.random.RandomState(0)
-    arrays = []
-    for shape in net.inputs.values():
-        array = random.random_sample([64 if extent is None else extent for extent in shape]).astype(np.float32)
+    if given:
+        (shape,) = net.inputs.values()
+        return [random.randint(0, 256, (shape[0] or 1, 70, 90, 3)).astype(np.uint8)]
+    arrays = list[Array]()
+    for extents in net.inputs.values():
+        array = random.random_sample([64 if extent is None else extent for extent in extents]).astype(np.float32)
         arrays.append(np.ascontiguousarray(array.transpose(keras_order(array.ndim))))
     return arrays
 

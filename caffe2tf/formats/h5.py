@@ -75,6 +75,12 @@ def load(path: str) -> Weights:
     return weights
 
 
+def is_weights(path: str) -> bool:
+    """Whether the file lists layers, as one of weights does: others hold arrays of another kind. Raises OSError."""
+    with h5py.File(path, "r") as file:
+        return "layer_names" in file.attrs or "layer_names0" in file.attrs
+
+
 def _set_names(group: Any, attribute: str, names: list[str]) -> None:
     """Texts as an attribute; above HDF5's 64 kB in attributes `attribute`0, `attribute`1, ..., as Keras cuts them."""
     texts = np.array([name.encode() for name in names], "S")

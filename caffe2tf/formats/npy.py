@@ -1,6 +1,9 @@
-"""NumPy dictionary as `bvlc_alexnet.npy` is: {'conv1': {'weights', 'biases'}, ...}; `--npy-layout list` for [W, b].
+"""NumPy dictionary as `bvlc_alexnet.npy` is: {'conv1': [W, b], ...}; `--npy-layout dict` for {'weights', 'biases'}.
 
-Read it with `numpy.load(path, allow_pickle=True).item()`. A dictionary in a .npy is a pickle: this one is written in
+Read it with `numpy.load(path, allow_pickle=True).item()`. The AlexNet and VGG tutorials go through the arrays of a layer and tell W
+from b by their axes, so that a dictionary of a layer fails there; caffe-tensorflow's networks go through the names of a layer, so
+that a list fails there. Where every layer has W and b at most, lists are written, else dictionaries, for lists have no place for what
+a BatchNorm holds. A dictionary in a .npy is a pickle: this one is written in
 protocol 3 with the module names that NumPy has had since 1.13, so that every NumPy on Python 3 reads it under any
 `encoding`; it is read back by `_pickle`, which knows arrays, dictionaries, lists, strings and numbers alone.
 """
@@ -20,14 +23,25 @@ from caffe2tf.formats import _files, _pickle
 from caffe2tf.formats._files import Progress, Weights
 from caffe2tf.net.net import Net
 
-LAYOUTS = ("dict", "list")
+LAYOUTS = ("auto", "dict", "list")
+READ_BY = {
+    "list": "{'conv1': [W, b], ...}, for the AlexNet and VGG tutorials",
+    "dict": "{'conv1': {'weights', 'biases'}, ...}, for caffe-tensorflow's networks",
+}  # what a layout is, and whose loaders take it
 _MAX_ARRAY = 2**32 - 1  # BINBYTES has a four-byte length
 
 
-def save(net: Net, path: str, progress: Progress | None = None, layout: str = "dict") -> None:
-    """`layout`: "dict" for {'weights': W, 'biases': b} per layer, "list" for [W, b]."""
+def layout_of(net: Net) -> str:
+    """The layout that "auto" means for `net`: "list" where its layers have a kernel and a bias at most, else "dict"."""
+    plain = all(list(shapes) in (["kernel"], ["kernel", "bias"]) for shapes in net.weight_shapes.values())
+    return "list" if plain else "dict"
+
+
+def save(net: Net, path: str, progress: Progress | None = None, layout: str = "auto") -> None:
+    """`layout`: "dict" for {'weights': W, 'biases': b} per layer, "list" for [W, b], "auto" for `layout_of`."""
     if layout not in LAYOUTS:
-        raise OutputError(f"no layout '{layout}'; takes {' or '.join(LAYOUTS)}")
+        raise OutputError(f"no layout '{layout}'; takes {', '.join(LAYOUTS)}")
+    layout = layout_of(net) if layout == "auto" else layout
     places = []
     with open(path, "wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": ()})

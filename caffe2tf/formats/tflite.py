@@ -1,60 +1,78 @@
-"""TensorFlow Lite for phones and boards; `--quantize` for 8-bit weights. (loads TensorFlow)
+"""TensorFlow Lite for phones and boards; `--quantize` for 8 or 16 bits. (loads TensorFlow)
 
-Read it with `tf.lite.Interpreter(model_path=path)`.
+Read it with `ai_edge_litert.interpreter.Interpreter(model_path=path)`, or the `tf.lite.Interpreter` that it follows.
 """
 
 import os
 import struct
 import warnings
-import zipfile
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.lite.python.schema_py_generated import ModelT
 
-from caffe2tf.arrays.layout import Array, Floats
-from caffe2tf.errors import ParseError
-from caffe2tf.formats import Runner, _reload
+from caffe2tf.arrays.layout import Array
+from caffe2tf.errors import OutputError, ParseError
+from caffe2tf.formats import Runner, _files, _note, _reload
 from caffe2tf.formats._files import Progress
-from caffe2tf.formats.savedmodel import serving
-from caffe2tf.images import preprocess
-from caffe2tf.keras_model.model import to_keras
+from caffe2tf.formats.savedmodel import holding, serving
+from caffe2tf.images import notes
+from caffe2tf.keras_model.pictures import INPUT, Pictures
 from caffe2tf.net.names import input_names
 from caffe2tf.net.net import Net
 
+try:  # the successor, where it is installed
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+except ImportError:
+    Interpreter, OpResolverType = tf.lite.Interpreter, tf.lite.experimental.OpResolverType
 
-def save(net: Net, path: str, progress: Progress | None = None, quantize: bool = False) -> float:
-    """Returns the largest difference between the model and the file read back; `quantize`: dynamic range."""
-    model, given = to_keras(net), _reload.example(net)
-    serve = serving(model, net)
-    # The converter gives values to the variables of TensorFlow's own that it finds, not to those inside a Keras model.
-    holder = tf.Module()
-    holder.held = [variable.value for variable in model.variables]
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([serve.get_concrete_function()], holder)
-    if quantize:
+QUANTIZED = ("weights", "float16")
+
+
+def save(
+    net: Net,
+    path: str,
+    progress: Progress | None = None,
+    quantize: bool | str = False,
+    pictures: Pictures | None = None,
+) -> float:
+    """Returns the largest difference between the model and the file read back.
+
+    `quantize`: "weights" (or True) stores weights in 8 bits, "float16" in 16. Raises OutputError for other words.
+    """
+    how = (QUANTIZED[0] if quantize else None) if isinstance(quantize, bool) else quantize
+    if how not in (None, *QUANTIZED):
+        raise OutputError(f"{path}: `quantize` is '{how}'; takes {', '.join(QUANTIZED)}")
+    model, given = _reload.model(net, pictures), _reload.example(net, pictures)
+    serve = serving(model, net, pictures)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([serve.get_concrete_function()], holding(model))
+    if how:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if how == "float16":
+        converter.target_spec.supported_types = [tf.float16]
     data = converter.convert()
     with open(path, "wb") as file:
         file.write(data)
     # How pictures become its input goes along at the end, where TensorFlow Lite keeps files that belong to a model.
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(preprocess.FILE, preprocess.to_json(net))
+    _note.write(path, net, pictures, weights=True)
     if progress:
         progress(len(data))
     expected = serve(*map(tf.constant, given))
     # Without delegates there is no log line; the interpreter must outlive its signature.
-    plain = tf.lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     interpreter = _interpreter(model_path=path, experimental_op_resolver_type=plain)
     signature = interpreter.get_signature_runner()
-    found = signature(**dict(zip(input_names(net).values(), given, strict=True)))
+    names = [INPUT] if pictures else input_names(net).values()
+    found = signature(**dict(zip(names, given, strict=True)))
     return _reload.largest_difference(path, _reload.values(expected), [found[name] for name in expected])
 
 
 def _interpreter(**options: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the interpreter's move to another package
-        return tf.lite.Interpreter(**options)
+        return Interpreter(**options)
 
 
 def _whole(path: str) -> bytes:
@@ -71,6 +89,12 @@ def _whole(path: str) -> bytes:
         raise ParseError(f"{path}: is no .tflite, or is cut short or damaged") from None
 
 
+def filled(path: str, net: Net) -> Net:
+    """`net`, which the file's note describes, still without weights: the converter merged, turned and packed them."""
+    note = f"{path}: a .tflite does not give its weights back; they are in the file that it was converted from"
+    return replace(net, notes=(*net.notes, note))
+
+
 def runner(path: str, many: bool = False) -> Runner:
     """A Runner of the file. Raises ParseError for what is no .tflite, or no classifier."""
     data = _whole(path)
@@ -79,16 +103,19 @@ def runner(path: str, many: bool = False) -> Runner:
         inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     except (ValueError, RuntimeError) as error:
         raise ParseError(f"{path}: is not a .tflite that can be read ({str(error).splitlines()[0]})") from None
-    if len(inputs) != 1 or len(inputs[0]["shape"]) != 4 or inputs[0]["dtype"] != np.float32:
+    if len(inputs) != 1 or len(inputs[0]["shape"]) != 4 or inputs[0]["dtype"] not in (np.float32, np.uint8):
         has = ", ".join(f"{item['dtype'].__name__} {item['shape'].tolist()}" for item in inputs)
-        raise ParseError(f"{path}: has no single float32 image input; its inputs are {has}")
+        raise ParseError(f"{path}: has no single image input of float32 or uint8; its inputs are {has}")
     if len(outputs) != 1 or outputs[0]["dtype"] != np.float32:
         has = ", ".join(f"{item['dtype'].__name__} {item['shape'].tolist()}" for item in outputs)
         raise ParseError(f"{path}: has the outputs {has}; classify takes networks with one, of float32")
     place, result, ready = inputs[0]["index"], outputs[0]["index"], None
 
-    def call(images: Floats) -> Array:
+    raw = inputs[0]["dtype"] == np.uint8
+
+    def call(images: Array) -> Array:
         nonlocal ready
+        images = images.astype(np.uint8) if raw else images
         if images.shape != ready:
             interpreter.resize_tensor_input(place, images.shape)
             interpreter.allocate_tensors()
@@ -99,4 +126,5 @@ def runner(path: str, many: bool = False) -> Runner:
 
     shape = [None if extent < 0 else int(extent) for extent in inputs[0]["shape_signature"]]
     classes = int(outputs[0]["shape_signature"][-1])
-    return Runner(call, (shape[0], shape[3], *shape[1:3]), classes if classes > 0 else None, preprocess.noted_in(path))
+    noted, names = notes.noted_in(path), _files.names_in(path)
+    return Runner(call, (shape[0], shape[3], *shape[1:3]), classes if classes > 0 else None, noted, names, raw)

@@ -138,9 +138,8 @@ def resize(image: Pixels, height: int, width: int, method: str = "bilinear") -> 
     if method == "nearest_pillow":
         from PIL import Image
 
-        return np.asarray(Image.fromarray(image.squeeze()).resize((width, height), Image.Resampling.NEAREST)).reshape(
-            height, width, -1
-        )
+        whole = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+        return np.asarray(whole.resize((width, height), Image.Resampling.NEAREST)).reshape(height, width, -1)
     # OpenCV's fixed point: weights of 11 bits, across first, 4 bits dropped between (imgproc/src/resize.cpp).
     (left, right), (a, b) = _linear(image.shape[1], width)
     (top, bottom), (c, d) = _linear(image.shape[0], height)

@@ -1,35 +1,29 @@
 """How a picture becomes a network's input: Caffe's image transform as data (data_transformer.cpp, io.cpp)."""
 
 import functools
-import json
 import math
 import os
-import zipfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 
 from caffe2tf.arrays.layout import Floats, OpenShape
-from caffe2tf.arrays.numbers import ZIP_ERRORS, check_claim, reason
 from caffe2tf.errors import ParseError
 from caffe2tf.files import records
-from caffe2tf.images import boxes, means
 from caffe2tf.images import decode as imaging
+from caffe2tf.images import means
 from caffe2tf.images.decode import Pixels
 
 if TYPE_CHECKING:
     from caffe2tf.net.net import Net
-
-_SIZE, _PLANE = (None, [int, int]), [[float]]
-_FORM = {"?resize": _SIZE, "?crop": _SIZE, "?mean": ([float], [_PLANE]), "?scale": float, "?channels": int}
+_SIZE = (None, [int, int])
+_FORM = {"?resize": _SIZE, "?crop": _SIZE, "?mean": ([float], [[[float]]]), "?scale": float, "?channels": int}
 _FORM |= {"?method": str, "?order": str}
 FILE = "caffe2tf.json"  # in a .keras file and in a SavedModel's assets.extra
 IMAGENET_MEAN = (104.0, 117.0, 123.0)  # BGR, the rounded channel means of ILSVRC 2012
 METHODS = ("bilinear", "nearest_pillow")
-
-
 Size = tuple[int, int]  # (height, width)
 Mean = tuple[float | list[list[float]], ...]
 
@@ -214,40 +208,6 @@ def differing(
         raise ParseError(f"`resize` and `crop` give {what}; the network takes {takes}")
     how.check(how.resize or given)
     return how
-
-
-def to_json(net: "Net") -> str:
-    """What goes along with a saved model: {"preprocessing": ..., "source": ...}, of a detector also {"boxes": ...}, or {} without an
-    image input."""
-    try:
-        how, source = of(net)
-    except ParseError:
-        return "{}"
-    found = boxes.detector(net)
-    return json.dumps({"preprocessing": asdict(how), "source": source} | ({"boxes": found} if found else {}))
-
-
-def noted_in(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What `to_json` left in a saved model: in a zip archive (.keras, .tflite) under FILE, or as the file at `path`
-    itself; {} where there is none. Raises ParseError where it is damaged."""
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                if FILE not in archive.namelist():
-                    return {}
-                check_claim(archive.getinfo(FILE).file_size, os.path.getsize(path))
-                return _noted(archive.read(FILE))
-        if os.path.basename(path) != FILE or not os.path.exists(path):
-            return {}
-        with open(path, "rb") as file:
-            return _noted(file.read())
-    except (ParseError, *ZIP_ERRORS) as error:
-        raise ParseError(f"{path}: its {FILE} cannot be read: {reason(error)}") from None
-
-
-def _noted(text: bytes) -> dict[str, Any]:
-    found: dict[str, Any] = records.parsed(text, {"?preprocessing": (None, dict), "?source": str, "?boxes": boxes.FORM})
-    return found
 
 
 def made_of(data: object, where: str) -> Preprocessing:

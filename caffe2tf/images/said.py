@@ -12,19 +12,20 @@ from caffe2tf.errors import Caffe2TFError
 @dataclass(frozen=True)
 class Take:
     """Makes a value of a text or of what TOML and Python hold for it; raises ValueError or TypeError for another. `words` say
-    what it takes, `metavar` how the help calls it."""
+    what it takes, `metavar` how the help calls it, `names` what there is to choose from."""
 
     function: Callable[[Any], Any]
     words: str
     metavar: str | None
+    names: tuple[str, ...] = ()
 
     def __call__(self, value: Any) -> Any:
         return self.function(value)
 
 
-def takes(words: str, metavar: str | None = None) -> Callable[[Callable[[Any], Any]], Take]:
+def takes(words: str, metavar: str | None = None, *names: str) -> Callable[[Callable[[Any], Any]], Take]:
     """Makes a Take of the function that it decorates."""
-    return lambda function: Take(function, words, metavar)
+    return lambda function: Take(function, words, metavar, names)
 
 
 def number(kind: type[int] | type[float], least: float | None, most: float | None = None, open_ends: str = "") -> Take:
@@ -50,7 +51,7 @@ def number(kind: type[int] | type[float], least: float | None, most: float | Non
 def choice(*names: str) -> Take:
     """A converter for one of `names`."""
 
-    @takes(f"one of {', '.join(names)}", "|".join(names))
+    @takes(f"one of {', '.join(names)}", "|".join(names), *names)
     def take(given: Any) -> str:
         if given not in names:
             raise ValueError

@@ -5,7 +5,7 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from caffe2tf.pages import meters, page
+from caffe2tf.pages import meters, page, table
 from caffe2tf.words import shape, square
 
 
@@ -42,7 +42,7 @@ def _network(net: Mapping[str, Any]) -> str:
         f"<h1>{html.escape(net['name'] or 'network without a name')}</h1><p class=soft>{html.escape(' · '.join(facts))}</p>"
         + "".join(f"<p class=FAIL>not supported: {html.escape(line)}</p>" for line in net["unsupported"])
         + "".join(f"<p class='soft close'>{html.escape(line)}</p>" for line in lines)
-        + f"<table>{''.join(rows)}</table><p class=soft>field: the pixels of the input, square or height x width, that one "
+        + f"{table(''.join(rows))}<p class=soft>field: the pixels of the input, square or height x width, that one "
         "value depends on; stride: the pixels between neighbouring values; both for layers whose values have a place in "
         "the picture.</p>"
     )
@@ -72,23 +72,26 @@ def visualization(
         f"<div class=seen><img alt='the picture as the network sees it' src='{_embedded(picture)}'>{classes}</div>"
     )
     for name, data in pictures:
-        body.append(f"<h2>{html.escape(name)}</h2><img class=drawn alt='{html.escape(name)}' src='{_embedded(data)}'>")
+        body.append(
+            f"<h2>{html.escape(name)}</h2><img class='drawn{' chart' * data.startswith(b'<')}' alt='{html.escape(name)}' src='{_embedded(data)}'>"
+        )
     return page(f"caffe2tf visualize: {title}", "".join(body))
 
 
 def training(
     title: str,
     facts: str,
+    about: Iterable[tuple[str, str]],
     classes: Iterable[Mapping[str, Any]],
     curves: bytes,
     confusion: bytes,
     examples: bytes,
     recipe: str,
 ) -> str:
-    """The page of a training run: `classes` as rows of metrics.csv, three PNG pictures, and the recipe's text."""
+    """The page of a training run: `about` as [(what, value)] of the run, `classes` as rows of metrics.csv, three PNG pictures, and the recipe's text."""
 
-    def shown(picture: bytes, words: str) -> str:
-        return f"<img alt='{words}' style='max-width:100%' src='{_embedded(picture)}'>"
+    def shown(picture: bytes, words: str, kind: str = "drawn chart") -> str:
+        return f"<img class='{kind}' alt='{words}' src='{_embedded(picture)}'>"
 
     lines = "".join(
         f"<tr><td>{html.escape(c['class'])}<td class=n>{c['precision']:.3f}<td class=n>{c['recall']:.3f}<td class=n>{c['f1']:.3f}"
@@ -97,11 +100,20 @@ def training(
     )
     return page(
         title,
-        f"<h1>{html.escape(title)}</h1><p>{html.escape(facts)}</p>{shown(curves, 'loss and accuracy')}<h2>Classes</h2>"
-        f"<table><tr><th>class<th class=n>precision<th class=n>recall<th class=n>F1<th class=n>pictures{lines}</table>"
-        f"<h2>Confusion</h2>{shown(confusion, 'confusion matrix')}<h2>Examples</h2>{shown(examples, 'examples')}"
+        f"<h1>{html.escape(title)}</h1><p class=verdict>{html.escape(facts)}</p>{_about(about)}"
+        f"{shown(curves, 'loss and accuracy')}<h2>Classes</h2>"
+        f"{table(f'<tr><th>class<th class=n>precision<th class=n>recall<th class=n>F1<th class=n>pictures{lines}')}"
+        f"<h2>Confusion</h2>{shown(confusion, 'confusion matrix')}<h2>Examples</h2>{shown(examples, 'examples', 'drawn')}"
         f"<h2>Settings</h2><pre>{html.escape(recipe)}</pre>",
     )
+
+
+def _about(lines: Iterable[tuple[str, str]]) -> str:
+    parts = (
+        f"<dt>{html.escape(what)}<dd>{f'<code>{html.escape(value)}</code>' if what == 'next' else html.escape(value)}"
+        for what, value in lines
+    )
+    return f"<dl>{''.join(parts)}</dl>"
 
 
 def _embedded(data: bytes) -> str:

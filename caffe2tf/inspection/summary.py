@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from caffe2tf import loading
 from caffe2tf.caffe import read
 from caffe2tf.errors import Caffe2TFError, ShapeNeeded, UnsupportedLayer, guarded
-from caffe2tf.images import preprocess
+from caffe2tf.images import notes, preprocess
 from caffe2tf.layers import NO_EFFECT
 from caffe2tf.layers.base import Layer
 from caffe2tf.net.net import Net
@@ -156,7 +156,7 @@ def _in_pixels(fields: Sequence[Field | None]) -> dict[str, Any]:
 
 def preprocessing(net: Net) -> dict[str, Any] | None:
     """How pictures become input, as `summarize` says it, or None."""
-    known = json.loads(preprocess.to_json(net))
+    known = json.loads(notes.to_json(net))
     if not known or known["preprocessing"]["channels"] not in (1, 3):
         return None
     how, source = preprocess.of(net)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from caffe2tf import spent
 from caffe2tf.arrays.layout import Array, Floats
 from caffe2tf.errors import Caffe2TFError, NetError, WeightMismatch
+from caffe2tf.keras_model import pictures
 from caffe2tf.keras_model.build import Build, to_last, to_numpy
 from caffe2tf.keras_model.context import Binding
 from caffe2tf.keras_model.types import KerasModel
@@ -19,7 +20,7 @@ from caffe2tf.net.net import Net
 from caffe2tf.net.wiring import Blob, Node
 
 
-def to_keras(net: Net, outputs: Sequence[str] | None = None) -> KerasModel:
+def to_keras(net: Net, outputs: Sequence[str] | None = None, preprocessing: bool = False) -> KerasModel:
     """`net` as a flat keras.Model: the last operation of each Caffe layer is the Keras layer of its name (`/` becomes
     `_`), what comes before it is named after it, so that `keras.Model(model.input, model.get_layer("conv1").output)` gives
     the blob.
@@ -28,8 +29,14 @@ def to_keras(net: Net, outputs: Sequence[str] | None = None) -> KerasModel:
     minus mean as Caffe takes them. Outputs are the blobs `outputs`, of a network cut to what they need (`Net.cut`), or those
     that `net` has, in a list where there are several. The batch is free unless a layer uses axis 0; height and width are free where every layer takes any. Raises NetError
     where the files do not tell an extent that is needed.
+
+    With `preprocessing` the model takes pictures, uint8 (N, H, W, 3) RGB of any size, and gives probabilities (N, classes): resize,
+    crop, channel order, mean, scale and softmax are inside. Raises NetError for a network that takes none.
     """
-    return build(net if outputs is None else net.cut(outputs))[0]
+    net = net if outputs is None else net.cut(outputs)
+    if preprocessing:
+        return pictures.to_keras(net, pictures.pictures(net))
+    return build(net)[0]
 
 
 def build(net: Net, outputs: Sequence[str] | None = None) -> tuple[KerasModel, dict[str, list[Binding]]]:

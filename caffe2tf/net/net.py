@@ -30,7 +30,8 @@ class Net:
     those that no layer reads; `arrays` {layer: Caffe's arrays, as views of the file where it allows}, empty where no weights were given;
     `transforms` {input: TransformationParameter} of data layers; `notes` what was dropped or assumed; `encoding` "V0",
     "V1" or "V2"; `preprocessing` how pictures become its input, where the user said so; `dropped` the blobs of layers that
-    have no part in inference.
+    have no part in inference; `labels` the names of its classes, where it was trained with names; `files` what it was read
+    from, nothing once it was changed.
     """
 
     name: str
@@ -43,6 +44,8 @@ class Net:
     preprocessing: Any = None  # an images.preprocess.Preprocessing: imports point up
     dropped: frozenset[str] = frozenset()
     chosen: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         known: dict[int, Floats] = {}  # an array that layers share stays one object
@@ -129,7 +132,7 @@ class Net:
                     f"layer '{name}' ({layer.type}): weights {found}, the layer wants {layer.weight_shapes()}"
                 )
         arrays = {name: tuple(layer.arrays(given[name])) for name, layer in layers.items()}
-        return replace(self, arrays=arrays)
+        return replace(self, arrays=arrays, files=())
 
     def reshape(self, shapes: Mapping[str, Sequence[int | None]]) -> "Net":
         """This network for inputs of other shapes, {blob: shape in Caffe's order}, as Caffe's Net::Reshape."""
@@ -282,4 +285,4 @@ def rebuild(net: Net, param: NetParameter, arrays: Mapping[str, tuple[Floats, ..
         found = [array.shape for array in arrays.get(node.layer.name, ())]
         if found and found != wanted:
             node.layer.fail(f"{when}its weights would be {wanted}; they are {found}")
-    return replace(net, param=param, nodes=nodes, arrays=arrays)
+    return replace(net, param=param, nodes=nodes, arrays=arrays, files=())

@@ -19,7 +19,7 @@ def write(path: str, force: bool = True) -> list[str]:
 def snapshot(text: str) -> NetParameter:
     """What training the network of the file `text` would save: data and loss around its layers, and weights drawn from its fillers."""
     net = fillers.start(from_files(text), SEED)
-    made = NetParameter(name=net.name)
+    made = NetParameter(name=bundled.random_name(net.name))
     data = made.layer.add(name="mnist", type="Data", top=["data", "label"])
     data.transform_param.scale = 1 / 256
     data.data_param.source, data.data_param.batch_size = "examples/mnist/mnist_train_lmdb", 64

@@ -54,7 +54,7 @@ def write(path: str | os.PathLike[str], force: bool = True, progress: Callable[[
     arrays = ((layer.name, blobs) for layer, blobs in weights(net))
     none: tuple[str, list[NDArray[np.float32]]] = ("", [])
     with files.replacing(path, force) as temporary, open(temporary, "wb") as file:
-        file.write(NetParameter(name=net.name).SerializeToString())
+        file.write(NetParameter(name=bundled.random_name(net.name)).SerializeToString())
         name, blobs = next(arrays, none)
         for layer in _train_layers(net):
             parts: list[bytes | memoryview] = [layer.SerializeToString()]

@@ -49,9 +49,11 @@ def demonstration(seeded: Report, trained: Report, seen: Sequence[Seen], head: H
     return pages.page(
         f"caffe2tf demo: {word}",
         f"<h1>caffe2tf demo: <span class={word}>{word}</span></h1><p class=soft>{html.escape(' · '.join(facts))}</p>"
-        f"<table><tr><th>network<th>against Caffe 1.0's own results{_row('AlexNet, full size, seeded weights', seeded)}"
-        f"{_row('SqueezeNet v1.0, trained on ImageNet', trained)}</table>"
-        "<h2>What the trained SqueezeNet sees, as a Keras model of stock layers</h2>"
+        + pages.table(
+            f"<tr><th>network<th>against Caffe 1.0's own results{_row('AlexNet, full size, seeded weights', seeded)}"
+            f"{_row('SqueezeNet v1.0, trained on ImageNet', trained)}"
+        )
+        + "<h2>What the trained SqueezeNet sees, as a Keras model of stock layers</h2>"
         f"<div class=photos>{cards}</div>"
         "<h2>A new head for handwritten digits</h2>"
         f"<p>Trained on four fifths of 1,797 digits of 8 x 8; of the other fifth <b>{head.accuracy:.1%}</b> are recognised. "

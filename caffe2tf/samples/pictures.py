@@ -11,6 +11,7 @@ import numpy as np
 from caffe2tf import bundled
 from caffe2tf.errors import Caffe2TFError
 from caffe2tf.files import replacing as files
+from caffe2tf.files.digests import file_digest
 from caffe2tf.verification import golden as goldens
 
 MARKER = "caffe2tf.json"  # by which a folder is known as ours
@@ -59,7 +60,7 @@ def photographs(path: str, force: bool = True) -> list[str]:
                 f"{source}: cannot be read ({str(error.strerror).lower()}), but comes with {_PROJECTS[package]}; install "
                 "that again"
             ) from None
-        if goldens.file_digest(source) != recorded[name].sha256:
+        if file_digest(source) != recorded[name].sha256:
             _LOG.info(
                 "%s of %s is not the picture for which Caffe's classes are recorded (its SHA-256 is another); verify "
                 "leaves it out",

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from caffe2tf import bundled
 from caffe2tf.files import replacing as files
 from caffe2tf.samples import lenet, networks, pictures, squeezenet
 from caffe2tf.samples.pictures import SampleError
@@ -43,7 +44,7 @@ def _at_once(write: Callable[[str, bool], list[str]]) -> Callable[[str, bool, Pr
 
 SAMPLES = {
     "alexnet": Sample(
-        f"AlexNet, full size, random weights (seed {networks.SEED}), encoded as in 2013",
+        f"AlexNet, full size: {bundled.RANDOM}",
         "bvlc_alexnet.caffemodel",
         networks.BYTES,
         _alexnet,
@@ -55,7 +56,7 @@ SAMPLES = {
         _at_once(squeezenet.write),
     ),
     "lenet": Sample(
-        f"LeNet, random weights (seed {lenet.SEED}), a training snapshot",
+        f"LeNet, a training snapshot: {bundled.RANDOM}",
         "lenet.caffemodel",
         lenet.BYTES,
         _at_once(lenet.write),

@@ -71,7 +71,7 @@ class Report:
     inference (losses).
 
     Where a `judge` computed the set: `unjudged` {layer: why} and `total`, how many layers there are; `notes` on why it is this
-    judge."""
+    judge. `files`: ((file, SHA-256), ...) of what was tested, nothing for a Net that was changed since it was read."""
 
     name: str
     golden: str
@@ -89,6 +89,7 @@ class Report:
     unjudged: Mapping[str, str] = field(default_factory=dict)
     total: int = 0
     notes: tuple[str, ...] = ()
+    files: tuple[tuple[str, str], ...] = ()
 
     @property
     def judged(self) -> int:

@@ -5,10 +5,9 @@ A set is a folder. A small net holds `net.prototxt`, `net.caffemodel` and `blobs
 predictions are `expected.json` alone, with photographs found by their digest. No pickle is ever loaded.
 """
 
-import hashlib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from caffe2tf import bundled
 from caffe2tf.arrays import numbers
 from caffe2tf.errors import ParseError, guarded
 from caffe2tf.files import records
+from caffe2tf.files.digests import file_digest, of_array, of_arrays
 from caffe2tf.images import decode as imaging
 from caffe2tf.images import preprocess
 from caffe2tf.net.net import Net
@@ -39,16 +39,23 @@ _FORM |= {"?weights_sha256": {str: [str]}}
 
 def weight_digests(net: Net) -> dict[str, list[str]]:
     """{layer: [SHA-256 of each of Caffe's blobs, little-endian float32]}."""
-    return {name: [_digest(array) for array in arrays] for name, arrays in net.arrays.items()}
+    return of_arrays(net.arrays)
 
 
-def _digest(array: NDArray[np.float32]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array, "<f4").data).hexdigest()
+def knows_nothing(net: Net) -> bool:
+    """Whether `net` is a sample with random weights: by its name, or as the seeded AlexNet by the bias of its first layer."""
+    if bundled.is_random(net.name):
+        return True
+    first = next(iter(net.arrays), None)
+    if first != "conv1" or [array.shape for array in net.arrays[first]] != [(96, 3, 11, 11), (96,)]:
+        return False
+    known = _json(os.path.join(bundled.home(), "alexnet", "expected.json"))["weights_sha256"]
+    return bool(known[first][1] == of_array(net.arrays[first][1]))
 
 
-def choose(net: Net) -> Golden:
+def choose(net: Net, digests: Mapping[str, Sequence[str]] | None = None) -> Golden:
     """The set for `net`: the seeded AlexNet's or the trained SqueezeNet's by its weights, the published one where the shapes
-    are AlexNet's."""
+    are AlexNet's. `digests` {layer: [of its blobs]} stand for weights that the net does not have."""
     from caffe2tf.net.reading import from_files
 
     for name, text in (("alexnet", bundled.alexnet_text()), ("squeezenet", bundled.squeezenet_text())):
@@ -56,9 +63,11 @@ def choose(net: Net) -> Golden:
             continue
         known = load(os.path.join(bundled.home(), name))
         # Two small blobs tell networks apart; `verify` compares all of them.
-        ends = [layer for layer in net.arrays if layer in known.weights]
-        if any(_digest(net.arrays[layer][1]) == known.weights[layer][1] for layer in (*ends[:1], *ends[-1:])):
-            return known
+        ends = [layer for layer in (net.arrays or digests or ()) if layer in known.weights]
+        for layer in (*ends[:1], *ends[-1:]):
+            told = of_array(net.arrays[layer][1]) if net.arrays else (digests or {})[layer][1]
+            if told == known.weights[layer][1]:
+                return known
         if name == "alexnet":
             return load(os.path.join(bundled.home(), "bvlc_alexnet"))
     raise GoldenError(
@@ -196,12 +205,3 @@ def at_hand(photographs: Iterable[Photograph]) -> dict[Photograph, str]:
     """{photograph: path} of those that come with packages that caffe2tf needs, and are there as they were."""
     places = {photo: bundled.photograph(photo.file) for photo in photographs if photo.file in bundled.PHOTOGRAPHS}
     return {p: path for p, path in places.items() if os.path.isfile(path) and file_digest(path) == p.sha256}
-
-
-def file_digest(path: str) -> str:
-    """The SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()

@@ -1,7 +1,7 @@
 """Who judges a network: a golden set where one fits, else OpenCV, else the reference."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from caffe2tf import formats, loading
@@ -25,18 +25,21 @@ class Choice:
     named: bool
 
 
-def resolve(net: Net, given: Golden | Path | None) -> Golden | Choice:
-    """What `against` means for `net`: a golden set, or judges. Raises GoldenError."""
+def resolve(
+    net: Net, given: Golden | Path | None, digests: Mapping[str, Sequence[str]] | None = None
+) -> Golden | Choice:
+    """What `against` means for `net`: a golden set, or judges. `digests` are of the weights, where the net has none. Raises
+    GoldenError."""
     if isinstance(given, Golden):
         return given
     if given in NAMES:
         return Choice(NAMES[NAMES.index(os.fspath(given)) :], True)
     if given == "golden":
-        return goldens.choose(net)
+        return goldens.choose(net, digests)
     if given is not None:
         return goldens.load(given)
     try:
-        return goldens.choose(net)
+        return goldens.choose(net, digests)
     except GoldenError:
         return Choice(NAMES, False)
 
@@ -55,7 +58,8 @@ def _is_caffemodel(path: str) -> bool:
 
 class Panel:
     """The judges of `net` on the same inputs: `images`, a picture or a folder of them, or noise. They read `original`, the
-    .caffemodel and its text where it needs one, in either order; None is `net` itself."""
+    .caffemodel and its text where it needs one, in either order; None is `net` itself. `run` computes our blobs, the net where it is
+    None."""
 
     def __init__(
         self,
@@ -64,8 +68,10 @@ class Panel:
         images: Path | None,
         original: Path | Sequence[Path] | None,
         yes: bool,
+        run: Callable[[Mapping[str, Floats]], dict[str, Floats]] | None = None,
     ) -> None:
         self.net, self.choices, self.yes = net, choices, yes
+        self.run = run or (lambda inputs: model.forward(net, inputs))
         self.inputs, self.fed = feeding.inputs(net, images)
         self.files, self.original = Original(), net
         if original is not None:
@@ -77,7 +83,7 @@ class Panel:
 
     def ask(self) -> dict[Choice, Heard]:
         """What each says. The reference is heard first: its values stand in for those that OpenCV lacks. Raises JudgeError."""
-        self.found = model.forward(self.net, self.inputs)
+        self.found = self.run(self.inputs)
         heard = {one: self._first(one) for one in sorted(set(self.choices), key=lambda one: one.names, reverse=True)}
         self.sets = {name: self.sets[name] for name in NAMES if name in self.sets}
         return heard

@@ -37,6 +37,7 @@ def section(report: Report) -> str:
     body = [
         f"<h2>{html.escape(net['name'] or 'network')} against {html.escape(against(report))}</h2>",
         f"<p><span class='verdict {verdict}'>{verdict}</span> {html.escape(why)}</p>",
+        *(f"<p class='soft digest'>{html.escape(f['file'])} SHA-256 {f['sha256']}</p>" for f in net["files"]),
         f"<p class='soft digest'>weights SHA-256 {net['weights_sha256']}</p>",
     ]
     if net["judge"]:
@@ -47,7 +48,7 @@ def section(report: Report) -> str:
         body.append(_layers(net))
     if net["unjudged"]:
         rows = (f"<tr><td>{html.escape(one['layer'])}<td>{html.escape(one['reason'])}" for one in net["unjudged"])
-        body.append(f"<h3>Not judged</h3><table><tr><th>layer<th>why{''.join(rows)}</table>")
+        body.append(f"<h3>Not judged</h3>{pages.table('<tr><th>layer<th>why' + ''.join(rows))}")
     if net["predictions"]:
         cards = (_card(p, shown) for p, shown in zip(report.predictions, net["predictions"], strict=True))
         body.append("<h2>Predictions</h2><div class=photos>" + "".join(cards) + "</div>")
@@ -64,7 +65,7 @@ def _disputes(disputes: Sequence[Dispute]) -> str:
         rows.append(
             f"<tr><td>{html.escape(' + '.join(one.layers))}<td>{html.escape(one.blob)}{numbers}<td>{html.escape(alone)}"
         )
-    return f"<table>{''.join(rows)}</table>"
+    return pages.table("".join(rows))
 
 
 def _word(passed: bool) -> str:
@@ -84,19 +85,31 @@ def _layers(net: Mapping[str, Any]) -> str:
         "<tr><th>layer<th>type<th>shape<th class=n>alone<th class=n>chained<th class=n>largest<th>"
         f"1e{_LOWEST} to 1, log scale; line: tolerance"
     ]
+    behind = False
     for layer in net["layers"]:
+        first = net["first_wrong"] in layer["layers"]
+        follows = not layer["pass"] and not first and (behind if layer["alone"] is None else _within(layer))
+        behind = behind or first
+        verdict = "dragged" if follows else _word(layer["pass"])
+        told = " <span class=FAIL>first wrong</span>" if first else " <span class=dragged>follows</span>"
         alone, chained = layer["alone"], layer["chained"]
         others = (
             f" <span class=soft>+ {html.escape(', '.join(layer['layers'][1:]))}</span>" if layer["layers"][1:] else ""
         )
         rows.append(
-            f"<tr><td>{html.escape(layer['layer'])}{others}<td>{html.escape(layer['type'])}"
+            f"<tr{' class=first' if first else ''}><td>{html.escape(layer['layer'])}{others}{told if first or follows else ''}<td>{html.escape(layer['type'])}"
             f"<td>{' x '.join(map(str, layer['shape']))}<td class=n>{_number(alone) if alone else '-'}"
             f"<td class=n>{_number(chained)}<td class=n>{_number(chained, 'largest')}<td class=scale><div class=track>"
-            f"<i class={_word(layer['pass'])} style='width:{_place(chained['l2']):.1f}%'></i>"
+            f"<i class={verdict} style='width:{_place(chained['l2']):.1f}%'></i>"
             f"<b style='left:{_place(layer['tolerance']):.1f}%'></b></div>"
         )
-    return f"<table>{''.join(rows)}</table>"
+    told = "follows: wrong, as far as it can be told, by what came before alone"
+    return pages.table("".join(rows)) + (f"<p class=soft>{told}</p>" if net["first_wrong"] else "")
+
+
+def _within(layer: Mapping[str, Any]) -> bool:
+    """Whether a layer is right on what Caffe itself gave it."""
+    return layer["alone"]["l2"] is not None and bool(layer["alone"]["l2"] <= layer["tolerance"])
 
 
 def _number(difference: Mapping[str, Any], key: str = "l2") -> str:

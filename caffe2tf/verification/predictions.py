@@ -36,9 +36,12 @@ def generated(golden: Golden, found: Mapping[str, NDArray[np.float32]]) -> list[
 
 
 def photographs(
-    net: Net, golden: Golden, folder: str | os.PathLike[str] | None
+    net: Net,
+    golden: Golden,
+    folder: str | os.PathLike[str] | None,
+    run: Callable[[Mapping[str, NDArray[np.float32]]], Mapping[str, NDArray[np.float32]]] | None = None,
 ) -> tuple[list[Prediction], tuple[str, ...]]:
-    """(predictions, photographs that are not there)."""
+    """(predictions, photographs that are not there); `run` computes the blobs in place of the net."""
     if not golden.photographs or golden.output in net.dropped:
         return [], ()
     places = goldens.find_photographs(golden.photographs, folder) if folder else goldens.at_hand(golden.photographs)
@@ -46,20 +49,24 @@ def photographs(
     if folder and missing:
         few = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
         raise GoldenError(f"{folder}: {len(missing)} of {len(golden.photographs)} photographs are not there: {few}")
-    run, predictions = predictor(net, golden.output), list[Prediction]()
+    see, predictions = predictor(net, golden.output, run), list[Prediction]()
     photos = [photo for photo in golden.photographs if photo in places]
     for start in range(0, len(photos), _BATCH):
         batch = photos[start : start + _BATCH]
-        found = run(np.stack([photo.preprocessing.load(places[photo]) for photo in batch]))
+        found = see(np.stack([photo.preprocessing.load(places[photo]) for photo in batch]))
         for photo, shares in zip(batch, found, strict=True):
             best = probabilities.best(shares, max(5, len(photo.top)))
             predictions.append(Prediction(photo.file, photo.top, best, photo.tolerance, places[photo]))
     return predictions, missing
 
 
-def predictor(net: Net, output: str | None = None) -> Callable[[NDArray[np.float32]], NDArray[np.float64]]:
+def predictor(
+    net: Net,
+    output: str | None = None,
+    run: Callable[[Mapping[str, NDArray[np.float32]]], Mapping[str, NDArray[np.float32]]] | None = None,
+) -> Callable[[NDArray[np.float32]], NDArray[np.float64]]:
     """A function from pictures (N, C, H, W) as Caffe takes them to probabilities (N, classes)."""
     scores = output if output in net.blobs else net.outputs[-1]
     blob = next(iter(net.inputs))
-    run = model.compiled(net, [scores])
-    return lambda images: probabilities.probabilities(run({blob: images})[scores])
+    compute = run or model.compiled(net, [scores])
+    return lambda images: probabilities.probabilities(compute({blob: images})[scores])

@@ -12,7 +12,7 @@ from caffe2tf.verification.hearing import Dispute
 
 
 def as_data(reports: Sequence[Report], disputes: Sequence[Dispute] = ()) -> dict[str, Any]:
-    """{"pass", "device", "precision", "backend", "versions", "nets": [{"name", "golden", "pass", "tolerance", "first_wrong",
+    """{"pass", "device", "precision", "backend", "versions", "nets": [{"name", "files": [{"file", "sha256"}], "golden", "pass", "tolerance", "first_wrong",
     "hint", "weights_sha256", "changed_weights", "missing_photographs", "left_out", "layers": [{"layer", "layers", "type", "blob", "shape", "alone",
     "chained", "tolerance", "pass"}], "predictions": [{"image", "pass", "tolerance", "same_set", "expected", "found"}],
     "judge": {"name", "who", "read", "fed"} or null for a golden set, "judged", "of": numbers of layers, "unjudged": [{"layer",
@@ -55,6 +55,7 @@ def versions(backend: str | None) -> dict[str, str]:
 def _net(report: Report, names: Sequence[str]) -> dict[str, Any]:
     return {
         "name": report.name,
+        "files": [{"file": file, "sha256": digest} for file, digest in report.files],
         "golden": report.golden,
         "pass": report.passed,
         "tolerance": report.tolerance,

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from caffe2tf.caffe.caffe_pb2 import NetParameter
 from caffe2tf.errors import Caffe2TFError, NetError
+from caffe2tf.files import digests
 from caffe2tf.keras_model import device as devices
 from caffe2tf.keras_model import model
 from caffe2tf.net.net import Net, rebuild
 from caffe2tf.net.wiring import Node
+from caffe2tf.verification import exported, judges
 from caffe2tf.verification import golden as goldens
-from caffe2tf.verification import judges
 from caffe2tf.verification.compare import LayerCheck, Prediction, Report, compare
 from caffe2tf.verification.hearing import Hearing, disputes
 from caffe2tf.verification.predictions import generated, photographs
@@ -46,6 +47,9 @@ def verify(
     net itself. `yes` lets the reference take its time. `device`: auto, cpu, gpu, gpu:N; `precision`: float32, tf32 or
     mixed_float16, each with the tolerance it deserves (device.TOLERANCES).
 
+    A `net` that was read from a whole model (.keras, SavedModel, .tflite) is that file: it is the file that runs, and of it every
+    blob is compared that it gives.
+
     Raises GoldenError for a set that is broken or of another network, JudgeError for a judge that cannot judge,
     DeviceError, NetError; a difference is no error but a Report that did not pass.
     """
@@ -64,21 +68,26 @@ def hearing(
     yes: bool = False,
 ) -> Hearing:
     """As `verify`, against several in turn; judges get the same inputs, and where two of them answer, who differs from whom."""
-    chosen = [judges.resolve(net, one) for one in against]
-    if not net.arrays and any(node.layer.blobs() for node in net.nodes):
+    own = exported.opened(net)
+    chosen = [judges.resolve(net, one, own.digests if own else None) for one in against]
+    if not net.arrays and any(node.layer.blobs() for node in net.nodes) and not own:
         raise GoldenError(f"the network '{net.name}' has no weights to verify; give its .caffemodel")
     asked = [one for one in chosen if not isinstance(one, Golden)]
     if images is not None and not asked and not os.path.isdir(images):
         raise GoldenError(f"{images}: is no folder; `images` takes the folder with the photographs")
     _refuse_not_finite(net)
-    panel = judges.Panel(net, asked, images, original, yes) if asked else None
+    if asked and own and not net.arrays and original is None:
+        raise GoldenError(f"{own.file}: does not give its weights to a judge; name the .caffemodel as `original`")
+    panel = judges.Panel(net, asked, images, original, yes, own.run if own else None) if asked else None
+    tested = tuple((file, digests.digest(file)) for file in net.files)
     with devices.running(device, precision) as running:
         heard = panel.ask() if panel else {}
         reports = []
         for one in dict.fromkeys(chosen):
             golden, notes = (one, ()) if isinstance(one, Golden) else heard[one]
             known = panel.found if panel and golden.judge else None
-            reports.append(replace(_report(net, golden, images, precision, running, known), notes=notes))
+            report = _report(net, golden, images, precision, running, known, own)
+            reports.append(replace(report, notes=notes, files=tested))
         return Hearing(tuple(reports), disputes(net, panel.found, panel.sets) if panel else ())
 
 
@@ -89,25 +98,28 @@ def _report(
     precision: str,
     running: Mapping[str, str],
     found: _Arrays | None = None,
+    own: exported.Exported | None = None,
 ) -> Report:
-    """Of one set, on the device that is chosen; `found`: our blobs for its inputs, where they are known."""
+    """Of one set, on the device that is chosen; `found`: our blobs for its inputs, where they are known; `own`: the whole model that
+    the net was read from, which runs instead of it."""
     tolerance = devices.TOLERANCES.get(precision, 0)
     if golden.tolerances and precision == "float32":
         tolerance = 0  # the judge's own counts
     layers, predictions = list[LayerCheck](), list[Prediction]()
     if golden.blobs:
         inputs = _inputs(net, golden)
-        found = model.forward(net, inputs) if found is None else found
+        if found is None:
+            found = own.run(inputs) if own else model.forward(net, inputs)
         for blob in set(golden.blobs) & set(found):
             if not golden.blobs[blob].fits(found[blob]):
                 raise GoldenError(f"golden set '{golden.name}' is of another network: its values are none of '{blob}'")
-        layers = _check_layers(net, golden, inputs, found, tolerance)
+        layers = _check_layers(net, golden, inputs, found, tolerance, own is None)
         predictions += generated(golden, found)
-    digests = goldens.weight_digests(net)
-    own = digests if net.chosen else golden.weights  # of a network that was cut, only what is left is judged
-    changed = tuple(name for name, known in golden.weights.items() if name in own and digests.get(name) != list(known))
-    whole = hashlib.sha256("".join(d for layer in digests.values() for d in layer).encode()).hexdigest()
-    seen, missing = ([], ()) if golden.judge else photographs(net, golden, images)
+    held = goldens.weight_digests(net) or (own.digests if own else {})
+    mine = held if net.chosen else golden.weights  # of a network that was cut, only what is left is judged
+    changed = tuple(name for name, known in golden.weights.items() if name in mine and held.get(name) != list(known))
+    whole = hashlib.sha256("".join(d for layer in held.values() for d in layer).encode()).hexdigest()
+    seen, missing = ([], ()) if golden.judge else photographs(net, golden, images, own.run if own else None)
     report = Report(
         net.name,
         golden.name,
@@ -126,7 +138,7 @@ def _report(
     wrong = _first_wrong(net, report)
     if wrong is None:
         return report
-    hint = _hint(net, golden, report, wrong) if layers else None
+    hint = _hint(net, golden, report, wrong) if layers and not own else None
     return replace(report, first_wrong=wrong, hint=hint)
 
 
@@ -167,19 +179,22 @@ def _units(net: Net) -> dict[str, list[Node]]:
     return units
 
 
-def _check_layers(net: Net, golden: Golden, inputs: _Arrays, found: _Arrays, tolerance: float) -> list[LayerCheck]:
+def _check_layers(
+    net: Net, golden: Golden, inputs: _Arrays, found: _Arrays, tolerance: float, apart: bool
+) -> list[LayerCheck]:
+    """Of the blobs `found`, and with `apart` of each blob's layers alone."""
     last = net.last_versions
     whole = {
         (blob, last[blob]): expected.values.reshape(found[blob].shape)
         for blob, expected in golden.blobs.items()
-        if blob in last and expected.index is None and expected.values.size == found[blob].size
+        if blob in found and blob in last and expected.index is None and expected.values.size == found[blob].size
     } | {(blob, 0): array for blob, array in inputs.items()}
     whole.update((blob, array) for blob, array in golden.given.items() if blob not in whole)
     checks = []
     for blob, nodes in _units(net).items():
-        if blob not in golden.blobs or nodes[-1].layer.type == "Input":
+        if blob not in golden.blobs or blob not in found or nodes[-1].layer.type == "Input":
             continue
-        alone = _alone(net, (blob, last[blob]), whole, last)
+        alone = _alone(net, (blob, last[blob]), whole, last) if apart else None
         makers = [node.layer for node in nodes if node.layer.type != "Input"]
         checks.append(
             LayerCheck(

@@ -411,7 +411,10 @@ def test_what_a_saved_model_may_hold_only_computes():
         "Encode",
         "Rpc",
     )
-    assert not {name for name in known if any(word in name for word in acting)} - {"ReadVariableOp"}
+    assert not {name for name in known if any(word in name for word in acting)} - {
+        "ReadVariableOp",
+        "DecodeJpeg",
+    }  # from memory
 
 
 OWN = [path for kind in ("layers", "forks") for path in sorted((GOLDEN / kind).iterdir()) if path.is_dir()]

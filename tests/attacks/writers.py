@@ -178,7 +178,14 @@ def _results(path: str) -> int | None:
 
 def _train(path: str, number: int, resume: bool = False) -> None:
     net, weights, pictures = (os.path.join(_PICTURES[0], name) for name in ("net.prototxt", "net.caffemodel", "train"))
-    settings: dict[str, Any] = {"layers": "fc8", "data": pictures, "epochs": 4, "seed": number, "lr": 1e-3}
+    settings: dict[str, Any] = {
+        "layers": "fc8",
+        "data": pictures,
+        "epochs": 4,
+        "seed": number,
+        "lr": 1e-3,
+        "keep": "all",
+    }
     finetune(weights, net, out=path, force=not resume, resume=resume, device="cpu", **settings)
 
 

@@ -340,9 +340,9 @@ def labels(folder: Path) -> None:
 
 
 def _notes() -> list[Files]:
-    from caffe2tf.images import preprocess
+    from caffe2tf.images import notes, preprocess
 
-    text = preprocess.to_json(_pictures())
+    text = notes.to_json(_pictures())
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr(preprocess.FILE, text)
@@ -352,10 +352,10 @@ def _notes() -> list[Files]:
 @_kind(_notes, "caffe2tf.json", "x.keras")
 def note(folder: Path) -> None:
     """How pictures become input, as a saved model says it."""
-    from caffe2tf.images import preprocess
+    from caffe2tf.images import notes, preprocess
 
     for name in ("x.keras", preprocess.FILE):
-        noted = preprocess.noted_in(folder / name)
+        noted = notes.noted_in(folder / name)
         if noted.get("preprocessing"):
             how = preprocess.made_of(noted["preprocessing"], name)
             str(how), how.span

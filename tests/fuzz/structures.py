@@ -475,9 +475,9 @@ verified = golden
 
 @st.composite
 def note(draw: Any) -> Files:
-    from caffe2tf.images import preprocess
+    from caffe2tf.images import notes, preprocess
 
-    start = json.loads(preprocess.to_json(kinds._pictures()))
+    start = json.loads(notes.to_json(kinds._pictures()))
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         for _ in range(draw(st.integers(0, 2))):

@@ -1,0 +1,159 @@
+"""ONNX, opset 18, for onnxruntime and other runtimes; inputs and outputs named as Caffe's blobs; needs `caffe2tf[onnx]`. (loads TensorFlow)
+
+Read it with `onnxruntime.InferenceSession(path)`.
+"""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from caffe2tf.arrays.layout import Array
+from caffe2tf.arrays.numbers import reason
+from caffe2tf.errors import Caffe2TFError, OutputError, ParseError
+from caffe2tf.formats import Runner, _files, _reload
+from caffe2tf.formats._files import Progress
+from caffe2tf.formats.savedmodel import serving
+from caffe2tf.images import notes, preprocess
+from caffe2tf.keras_model.pictures import INPUT, Pictures
+from caffe2tf.net.names import input_names
+from caffe2tf.net.net import Net
+
+try:
+    import onnx
+    import onnxruntime
+    import tf2onnx
+except ImportError as error:
+    raise Caffe2TFError(
+        f".onnx needs {error.name}; install it with tf2onnx and onnxruntime: pip install 'caffe2tf[onnx]'"
+    ) from None
+
+OPSET = 18
+_MOST = (1 << 31) - (1 << 24)  # bytes of weights: a file is one protobuf message, which ends at 2 GiB
+
+
+def save(net: Net, path: str, progress: Progress | None = None, pictures: Pictures | None = None) -> float:
+    """Returns the largest difference between the model and the file, run by onnxruntime. Raises OutputError for a network of
+    2 GiB, and where ONNX has no operation for one of its layers'."""
+    total = sum(array.nbytes for arrays in net.arrays.values() for array in arrays)
+    if total > _MOST:
+        raise OutputError(f"{path}: {total} bytes of weights; a .onnx takes {_MOST}")
+    model, given = _reload.model(net, pictures), _reload.example(net, pictures)
+    serve = serving(model, net, pictures)
+    arguments = {INPUT: INPUT} if pictures else input_names(net)
+    made = _converted(serve, {name: blob for blob, name in arguments.items()}, path)
+    made.producer_name = "caffe2tf"
+    props = {preprocess.FILE: notes.to_json(net, pictures.outside if pictures else None)}
+    if pictures:
+        props[_files.LABELS] = _files.text_of(pictures.names)
+    onnx.helper.set_model_props(made, props)
+    data = made.SerializeToString()
+    with open(path, "wb") as file:
+        file.write(data)
+    if progress:
+        progress(total)
+    session = _session(data)
+    expected = serve(*map(tf.constant, given))
+    found = session.run(list(expected), dict(zip(arguments, given, strict=True)))
+    return _reload.largest_difference(path, _reload.values(expected), found)
+
+
+def _converted(serve: Any, blobs: dict[str, str], path: str) -> Any:
+    """The ModelProto of a tf.function; `blobs` {argument: the name of the input in its place}. It is what Keras's own
+    `model.export(format="onnx")` calls, which knows no blobs."""
+    # It says in many lines what becomes one below.
+    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
+    try:
+        made, _ = tf2onnx.convert.from_function(serve, input_signature=serve.input_signature, opset=OPSET)
+        for value in made.graph.input:
+            _rename(made.graph, value.name, blobs[value.name.removesuffix(":0")])
+        for value in [*made.graph.input, *made.graph.output]:
+            if value.type.tensor_type.shape.dim and not value.type.tensor_type.shape.dim[0].HasField("dim_value"):
+                value.type.tensor_type.shape.dim[0].dim_param = "N"
+        if lacking := sorted({node.op_type for node in made.graph.node if not _known(node)}):
+            raise OutputError(f"{path}: ONNX has no operation for TensorFlow's {', '.join(lacking)}")
+        onnx.checker.check_model(made, full_check=True)
+    except OutputError:
+        raise
+    except Exception as error:  # what no converter foresaw raises whatever it meets first
+        raise OutputError(f"{path}: the network cannot be said in ONNX ({reason(error)})") from None
+    return made
+
+
+def _known(node: Any) -> bool:
+    return bool(node.domain) or onnx.defs.has(node.op_type, max_inclusive_version=OPSET)
+
+
+def _rename(graph: Any, old: str, new: str) -> None:
+    if old == new:
+        return
+    for value in [*graph.input, *graph.output]:
+        value.name = new if value.name == old else value.name
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [new if name == old else name for name in names]
+
+
+def _session(data: bytes) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    """All tensors that a graph or a function holds, those of its nodes and of the graphs in them too."""
+    ahead = [graph]
+    while ahead:
+        item = ahead.pop()
+        yield from getattr(item, "initializer", ())
+        for sparse in getattr(item, "sparse_initializer", ()):
+            yield from (sparse.values, sparse.indices)
+        for attribute in (attribute for node in item.node for attribute in node.attribute):
+            yield from (
+                attribute.t,
+                *attribute.tensors,
+                attribute.sparse_tensor.values,
+                attribute.sparse_tensor.indices,
+            )
+            ahead += [attribute.g, *attribute.graphs]
+
+
+def runner(path: str, many: bool = False) -> Runner:
+    """A Runner of the file. Raises ParseError for what is no .onnx, reads other files, or is no classifier that takes its channels
+    last, as caffe2tf writes it."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+        held = onnx.load_model_from_string(data)
+        parts = [held.graph, *held.functions]
+        if any(onnx.external_data_helper.uses_external_data(one) for part in parts for one in _tensors(part)):
+            raise ParseError(f"{path}: keeps values in other files; caffe2tf writes and reads one file")
+        session = _session(data)
+    except OSError as error:
+        raise ParseError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from None
+    except (ParseError, MemoryError):
+        raise
+    except Exception as error:  # onnxruntime has an error of its own for each way to be wrong, and no common one
+        raise ParseError(f"{path}: is no .onnx that can be read ({reason(error)})") from None
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    shape = [extent if isinstance(extent, int) else None for extent in inputs[0].shape] if len(inputs) == 1 else []
+    kinds = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
+    if len(shape) != 4 or shape[3] not in (1, 3) or inputs[0].type not in kinds:
+        has = ", ".join(f"{item.name} {item.type} {item.shape}" for item in inputs)
+        raise ParseError(f"{path}: has no single image input N x H x W x 3 or 1; its inputs are {has or 'none'}")
+    if len(outputs) != 1 or outputs[0].type != "tensor(float)" or not outputs[0].shape:
+        has = ", ".join(f"{item.name} {item.type} {item.shape}" for item in outputs)
+        raise ParseError(f"{path}: has the outputs {has or 'none'}; classify takes networks with one, of floats")
+    name, kind = inputs[0].name, kinds[inputs[0].type]
+
+    def call(images: Array) -> Array:
+        return np.asarray(session.run(None, {name: np.ascontiguousarray(images, kind)})[0])
+
+    props = {item.key: item.value for item in held.metadata_props}
+    noted = notes.noted(props.get(preprocess.FILE, "{}").encode(), path)
+    names = _files.named(props[_files.LABELS].encode()) if _files.LABELS in props else None
+    last = outputs[0].shape[-1]
+    classes = last if isinstance(last, int) else None
+    return Runner(call, (shape[0], shape[3], *shape[1:3]), classes, noted, names, kind is np.uint8)

@@ -1,0 +1,56 @@
+"""What goes along with a saved model: how pictures become its input, and what a detector's output is."""
+
+import json
+import os
+import zipfile
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from caffe2tf.arrays.numbers import ZIP_ERRORS, check_claim, reason
+from caffe2tf.errors import ParseError
+from caffe2tf.files import records
+from caffe2tf.images import boxes
+from caffe2tf.images.preprocess import FILE, Preprocessing, of
+
+if TYPE_CHECKING:
+    from caffe2tf.net.net import Net
+
+_FORM = {"?preprocessing": (None, dict), "?source": str, "?name": str, "?labels": [str], "?prototxt": str}
+_FORM |= {"?outputs": [str], "?weights_sha256": {str: [str]}, "?boxes": boxes.FORM}
+
+
+def to_json(net: "Net", rest: Preprocessing | None = None) -> str:
+    """What goes along with a saved model: {"preprocessing": ..., "source": ...}, of a detector also {"boxes": ...}, or {} without an
+    image input; `rest`: what is left to do before a model that does its preprocessing itself."""
+    try:
+        how, source = (rest, "the model does the rest itself") if rest else of(net)
+    except ParseError:
+        return "{}"
+    found = boxes.detector(net)
+    return json.dumps({"preprocessing": asdict(how), "source": source} | ({"boxes": found} if found else {}))
+
+
+def noted_in(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What `to_json` left in a saved model: in a zip archive (.keras, .tflite) under FILE, or as the file at `path`
+    itself; {} where there is none. Raises ParseError where it is damaged."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if FILE not in archive.namelist():
+                    return {}
+                check_claim(archive.getinfo(FILE).file_size, os.path.getsize(path))
+                return noted(archive.read(FILE), path)
+        if os.path.basename(path) != FILE or not os.path.exists(path):
+            return {}
+        with open(path, "rb") as file:
+            return noted(file.read(), path)
+    except ZIP_ERRORS as error:
+        raise ParseError(f"{path}: its {FILE} cannot be read: {reason(error)}") from None
+
+
+def noted(text: bytes, path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What `to_json` made, of the file at `path`. Raises ParseError where it is damaged."""
+    try:
+        return dict(records.parsed(text, _FORM))
+    except ParseError as error:
+        raise ParseError(f"{path}: its {FILE} cannot be read: {reason(error)}") from None
