@@ -1,4 +1,4 @@
-"""Does finetune do well without tuning? `python -m tests.bench.small_sets [SEEDS]`.
+"""Does finetune do well without tuning? `python -m tests.bench.small_sets [SEEDS [SET ...]]`.
 
 Five small sets, a new head on the trained SqueezeNet with all settings as they are by default, beside scikit-learn's
 LogisticRegression (C=1) on the same features of the same training pictures: the accuracy on a fifth that neither saw. Flowers and
@@ -94,11 +94,11 @@ def accuracies(name: str, given: Features, seed: int) -> tuple[float, float]:
     return found, float(judge.score(means[2], sets[2].labels))
 
 
-def main(seeds: int = 3) -> None:
+def main(seeds: int = 3, *names: str) -> None:
     print(f"{'set':12} {'finetune':>8} {'logistic':>8} {'points':>7}")
     with tempfile.TemporaryDirectory() as folder:
         known: dict[str, Features] = {}
-        for name in SETS:
+        for name in names or SETS:
             kind = "flowers" if name in ("five", "imbalanced") else name
             if kind not in known:
                 known[kind] = features(kind, folder)
@@ -107,4 +107,4 @@ def main(seeds: int = 3) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:2]))
+    main(*map(int, sys.argv[1:2]), *sys.argv[2:])
