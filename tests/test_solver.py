@@ -338,8 +338,8 @@ def test_lr_mult_of_the_text_counts_without_a_solver(here):
     assert found == {
         ("fc7", "kernel"): (1, 1),
         ("fc7", "bias"): (2, 0),
-        ("fc8", "kernel"): (30, 0.5),  # ten times for the head
-        ("fc8", "bias"): (10, 1),
+        ("fc8", "kernel"): (150, 0.5),  # fifty times for the head
+        ("fc8", "bias"): (50, 1),
     }
     off = learned(net, ("all",), lr_mult="off")
     assert off["conv1", "kernel"] == off["fc7", "kernel"] == (1, 1)

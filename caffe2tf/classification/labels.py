@@ -1,20 +1,16 @@
 """What is really in the pictures: list files, folders per class, names that carry the class; how often a model is right."""
 
 import difflib
-import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from caffe2tf import formats
+from caffe2tf.classification import lists
+from caffe2tf.classification.lists import LabelError as LabelError
 from caffe2tf.classification.names import Names
-from caffe2tf.errors import Caffe2TFError, ParseError, guarded
-from caffe2tf.files import records
+from caffe2tf.errors import guarded
 from caffe2tf.images import decode as imaging
-
-
-class LabelError(Caffe2TFError):
-    """Labels that are missing, or that are no classes of the model."""
 
 
 def is_picture(path: str) -> bool:
@@ -94,19 +90,9 @@ def folders(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
 def listed(path: str | os.PathLike[str], wanted: Iterable[str] = ()) -> list[tuple[str, str]]:
     """[(picture, label as written)] of a list file; of pictures that are not there, those named as one of `wanted`. Raises
     LabelError."""
-    try:
-        text = io.TextIOWrapper(io.BytesIO(records.whole(path)), encoding="utf-8-sig")
-        lines = [line.strip() for line in text]
-    except (OSError, UnicodeDecodeError, ParseError) as error:
-        raise LabelError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     names = {os.path.basename(picture) for picture in wanted}
     entries, missing = list[tuple[str, str]](), list[str]()
-    for number, line in enumerate(lines, 1):
-        if not line:
-            continue
-        ways = list(_cut(line))
-        if not ways:
-            raise LabelError(f"{path}:{number}: '{line[:60]}'; takes a path and a label")
+    for _, ways in lists.lines(path):
         base = os.path.dirname(path)
         for name, label in ways:
             # A list that was written on Windows has backslashes.
@@ -123,19 +109,6 @@ def listed(path: str | os.PathLike[str], wanted: Iterable[str] = ()) -> list[tup
             f"{path}: {len(missing)} of {len(entries) + len(missing)} files are not there: {_few(missing)}"
         )
     return entries
-
-
-def _cut(line: str) -> Iterator[tuple[str, str]]:
-    """The (path, label) pairs that `line` can mean, the shortest label first: both may hold spaces, a tab settles it."""
-    if "\t" in line:
-        name, _, label = line.rpartition("\t")
-        yield name.strip(), label.strip()
-        return
-    words = line.split(" ")
-    for place in range(len(words) - 1, 0, -1):
-        name, label = " ".join(words[:place]).strip(), " ".join(words[place:]).strip()
-        if name and label:
-            yield name, label
 
 
 def _few(names: Sequence[str]) -> str:

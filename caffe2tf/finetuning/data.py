@@ -1,6 +1,5 @@
 """People's pictures as they lie: list files, folders per class, names that carry the class, TFRecords."""
 
-import itertools
 import os
 import re
 from collections import Counter
@@ -23,11 +22,13 @@ class DataError(Caffe2TFError):
 
 @dataclass(frozen=True)
 class Pictures:
-    """Labelled pictures. `sources`: paths, or the bytes of an encoded picture; `labels`: numbers into `classes`."""
+    """Labelled pictures. `sources`: paths, or the bytes of an encoded picture; `labels`: numbers into `classes`; `note`: what
+    the user should be told of them."""
 
     sources: tuple[Source, ...]
     labels: NDArray[np.int32]
     classes: tuple[str, ...]
+    note: str = ""
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -101,27 +102,37 @@ def _labelled(
     if classes is None:
         if numbers:
             found = sorted({int(name) for name in names})
-            if found[0] != 0 or found[-1] != len(found) - 1:
-                there = set(found)  # the labels may claim any number of classes
-                lacking = list(itertools.islice((n for n in range(max(0, found[-1]) + 1) if n not in there), 5))
-                raise DataError(
-                    f"{path}: labels go from {found[0]} to {found[-1]}, but lack {lacking}; they must be 0, 1, 2, ..."
-                )
+            if found[0] < 0:
+                raise DataError(f"{path}: label {found[0]}; takes numbers from 0, or names")
             classes = tuple(map(str, found))
         else:
             classes = tuple(
                 sorted(set(names), key=lambda name: (not _is_number(name), int(name) if _is_number(name) else 0, name))
             )
     places = {name: index for index, name in enumerate(classes)}
+    if numbers:
+        names = [str(int(name)) for name in names]
     strange = sorted(set(names) - set(places))
-    if strange and not (numbers and all(0 <= int(name) < len(classes) for name in names)):
+    # Numbers of classes that have names count from 0; those of classes that are numbers are their names.
+    counted = numbers and not any(_is_number(name) for name in classes)
+    if strange and not (counted and all(0 <= int(name) < len(classes) for name in names)):
         raise DataError(
             f"{path}: labels {', '.join(strange[:3])} are not among the {len(classes)} classes of the training set"
         )
     if len(classes) < 2:
         raise DataError(f"{path}: all pictures are of one class, '{classes[0]}'; takes at least two")
     labels = [places[name] if name in places else int(name) for name in names]
-    return Pictures(tuple(source for source, _ in pairs), np.array(labels, np.int32), classes)
+    sources = tuple(source for source, _ in pairs)
+    return Pictures(sources, np.array(labels, np.int32), classes, _mapped(path, classes) if numbers else "")
+
+
+def _mapped(path: str, classes: Sequence[str]) -> str:
+    """What the user is told of labels that are numbers other than 0, 1, 2, ..., and so are others in the network."""
+    if list(classes) == list(map(str, range(len(classes)))) or not all(map(_is_number, classes)):
+        return ""
+    pairs = ", ".join(f"{name} is class {place}" for place, name in enumerate(classes[:3]))
+    more = f", and so on: {len(classes)} classes, labels up to {classes[-1]}" if len(classes) > 3 else ""
+    return f"{path}: the labels are not 0, 1, 2, ...: {pairs}{more}; `labels.txt` of the result has them in the network's order"
 
 
 def _is_number(name: str) -> bool:

@@ -55,11 +55,13 @@ def _classes(net: Net, head: str) -> int:
     return count
 
 
-def with_head(net: Net, classes: int, head: str | None = None, seed: int = 0) -> tuple[Net, str, bool]:
+def with_head(
+    net: Net, classes: int, head: str | None = None, seed: int = 0, filled: bool = False
+) -> tuple[Net, str, bool]:
     """(`net` with a head for `classes` classes, the head's name, whether it starts fresh).
 
     The head is `head` or the last layer with weights. It is replaced where its outputs are not the classes, and starts
-    from its filler, else from gaussian of 0.01 and bias 0, as in Caffe's tutorials. A ReLU between a new head and the
+    from 0, or where it shall be `filled`, from its filler, else from gaussian of 0.01 and bias 0, as in Caffe's tutorials. A ReLU between a new head and the
     output is bypassed. Raises PlanError, NetError for a name that does not exist.
     """
     weighted = _weighted(net)
@@ -90,6 +92,8 @@ def with_head(net: Net, classes: int, head: str | None = None, seed: int = 0) ->
     arrays = {name: values for name, values in net.arrays.items() if name != head}
     net = rebuild(replace(net, chosen=tuple(renamed.get(name, name) for name in net.chosen)), param, arrays)
     fresh = fill(net.layer(head), np.random.RandomState(seed), _HEAD_FILLER)
+    if not filled:  # by chance its first scores would be far apart where features are large
+        fresh = tuple(np.zeros_like(array) for array in fresh)
     return replace(net, arrays={**arrays, head: fresh}), head, True
 
 

@@ -20,6 +20,7 @@ from caffe2tf.finetuning import (
     checkpoint,
     data,
     finishing,
+    heads,
     inputs,
     memory,
     plan,
@@ -29,13 +30,13 @@ from caffe2tf.finetuning import (
     telling,
     trainer,
     training,
+    warnings,
 )
 from caffe2tf.finetuning import tensorboard as board
 from caffe2tf.finetuning.batches import Examples
 from caffe2tf.finetuning.checkpoint import LAST, Checkpoint
 from caffe2tf.finetuning.placement import Placement, watched
 from caffe2tf.finetuning.settings import Recipe, RecipeError, Stage
-from caffe2tf.finetuning.walk import Walk
 from caffe2tf.images import preprocess
 from caffe2tf.keras_model import device as devices
 from caffe2tf.net import net as nets
@@ -71,7 +72,7 @@ class Run:
         self.usual = None if inputs.starts_afresh(run) else usual
         parts = inputs.parts(run)
         self.classes = parts[0].classes
-        self.net, self.head, fresh = plan.with_head(net, len(self.classes), run.head, run.seed)
+        self.net, self.head, fresh = plan.with_head(net, len(self.classes), run.head, run.seed, run.solver is not None)
         plans = [self.plan_of(self.net, stage) for stage in run.stages]
         if fresh and self.head not in plans[0].trained:
             outputs = net.layer(self.head).tops()[0][1]
@@ -98,11 +99,15 @@ class Run:
         there = {name: part for name, part in zip(sets.NAMES, parts, strict=True) if part is not None}
         for line in (
             *telling.start(self.net, self.head, fresh, afresh, f"pictures become input as {self.how} ({source})"),
+            *(part.note for part in there.values() if part.note),
             *telling.counts({name: part.counts() for name, part in there.items()}),
         ):
             self.say(line)
         for name, part in there.items():
             inputs.check_classes(name, part)
+        if self.placed.chief:
+            for line in warnings.of(there):
+                self.say(line)
 
     def _tell_memory(self, plans: Sequence[tuple[plan.Plan, Stage]]) -> None:
         self.say(telling.memory(memory.peak(plans, self.sets), memory.there()))
@@ -183,7 +188,9 @@ class Run:
                     net = last = self._stage_of(keep, number, net)
                 else:
                     work, given = self.sets.examples(work, stage, self.usual)
-                    learner = trainer.Trainer(work, stage, self.placed, self.recipe.seed + number)
+                    spread = heads.spread(work, stage, given[0], self.placed)
+                    weights = heads.weights(stage, given[0], work.classes)
+                    learner = trainer.Trainer(work, stage, self.placed, self.recipe.seed + number, spread, weights)
                     if place:
                         learner.restore(arrays)
                         learner.good_steps = note["good_steps"]
@@ -222,8 +229,8 @@ class Run:
         watch: board.Board,
     ) -> None:
         self.say(telling.stage(number, len(self.recipe.stages), learner.plan.trained, learner.placement.name))
-        clock = telling.Clock(learner.stage.epochs)
-        walk = Walk.of(learner.stage, len(given[0]))
+        walk = training.walk_of(learner.stage, given[0])
+        clock = telling.Clock(walk.rounds)
 
         def report(row: results.Row) -> None:
             self.say(f"{telling.epoch(walk.told(row['epoch']), row)}  {clock(row['epoch'])}")

@@ -22,6 +22,10 @@ SCHEDULES = {
 }
 
 
+_EPOCHS = 20
+_HEAD_TIMES = {"adam": 50.0, "sgd": 10.0}
+
+
 class RecipeError(Caffe2TFError):
     """A setting that is not known, or has a value that it does not take."""
 
@@ -60,28 +64,34 @@ def _said(name: str) -> Any:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stretch of training. Caffe's habits: SGD with momentum 0.9, weight decay 5e-4 on kernels, a head that learns ten
-    times as fast."""
+    """One stretch of training. The defaults are found on five small sets (`python -m tests.bench.small_sets`), for all alike: Adam
+    whose squares forget quickly, a rate that falls along a cosine, and enough steps where pictures are few."""
 
     layers: tuple[str, ...] | None = _option(
         None, takes.names, "Layers that learn: names, patterns like fire9/*, or all. Needed here or in every --stage."
     )
-    epochs: int = _option(20, takes.number(int, 1), "How many times the training pictures are gone through.")
+    epochs: int | None = _option(
+        None,
+        takes.number(int, 1),
+        "How many times the training pictures are gone through.  [default: 20; of 50 steps at least where features are computed once]",
+    )
     batch_size: int = _option(32, takes.number(int, 1), "How many pictures make one step, on all devices together.")
     lr: float = _option(
         1e-4, takes.number(float, 0, open_ends="least"), "Learning rate: how far a step changes the weights."
     )
-    head_lr: float = _option(
-        10.0, takes.number(float, 0), "How many times faster the head learns than the other layers."
+    head_lr: float | None = _option(
+        None,
+        takes.number(float, 0),
+        "How many times faster the head learns than the other layers.  [default: 50 with adam, 10 with sgd]",
     )
     schedule: str = _option(
-        "constant",
+        "cosine",
         takes.choice(*SCHEDULES),
         "How the learning rate falls: not at all; to a tenth after each third; along a cosine to 0; or to a tenth after half and a "
         "hundredth after three quarters.",
     )
     optimizer: str = _option(
-        "sgd", takes.choice("sgd", "adam"), "How weights follow their gradients: SGD with momentum, or Adam."
+        "adam", takes.choice("sgd", "adam"), "How weights follow their gradients: SGD with momentum, or Adam."
     )
     momentum: float = _option(
         0.9,
@@ -116,6 +126,14 @@ class Stage:
         takes.choice("text", "off"),
         "Whether weights learn faster or slower, and decay, as the network text says by lr_mult and decay_mult.",
     )
+    patience: int | None = _option(
+        None, takes.number(int, 1), "Stop after so many epochs without a better validation accuracy or loss."
+    )
+    class_weights: str = _option(
+        "off",
+        takes.choice("off", "balanced"),
+        "Whether pictures of rare classes count more, so that all classes count the same.",
+    )
     augment: tuple[str, ...] = _option(
         (),
         takes.some(*AUGMENTS),
@@ -124,10 +142,20 @@ class Stage:
     solver: Solver | None = None  # by which all of this is done otherwise
 
     @property
+    def rounds(self) -> int:
+        """How many epochs it has."""
+        return self.epochs or _EPOCHS
+
+    @property
+    def head_times(self) -> float:
+        """How many times faster the head learns."""
+        return self.head_lr if self.head_lr is not None else _HEAD_TIMES[self.optimizer]
+
+    @property
     def rule(self) -> Solver:
         """What its own settings say, in a solver's words."""
         if self.optimizer == "adam":
-            said: dict[str, Any] = {"type": "Adam", "momentum": 0.9, "delta": 1e-7}  # Keras's
+            said: dict[str, Any] = {"type": "Adam", "momentum": 0.9, "momentum2": 0.95, "delta": 1e-7}
         else:
             said = {"type": "SGD", "momentum": self.momentum}
         return Solver(
@@ -136,7 +164,7 @@ class Stage:
 
     def rate(self, epoch: float) -> float:
         """The learning rate of `epoch`, from 0."""
-        return self.lr * SCHEDULES[self.schedule](epoch / self.epochs)
+        return self.lr * SCHEDULES[self.schedule](epoch / self.rounds)
 
 
 @dataclass(frozen=True)

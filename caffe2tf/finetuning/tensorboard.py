@@ -94,7 +94,7 @@ class Board:
                 with self.sets[name].as_default(step=self.epochs):
                     for what in ("loss", "accuracy"):
                         tf.summary.scalar(what, row[f"{prefix}{what}"])
-            if (row["epoch"] - 1) % (1 + trainer.stage.epochs // _HISTOGRAMS) == 0:
+            if (row["epoch"] - 1) % (1 + trainer.stage.rounds // _HISTOGRAMS) == 0:
                 for name, values in trainer.histograms():
                     _write_histogram(name, values, self.epochs)
 

@@ -31,15 +31,24 @@ class TrainingError(Caffe2TFError):
 
 
 class Trainer:
-    """`plan.top` as a model that learns by `stage`, on the devices of `placement`; its randomness comes from `seed`."""
+    """`plan.top` as a model that learns by `stage`, on the devices of `placement`; its randomness comes from `seed`. `spread`: how
+    far the values lie apart that its head reads; `weights`: how much an example of each class counts, None for 1."""
 
-    def __init__(self, plan: Plan, stage: Stage, placement: Placement, seed: int = 0) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        stage: Stage,
+        placement: Placement,
+        seed: int = 0,
+        spread: float = 1.0,
+        weights: NDArray[np.float32] | None = None,
+    ) -> None:
         import keras
 
         from caffe2tf.finetuning.dropout import dropping
         from caffe2tf.finetuning.optimizers import CaffeOptimizer
 
-        self.plan, self.stage, self.placement = plan, stage, placement
+        self.plan, self.stage, self.placement, self.weights = plan, stage, placement, weights
         keras.utils.set_random_seed(seed)
         self.half = keras.config.dtype_policy().compute_dtype == "float16"
         with placement.strategy.scope():
@@ -48,7 +57,7 @@ class Trainer:
             trained = {id(held.layer) for name in plan.trained for held in bindings.get(name, ())}
             for layer in self.model.layers:
                 layer.trainable = id(layer) in trained
-            known = multiples(plan, stage, bindings)
+            known = multiples(plan, stage, bindings, spread)
             self.variables = [v for v in self.model.trainable_variables if known[id(v)][0]]
             self.optimizer = CaffeOptimizer(
                 stage.solver or stage.rule, self.variables, [known[id(v)] for v in self.variables],
@@ -98,9 +107,10 @@ class Trainer:
             return [tf.gather(tensor, inputs[0]) for tensor in held] if held else inputs, labels, weights
 
         def summands(inputs: Sequence[Any], labels: Any, weights: Any, count: Any) -> tuple[Any, Any, list[Any]]:
+            counts = weights if self.weights is None else weights * tf.gather(self.weights, labels)
             with tf.GradientTape() as tape:
                 logits = self._logits(inputs, True)
-                loss = tf.reduce_sum(self._losses(logits, labels) * weights) / tf.maximum(count, 1)
+                loss = tf.reduce_sum(self._losses(logits, labels) * counts) / tf.maximum(count, 1)
                 scaled = loss * self.scale.value if self.half else loss
             gradients = tape.gradient(scaled, [v.value for v in self.variables])
             hits = tf.cast(tf.argmax(logits, 1, tf.int32) == labels, tf.float32)

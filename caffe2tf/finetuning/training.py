@@ -18,6 +18,7 @@ from caffe2tf.finetuning.checkpoint import Checkpoint
 from caffe2tf.finetuning.placement import Placement
 from caffe2tf.finetuning.results import Row
 from caffe2tf.finetuning.rows import Held
+from caffe2tf.finetuning.settings import Stage
 from caffe2tf.finetuning.trainer import Trainer, TrainingError
 from caffe2tf.finetuning.walk import Walk
 
@@ -76,14 +77,14 @@ def train(
     training, validation = sets
     stage, placement = trainer.stage, trainer.placement
     place = place or Place(key[-1])
-    walk = Walk.of(stage, len(training))
+    walk = walk_of(stage, training)
 
     def save(place: Place) -> None:
         keep.save(
             "last", trainer.values(), {"place": vars(place), "history": history, "good_steps": trainer.good_steps}
         )
 
-    watching = _watching(trainer, callbacks, len(training))
+    watching = _watching(trainer, callbacks, walk.rounds)
     with _interruptible() as asked:
         watching.on_train_begin()
         while place.epoch < walk.rounds:
@@ -119,14 +120,14 @@ def train(
             count = max(1, place.seen)
             row: Row = {"stage": place.stage, "epoch": place.epoch + 1, "loss": place.loss / count}
             row |= {"accuracy": place.right / count, "val_loss": val_loss, "val_accuracy": val_accuracy, "lr": rate}
-            best = max((r["val_accuracy"] for r in history if r["stage"] == place.stage), default=-1.0)
             history.append(row)
-            if val_accuracy > best:
+            if best_of(history, place.stage) is row:
                 keep.save(f"best-{place.stage}", trainer.values(trainer.model.variables), {"epoch": place.epoch + 1})
             logs = {key: row[key] for key in ("loss", "accuracy", "val_loss", "val_accuracy")}
             watching.on_epoch_end(place.epoch, logs | {"learning_rate": row["lr"]})
-            # A stage that a callback ended is over after a break too.
-            place = Place(place.stage, walk.rounds if trainer.model.stop_training else place.epoch + 1)
+            # A stage that a callback or patience ended is over after a break too.
+            over = trainer.model.stop_training or _waited(stage, history, row)
+            place = Place(place.stage, walk.rounds if over else place.epoch + 1)
             save(place)
             report(row)
             if place.epoch < walk.rounds and _all_asked(placement, asked):
@@ -134,13 +135,16 @@ def train(
         watching.on_train_end()
 
 
-def _watching(trainer: Trainer, callbacks: Sequence[Any], count: int) -> Any:
+def walk_of(stage: Stage, examples: Examples) -> Walk:
+    """The Walk of `stage` over its training Examples."""
+    return Walk.of(stage, len(examples), examples.make is None)
+
+
+def _watching(trainer: Trainer, callbacks: Sequence[Any], epochs: int) -> Any:
     import keras
 
     trainer.model.stop_training = False
-    return keras.callbacks.CallbackList(
-        list(callbacks), model=trainer.model, epochs=Walk.of(trainer.stage, count).rounds
-    )
+    return keras.callbacks.CallbackList(list(callbacks), model=trainer.model, epochs=epochs)
 
 
 def _done(walk: Walk, place: Place) -> int:
@@ -172,7 +176,7 @@ def _not_finite(
     examples: Examples,
     key: tuple[int, int],
 ) -> str:
-    walk = Walk.of(trainer.stage, len(examples))
+    walk = walk_of(trainer.stage, examples)
     order = walk.order(place.epoch, key)
     again = dataset(examples, walk.batch, trainer.placement.share, (*key, place.epoch), step, order)
     batch = next(again)
@@ -185,15 +189,22 @@ def _not_finite(
         seen += f", and this net was trained on {examples.usual[0]:g} to {examples.usual[1]:g}"
     return (
         f"the loss is {loss} at epoch {place.epoch + 1}, step {step + 1}: learning rate {rate:g} "
-        f"(head {rate * trainer.stage.head_lr:g}), largest gradient {largest:.3g}, {seen}; inputs of the trained layers "
+        f"(head {rate * trainer.stage.head_times:g}), largest gradient {largest:.3g}, {seen}; inputs of the trained layers "
         f"reach {reach:.3g}. Try `lr` {rate / 10:g} or `clip` 1"
     )
 
 
+def _waited(stage: Stage, history: Sequence[Row], row: Row) -> bool:
+    """Whether `row`, the last of a stage, is as many epochs after the best as its patience allows."""
+    best = best_of(history, row["stage"])
+    return stage.patience is not None and row["epoch"] - best["epoch"] >= stage.patience
+
+
 def best_of(history: Sequence[Row], stage: int | None = None) -> Row:
-    """The row with the highest validation accuracy, the first of equals, of one stage or of all."""
+    """The row with the highest validation accuracy, of equals that with the lowest loss, of one stage or of all: where pictures are
+    few many epochs are equal, and the first of them has learned little."""
     rows = [row for row in history if stage in (None, row["stage"])]
-    return max(rows, key=lambda row: row["val_accuracy"])
+    return max(rows, key=lambda row: (row["val_accuracy"], -row["val_loss"]))
 
 
 def _all_asked(placement: Placement, asked: threading.Event) -> bool:

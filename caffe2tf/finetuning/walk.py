@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from caffe2tf.finetuning.settings import Stage
 
 _Places = NDArray[np.intp]
+_LEAST = 50  # steps of an epoch, where nobody says how many epochs
 
 
 @dataclass(frozen=True)
@@ -22,16 +23,21 @@ class Walk:
     each: int
     shuffled: bool
     iterations: int | None = None
+    counted: bool = False  # whether the user thinks in iterations
 
     @classmethod
-    def of(cls, stage: Stage, count: int) -> "Walk":
-        """Of `stage` over `count` examples; a solver's test_interval is a round, else a pass is."""
+    def of(cls, stage: Stage, count: int, cheap: bool = True) -> "Walk":
+        """Of `stage` over `count` examples; a solver's test_interval is a round, else a pass is, or as many of them as make
+        `_LEAST` steps, where a step is `cheap`: of features that are computed once."""
         solver, shuffled = stage.solver, stage.order == "random"
         if solver is None:
-            return cls(count, stage.batch_size, stage.epochs, -(-count // stage.batch_size), shuffled)
+            each = -(-count // stage.batch_size)
+            if cheap and stage.epochs is None and each < _LEAST:  # few pictures need as many steps as many
+                return cls(count, stage.batch_size, stage.rounds, _LEAST, shuffled, stage.rounds * _LEAST)
+            return cls(count, stage.batch_size, stage.rounds, each, shuffled)
         batch = stage.batch_size * solver.iter_size
         each = min(solver.test_interval or -(-count // batch), solver.max_iter)
-        return cls(count, batch, -(-solver.max_iter // each), each, shuffled, solver.max_iter)
+        return cls(count, batch, -(-solver.max_iter // each), each, shuffled, solver.max_iter, True)
 
     def steps(self, number: int) -> int:
         """How many steps round `number` has, from 0."""
@@ -43,9 +49,9 @@ class Walk:
 
     def told(self, number: int) -> str:
         """Round `number`, from 1, in words."""
-        if self.iterations is None:
+        if not self.counted:
             return f"epoch {number:3}"
-        return f"epoch {number:3} (iteration {min(number * self.each, self.iterations)})"
+        return f"epoch {number:3} (iteration {min(number * self.each, self.iterations or 0)})"
 
     def order(self, number: int, key: tuple[int, ...]) -> _Places:
         """The places of the examples of round `number` in their order. `key`: the numbers by which chance is drawn."""

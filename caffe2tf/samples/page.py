@@ -24,7 +24,7 @@ caffe2tf classify squeezenet_v1.0.caffemodel photographs/ --plot seen.png
 caffe2tf visualize all squeezenet_v1.0.caffemodel photographs/china.jpg -o china.html
 caffe2tf sample digits
 caffe2tf finetune squeezenet_v1.0.caffemodel --layers conv_final --data digits --resize 96 --crop none \\
-  --input-shape 1,3,96,96 --lr 5e-5 --schedule cosine --out digits-head"""
+  --input-shape 1,3,96,96 --out digits-head"""
 
 
 @dataclass(frozen=True)
