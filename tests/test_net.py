@@ -361,3 +361,12 @@ def test_items_that_a_filter_counted_as_channels_of_im2col(tmp_path):
     net = loading.load(make(tmp_path, text)[0])
     found = caffe2tf.forward(net, {"data": np.arange(12.0).reshape(3, 2, 2), "s": np.array([0, 1, 1])})["top"]
     assert found.ravel().tolist() == list(range(4, 12))
+
+
+def test_a_learned_bias_keeps_an_extent_of_one(tmp_path):
+    text = inputs(data=(1, 1, 6, 1)) + layer("Bias", bottoms=["data"], tops=["b"], name="b")
+    text += layer("InnerProduct", "inner_product_param { num_output: 4 }", ["b"], ["top"], "fc")
+    net = loading.load(*make(tmp_path, text, {"b": [(1,)], "fc": [(4, 6), (4,)]}))
+    x = np.random.RandomState(0).randn(1, 1, 6, 1)
+    found = caffe2tf.forward(net, {"data": x})["top"]
+    np.testing.assert_allclose(found, reference.compute(net, {"data": x})["top"], atol=1e-5)

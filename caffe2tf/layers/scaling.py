@@ -46,8 +46,9 @@ class _Broadcast(Layer, type=""):
     def _spread(self, ctx: Context, x: Tensor, weight: str) -> Tensor:
         """A weight as a tensor that broadcasts over x."""
         span, order, value = self._span(), keras_order(len(self.bottoms[0])), ctx.row(x, weight)
-        if span == [1] and order[-1] == 1:
-            return value  # (1, C) beside channels that come last
+        # (1, C) beside channels that come last; Keras takes its first extent for unknown, and then that of a 1 beside it too.
+        if span == [1] and order[-1] == 1 and (len(order) == 2 or x.shape[-2] != 1):
+            return value
         return ctx.ops.reshape(value, [self.bottoms[0][a] if a in span else 1 for a in order])
 
     def _plus(self, ctx: Context, x: Tensor, summand: Tensor) -> Tensor:
