@@ -42,6 +42,7 @@ class Build:
         self.tensors: dict[Blob, Tensor] = {}
         self.values: dict[Blob, Array] = {}
         self._varying = net.varying
+        self._counted = any(node.layer.counts_items for node in net.nodes)
         self.fixed_batch = [node.layer.name for node in net.nodes if node.layer.fixes_batch()]
         self.free_size = part is None and _free_size(net)
         self.starts: list[Tensor] = []
@@ -100,7 +101,7 @@ class Build:
     def _settled(self, layer: Layer, given: Sequence[Tensor]) -> None:
         """Refuses windows over an extent that only a run of the model tells, the items of a Filter that were moved there: Caffe
         places them anew for each count."""
-        if layer.windows_from is None or self.free_size:
+        if layer.windows_from is None or not self._counted:
             return
         for x in given:
             if None in [x.shape[axis] for axis in caffe_order(len(x.shape))][layer.windows_from :]:

@@ -57,9 +57,22 @@ def _reshaped(m: Maker, shapes: dict[str, Shape]) -> dict[str, Shape]:
             continue
         # What BatchReindex picks and Filter selects must still be there.
         small = all(int(np.prod(shape)) <= 2 * LARGEST for shape in found.values())
-        if same == weights and small and not m.fixed and not _other_steps(m, before, found):
+        if (
+            same == weights
+            and small
+            and not m.fixed
+            and not _other_steps(m, before, found)
+            and not _places(m, before, found)
+        ):
             return other
     return shapes
+
+
+def _places(m: Maker, before: dict[str, Shape], after: dict[str, Shape]) -> bool:
+    """Whether Embed might read a place that ArgMax finds in a longer bottom: Caffe checks that in a debug build alone."""
+    types = {layer.type for layer in m.net.layer}
+    longer = any(np.prod(after[name]) > np.prod(shape) for name, shape in before.items())
+    return {"ArgMax", "Embed"} <= types and longer
 
 
 def _other_steps(m: Maker, before: dict[str, Shape], after: dict[str, Shape]) -> bool:
