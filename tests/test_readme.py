@@ -129,8 +129,11 @@ def test_python_examples_run(alexnet, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bvlc_alexnet.caffemodel").symlink_to(alexnet)
     run("caffe2tf convert bvlc_alexnet.caffemodel -o alexnet.keras -o alexnet_saved/ -q")
+    run("caffe2tf sample squeezenet")
+    run("caffe2tf sample photographs")
+    run("caffe2tf convert squeezenet_v1.0.caffemodel --with-preprocessing -o pictures.keras -q")
     examples = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    assert len(examples) == 5
+    assert len(examples) == 6
     for code in examples:
         subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)})
     assert (tmp_path / "alexnet.npz").exists()
