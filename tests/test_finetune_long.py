@@ -114,7 +114,15 @@ def test_bad_stages_are_one_line(here):
 
 # ------------------------------------------------------------------------------------------------ stop and go on
 
-LONG = [*SMALL, "--keep", "npz,last", "--stage", "layers=fc8 epochs=3 lr=1e-2", "--stage", "layers=all epochs=4 lr=1e-3"]
+LONG = [
+    *SMALL,
+    "--keep",
+    "npz,last",
+    "--stage",
+    "layers=fc8 epochs=3 lr=1e-2",
+    "--stage",
+    "layers=all epochs=4 lr=1e-3",
+]
 
 
 @pytest.mark.slow

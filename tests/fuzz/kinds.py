@@ -248,7 +248,11 @@ def _checkpoints() -> list[Files]:
     arrays = {"0": np.arange(6, dtype=np.float32).reshape(2, 3), "1": np.float32(3), "2": np.int64(7)}
     row = {"stage": 1, "epoch": 1, "loss": 1.5, "accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 0.25, "lr": 0.1}
     row |= {"seconds": 1.0}
-    note = {"place": {"stage": 1, "epoch": 1, "step": 2, "loss": 0.5, "right": 3, "seen": 8}, "history": [row], "good_steps": 4}
+    note = {
+        "place": {"stage": 1, "epoch": 1, "step": 2, "loss": 0.5, "right": 3, "seen": 8},
+        "history": [row],
+        "good_steps": 4,
+    }
     file = io.BytesIO()
     np.savez(file, **arrays, note=np.frombuffer(json.dumps(note).encode(), np.uint8))
     return [{"last.npz": file.getvalue()}]

@@ -456,7 +456,11 @@ def checkpoint(draw: Any) -> Files:
         "lr": 0.1,
         "seconds": 1.0,
     }
-    note = {"place": {"stage": 1, "epoch": 1, "step": 2, "loss": 0.5, "right": 3, "seen": 8}, "history": [row], "good_steps": 4}
+    note = {
+        "place": {"stage": 1, "epoch": 1, "step": 2, "loss": 0.5, "right": 3, "seen": 8},
+        "history": [row],
+        "good_steps": 4,
+    }
     members = {"note.npy": _plain(np.frombuffer(_dumped(draw, note), np.uint8)), "0.npy": _plain(np.ones(3, "f4"))}
     return {"last.npz": _zip(draw, st.sampled_from(["0", "1", "2", "note", "x", "٣", "-1", "01"]), members)}
 
