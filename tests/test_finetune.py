@@ -15,7 +15,7 @@ from tests.helpers import COLOURS, SMALL, inputs, layer, load_small, make, run
 tf = pytest.importorskip("tensorflow")
 pytest.importorskip("sklearn")
 from caffe2tf.errors import Caffe2TFError, NetError  # noqa: E402
-from caffe2tf.finetuning import batches, data, features, plan, rows, settings, trainer, training  # noqa: E402
+from caffe2tf.finetuning import batches, data, features, heads, plan, rows, settings, trainer, training  # noqa: E402
 
 # ------------------------------------------------------------------------------------------------ data
 
@@ -530,12 +530,11 @@ def best_accuracy(shared, tmp_path, path, head_epochs, **options):
             batches.Examples([store[[places[source] for source in part.sources]]], part.labels)
             for part in data.split(pictures, (0.8, 0.2), seed)
         ]
-        stage = settings.Stage("conv_final", head_epochs, lr=1e-4, schedule="cosine")
+        stage = settings.Stage(("conv_final",), head_epochs)
         history = []
         with placed("cpu") as place:
-            training.train(
-                trainer.Trainer(work, stage, place, seed), sets, (seed, 1), Checkpoint(tmp_path), None, history
-            )
+            learner = trainer.Trainer(work, stage, place, seed, heads.spread(work, stage, sets[0], place))
+            training.train(learner, sets, (seed, 1), Checkpoint(tmp_path), None, history)
         found.append(training.best_of(history)["val_accuracy"])
     return np.mean(found)
 
