@@ -370,3 +370,16 @@ def test_a_learned_bias_keeps_an_extent_of_one(tmp_path):
     x = np.random.RandomState(0).randn(1, 1, 6, 1)
     found = caffe2tf.forward(net, {"data": x})["top"]
     np.testing.assert_allclose(found, reference.compute(net, {"data": x})["top"], atol=1e-5)
+
+
+def test_an_axis_put_before_the_items(tmp_path):
+    text = inputs(data=(3, 2), s=(3,)) + layer("Filter", bottoms=["data", "s"], tops=["f"], name="f")
+    text += layer("Reshape", "reshape_param { shape { dim: 1 } num_axes: 0 }", ["f"], ["top"], "r")
+    net = loading.load(make(tmp_path, text)[0])
+    given = {"data": np.arange(6.0).reshape(3, 2), "s": np.array([1, 0, 1])}
+    assert caffe2tf.forward(net, given)["top"].tolist() == [[[0, 1], [4, 5]]]
+    text = inputs(data=(3, 2)) + layer(
+        "Reshape", "reshape_param { shape { dim: 1 } num_axes: 0 }", ["data"], ["top"], "r"
+    )
+    net = loading.load(make(tmp_path, text)[0])
+    assert caffe2tf.to_keras(net).input_shape == (3, 2)  # of six items it would make two of three

@@ -269,6 +269,11 @@ class Layer:
         order = layout.keras_order(len(x.shape))
         return x if order == tuple(range(len(order))) else ctx.ops.transpose(x, order)
 
+    def open_axis(self, x: Tensor) -> int | None:
+        """The first axis, in Caffe's order, whose extent only a run tells: the batch, or items that a Filter counts."""
+        order = layout.caffe_order(len(x.shape))
+        return next((axis for axis, place in enumerate(order) if x.shape[place] is None), None)
+
     def reshape(self, ctx: HasOps, x: Tensor, shape: Sequence[int], free_first: bool = True) -> Tensor:
         """`x` reshaped, seen in Caffe's order, to `shape`; its first extent stays free where it is the batch."""
         shape = (-1, *shape[1:]) if free_first and shape else tuple(shape)

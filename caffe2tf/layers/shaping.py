@@ -3,7 +3,7 @@
 import itertools
 import math
 
-from caffe2tf.arrays.layout import Array, Shape, caffe_order, to_keras
+from caffe2tf.arrays.layout import Array, Shape, to_keras
 from caffe2tf.caffe.caffe_pb2 import LayerParameter
 from caffe2tf.layers.base import Layer
 from caffe2tf.layers.types import Context, Field, Fields, Tensor
@@ -173,13 +173,10 @@ class Flatten(Layer, type="Flatten", param="flatten_param", fields="axis end_axi
         return self._span()[0] == 0 and self._span()[1] != 0
 
     def build(self, ctx: Context, x: Tensor) -> Tensor | list[Tensor]:
-        (first, last), extents = self._span(), [x.shape[axis] for axis in caffe_order(len(x.shape))]
-        if None in extents[1:]:  # items that a Filter counted and that lie elsewhere by now
-            top, place = list(self.tops()[0]), extents.index(None)
-            top[place if place < first else max(first, place - (last - first))] = -1
-            return self.reshape(ctx, x, top, free_first=False)
-        # Where the first axis is merged with others, nothing else is free but its count.
-        return self.reshape(ctx, x, self.tops()[0], free_first=self._span()[1] >= 0 or self._span()[0] > 0)
+        (first, last), top, axis = self._span(), list(self.tops()[0]), self.open_axis(x)
+        if axis is not None:
+            top[axis if axis < first else max(first, axis - (last - first))] = -1
+        return self.reshape(ctx, x, top, free_first=False)
 
 
 class Reshape(Layer, type="Reshape", param="reshape_param", fields="shape axis num_axes"):
@@ -219,15 +216,18 @@ class Reshape(Layer, type="Reshape", param="reshape_param", fields="shape axis n
 
     def fixes_batch(self) -> bool:
         (first, last), dims = self._span(), list(self.p.shape.dim)
-        return first == 0 and last > 0 and not (dims and dims[0] == 0)
+        return first == 0 and bool(dims or last) and not (dims and last and dims[0] == 0)
 
     def build(self, ctx: Context, x: Tensor) -> Tensor | list[Tensor]:
-        if self.fixes_batch() and None in x.shape:  # behind a Filter: as many as there are at run time
-            (first, _), dims, top = self._span(), list(self.p.shape.dim), list(self.tops()[0])
-            if -1 in dims:
-                top[first + dims.index(-1)] = -1
-            return self.reshape(ctx, x, top, free_first=False)
-        return self.reshape(ctx, x, self.tops()[0], free_first=not self.fixes_batch())
+        (first, last), dims, top = self._span(), list(self.p.shape.dim), list(self.tops()[0])
+        axis = self.open_axis(x)
+        if axis is not None and (axis < first or (axis < last and dims[axis - first : axis - first + 1] == [0])):
+            top[axis] = -1
+        elif axis is not None and axis >= last:
+            top[first + len(dims) + axis - last] = -1
+        elif axis is not None and -1 in dims:
+            top[first + dims.index(-1)] = -1
+        return self.reshape(ctx, x, top, free_first=False)
 
 
 class Tile(Layer, type="Tile", param="tile_param", fields="axis tiles"):

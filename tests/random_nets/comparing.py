@@ -27,6 +27,8 @@ _EXACT = (
     "Dropout Permute ShuffleChannel Im2col"
 )
 EXACT = frozenset(_EXACT.split())
+# Types whose values are sums over several of the bottom's and no whole numbers.
+MIXING = frozenset(("LRN", "MVN", "Normalize", "Softmax"))
 Blobs = Mapping[str, np.ndarray]
 
 
@@ -85,8 +87,13 @@ def shaken(sample: Sample, seed: int, blobs: Blobs) -> Sample:
             if later[top] == index and top in blobs and blobs[top].ndim and not counted:
                 kinds, place = np.unique(blobs[top], return_inverse=True)
                 one.type, one.scale_param.axis, one.scale_param.num_axes = "Scale", 0, -1
-                moved = 1 + UNIT * random.uniform(-1, 1, kinds.shape)
-                weights[name] = [moved[place].reshape(blobs[top].shape).astype(np.float32)]
+                moved = (1 + UNIT * random.uniform(-1, 1, kinds.shape))[place].reshape(blobs[top].shape)
+                if (
+                    layer.type in MIXING
+                ):  # equal sums of other summands are equal by chance: rounding may tell them apart
+                    each = 1 + UNIT * random.uniform(-1, 1, moved.shape)
+                    moved = np.where(np.isin(blobs[top], (0, 1)), moved, each)
+                weights[name] = [moved.astype(np.float32)]
             else:
                 one.type, one.power_param.scale = "Power", 1 + UNIT * random.choice([-1, 1])
     return replace(sample, net=net, weights=weights, dropped=frozenset(dropped))
