@@ -73,8 +73,8 @@ def test_every_golden_network(backend):
 @pytest.mark.parametrize("backend", OTHERS)
 def test_layers_of_forks_against_their_sources(backend):
     """With what `run_layer` holds: the values, the reference's rule, and the .keras file read back. SavedModel and .tflite are
-    TensorFlow's alone; the loops of boxes, which take minutes, run on JAX alone."""
-    options = ["-n", "0", "-q", "-k", "not whole_model" + (" and not boxes" if backend == "torch" else "")]
+    TensorFlow's alone; the loops of boxes take minutes: `KERAS_BACKEND=jax pytest tests/test_forks_boxes.py`."""
+    options = ["-n", "0", "-q", "-k", "not whole_model and not boxes"]
     code = f"import sys, pytest; failed = pytest.main([*{options}, *sys.argv[1:]]); print(); print(int(failed))"
     files = sorted(str(path) for path in (ROOT / "tests").glob("test_forks_*.py"))
     assert run(backend, code, *files) == 0

@@ -22,6 +22,10 @@ def kills(*args):
 
 
 QUICK = ("npz", "safetensors", "checkpoint")
+MINUTES = (
+    "savedmodel",
+    "tflite",
+)  # `python -m tests.attacks.kills --steps savedmodel tflite`; they are replaced as the others are
 
 
 def by_step(*kinds):
@@ -38,7 +42,7 @@ def test_killed_before_any_step():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [kind for kind in WRITERS if kind not in (*QUICK, "finetune")])
+@pytest.mark.parametrize("kind", [kind for kind in WRITERS if kind not in (*QUICK, *MINUTES, "finetune")])
 def test_killed_before_any_step_of_every_kind(kind):
     by_step(kind)
 
