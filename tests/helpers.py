@@ -3,7 +3,7 @@
 import functools
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +238,12 @@ def figures(line: str) -> list[tuple[str, bool]]:
     """[(figure, whether it is a time)] of a line."""
     line = _LASTING.sub("1 s", line)
     return [(match[0], bool(_TIME.match(line, match.end()))) for match in _FIGURE.finditer(line)]
+
+
+def refigured(line: str, made: Iterable[str]) -> str:
+    """`line` with `made` in place of its figures, one for each."""
+    rest = iter(made)
+    return _FIGURE.sub(lambda _: next(rest), line)
 
 
 def agrees(shown: str, printed: str) -> bool:

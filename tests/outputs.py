@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from tests import picture
-from tests.helpers import BLOCK, RANGE, ROOT, agrees, aligned, commands, figures, pages
+from tests.helpers import BLOCK, RANGE, ROOT, agrees, aligned, commands, figures, pages, refigured
 
 
 def printed(line: str, folder: str) -> str:
@@ -44,12 +44,11 @@ def renewed(shown: str, found: str) -> tuple[str, list[str]]:
 
 def _with_ranges(line: str, new: str) -> tuple[str, list[str]]:
     """(`new` with the ranges of `line` in the places of their figures, those that the figures lie outside of)."""
-    made, wrong = new, []
+    kept, wrong = [], []
     for (old, _), (figure, _) in zip(figures(line), figures(new), strict=True):
-        if ".." in old:
-            made = made.replace(figure, old, 1)
-            wrong += [] if agrees(old, figure) else [f"{line.strip()}: {figure} lies outside {old}"]
-    return made, wrong
+        kept.append(old if ".." in old else figure)
+        wrong += [] if ".." not in old or agrees(old, figure) else [f"{line.strip()}: {figure} lies outside {old}"]
+    return refigured(new, kept), wrong
 
 
 def _anew(shown: str, found: str) -> tuple[str, list[str]]:

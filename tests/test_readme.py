@@ -137,3 +137,12 @@ def test_python_examples_run(alexnet, tmp_path, monkeypatch):
     for code in examples:
         subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)})
     assert (tmp_path / "alexnet.npz").exists()
+
+
+def test_a_line_with_ranges_is_written_anew():
+    shown = "epoch 5  loss 0.9..1.1  accuracy 0.95  0.9 s, 12 s left\n"
+    found = "epoch 5  loss 1.0512  accuracy 0.96  4.2 s, 60 s left\n"
+    assert outputs.renewed(shown, found) == ("epoch 5  loss 0.9..1.1  accuracy 0.96  4.2 s, 60 s left\n", [])
+    assert outputs.renewed(shown, found.replace("1.0512", "1.5"))[1] == [
+        "epoch 5  loss 0.9..1.1  accuracy 0.95  0.9 s, 12 s left: 1.5 lies outside 0.9..1.1"
+    ]
