@@ -265,8 +265,8 @@ def test_targets_that_cannot_be_written(tmp_path):
         formats.save(net, str(tmp_path / "no" / "x.npz"))
     with pytest.raises(OutputError, match=r"no format has the suffix '.npzz'; did you mean .npz\?"):
         formats.save(net, str(tmp_path / "x.npzz"))
-    with pytest.raises(OutputError, match="no format 'onnx'; takes one of"):
-        formats.save(net, str(tmp_path / "x"), to="onnx")
+    with pytest.raises(OutputError, match="no format 'pth'; takes one of"):
+        formats.save(net, str(tmp_path / "x"), to="pth")
     with pytest.raises(OutputError, match="no weights to write"):
         formats.save(loading.load(str(GOLDEN / "layers" / "conv_basic" / "net.prototxt")), str(tmp_path / "x.npz"))
 

@@ -146,7 +146,7 @@ def test_refusals_are_one_line_and_right(tmp_path, monkeypatch):
     (tmp_path / "x.keras").write_bytes(b"PK\x03\x04")
     assert "x.keras: does not hold its network text" in run("inspect", "x.keras", code=1).stderr
     (tmp_path / "x.ckpt").write_bytes(b"no checkpoint")
-    takes = "a .ckpt is not read here; takes a .caffemodel, .h5, .keras, .npy, .npz, .safetensors"
+    takes = "a .ckpt is not read here; takes a .caffemodel, .h5, .keras, .npy, .npz, .onnx, .safetensors"
     assert takes in run("inspect", "x.ckpt", code=1).stderr
     assert "a network text comes beside it" in run("convert", v1 / "net.prototxt", code=1).stderr
     (tmp_path / "deploy.PROTO").write_text((v1 / "net.prototxt").read_text())
