@@ -229,6 +229,7 @@ def solver(here):
 
 
 SIZE = ("--resize", "12", "--crop", "none")
+KEPT = (*SIZE, "--keep", "npz,last")
 
 
 @pytest.mark.slow
@@ -256,7 +257,7 @@ def test_a_solver_is_stopped_and_resumed_to_the_same_weights(solver, monkeypatch
     from caffe2tf.finetuning import trainer
 
     here = solver("test_interval: 4 snapshot: 3")
-    run("finetune", "--solver", "solver.prototxt", "net.caffemodel", *SIZE, "-q", "--out", "whole")
+    run("finetune", "--solver", "solver.prototxt", "net.caffemodel", *KEPT, "-q", "--out", "whole")
     taken, step = [], trainer.Trainer.step
 
     def broken(self, *given):
@@ -267,8 +268,8 @@ def test_a_solver_is_stopped_and_resumed_to_the_same_weights(solver, monkeypatch
 
     with monkeypatch.context() as patch:
         patch.setattr(trainer.Trainer, "step", broken)
-        run("finetune", "--solver", "solver.prototxt", "net.caffemodel", *SIZE, "-q", code=130)
-    result = run("finetune", "--solver", "solver.prototxt", "net.caffemodel", *SIZE, "--resume")
+        run("finetune", "--solver", "solver.prototxt", "net.caffemodel", *KEPT, "-q", code=130)
+    result = run("finetune", "--solver", "solver.prototxt", "net.caffemodel", *KEPT, "--resume")
     assert "goes on in stage 1, epoch 2" in result.stderr
     for name in ("best.npz", "last.npz", "history.csv"):
         assert (here / "finetuned" / name).read_bytes() == (here / "whole" / name).read_bytes()
@@ -353,7 +354,20 @@ def test_lr_mult_of_the_text_counts_without_a_solver(here):
 @pytest.mark.slow
 def test_what_does_not_learn_stays_bit_for_bit(here):
     before = spoken(here, fc7=[(0, 0), (1, 0)])
-    run("finetune", "net.prototxt", "net.caffemodel", "--layers", "fc7,fc8", "--epochs", "1", "--lr", "0.01", "-q")
+    run(
+        "finetune",
+        "net.prototxt",
+        "net.caffemodel",
+        "--layers",
+        "fc7,fc8",
+        "--epochs",
+        "1",
+        "--lr",
+        "0.01",
+        "--keep",
+        "npz,last",
+        "-q",
+    )
     after = loading.load("finetuned/deploy.prototxt", "finetuned/last.npz")
     assert after.weights["fc7"]["kernel"].tobytes() == before.weights["fc7"]["kernel"].tobytes()
     assert after.weights["fc7"]["bias"].tobytes() != before.weights["fc7"]["bias"].tobytes()

@@ -44,7 +44,7 @@ def _stage(work: Plan, stage: Stage, given: Sets, reading: int) -> int:
     model = _weights(work.top) if cached else whole
     trained = sum(array.nbytes for name in work.trained for array in work.net.arrays[name])
     momenta = trained * (2 if stage.optimizer in ("adam", "adadelta") else 1)
-    learning = model + momenta + 3 * trained + (model + momenta)  # gradients thrice; a checkpoint is copied first
+    learning = model + momenta + 4 * trained + (model + momenta)  # gradients four times; a checkpoint is copied first
     step = _KEPT * stage.batch_size * _computed(work.top if cached else work.net)
     step += stage.batch_size * reading if not cached else 0
     kept = 0
