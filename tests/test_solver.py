@@ -361,7 +361,7 @@ def test_what_does_not_learn_stays_bit_for_bit(here):
         "--layers",
         "fc7,fc8",
         "--epochs",
-        "1",
+        "4",
         "--lr",
         "0.01",
         "--keep",
