@@ -383,3 +383,13 @@ def test_an_axis_put_before_the_items(tmp_path):
     )
     net = loading.load(make(tmp_path, text)[0])
     assert caffe2tf.to_keras(net).input_shape == (3, 2)  # of six items it would make two of three
+
+
+def test_items_that_are_overwritten_after_they_were_read(tmp_path):
+    text = inputs(data=(3, 2), items=(2,)) + layer("BatchReindex", bottoms=["data", "items"], tops=["top"], name="r")
+    text += layer("Reshape", "reshape_param { shape { dim: 2 } }", ["items"], ["seen"], "view")
+    text += layer("Power", "power_param { shift: -5 }", ["seen"], ["seen"], "add")
+    net = loading.load(make(tmp_path, text)[0])
+    found = caffe2tf.forward(net, {"data": np.arange(6.0).reshape(3, 2), "items": np.array([2, 0])})
+    assert found["top"].tolist() == [[4, 5], [0, 1]]
+    assert found["items"].tolist() == [-3, -5]

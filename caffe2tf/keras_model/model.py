@@ -108,7 +108,9 @@ def forward(net: Net, inputs: Mapping[str, npt.ArrayLike]) -> dict[str, Floats]:
             f"as many items as layer '{chooser}' lets through do not fit the layers behind it: {str(error).splitlines()[0]}"
         ) from None
     for node in net.nodes:
-        node.layer.check(*(blobs[name] for name, _ in node.bottoms))
+        # What a later layer overwrites is no longer what this one read.
+        read = ((name, version == net.last_versions[name]) for name, version in node.bottoms)
+        node.layer.check(*(blobs[name] if kept else None for name, kept in read))
     return blobs
 
 
