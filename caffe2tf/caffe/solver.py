@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from caffe2tf.caffe import datalayers, foreign, legacy, prototxt, purposes
@@ -111,10 +112,9 @@ def _check(solver: SolverParameter, path: str | os.PathLike[str]) -> None:
         raise ParseError(f"{path}: stepvalue {list(solver.stepvalue)}; takes iterations in rising order")
 
 
-def _among(path: str | os.PathLike[str], name: str, value: str, known: object) -> None:
-    names = list(known) if isinstance(known, tuple | dict) else []
-    if value not in names:
-        raise ParseError(f'{path}: {name} "{value}"; takes one of {", ".join(names)}')
+def _among(path: str | os.PathLike[str], name: str, value: str, known: Collection[str]) -> None:
+    if value not in known:
+        raise ParseError(f'{path}: {name} "{value}"; takes one of {", ".join(known)}')
 
 
 @dataclass(frozen=True)

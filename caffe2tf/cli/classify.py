@@ -185,10 +185,11 @@ def command(
         numbers = labelling.numbers(written, classifier.names, classifier.ids) if written is not None else None
         top = top if top is not None or classifier.detects else classifying.TOP
         score, shown, unread, counts = scores.Score(classifier.names), list["Seen"](), list[str](), [0, 0]
+        tested = {"file": model, "sha256": digests.digest(model)} if as_json or not quiet else {}
         if not quiet:
             if classifier.warning:
                 terminal.note(classifier.warning)
-            terminal.note(f"{model}, SHA-256 {digests.digest(model)}")
+            terminal.note(f"{model}, SHA-256 {tested['sha256']}")
             terminal.note(f"pictures become input as {classifier.described} ({classifier.source})")
         # Rows that run over the terminal are progress enough.
         silent = out is not None and not (as_csv or as_json)
@@ -220,7 +221,7 @@ def command(
                 yield one
 
         if as_json:
-            for line in results.as_json(seen(), top, score, {"file": model, "sha256": digests.digest(model)}):
+            for line in results.as_json(seen(), top, score, tested):
                 terminal.echo(line)
         elif as_csv:
             terminal.echo(results.csv_row(results.columns(classifier.detects, labelled)), nl=False)

@@ -49,16 +49,7 @@ class Preprocessing:
         """float32 (C, H, W) of `image`, uint8 (H, W, 3) BGR or (H, W, 1) grey; `corner`: (top, left) of another crop."""
         if self.resize is not None:
             image = imaging.resize(image, *self.resize, self.method)
-        (height, width), mean = image.shape[:2], self._mean
-        self.check((height, width))
-        if self.crop is not None:
-            h, w = self.crop
-            top, left = corner or ((height - h) // 2, (width - w) // 2)
-            image = image[top : top + h, left : left + w]
-            if mean.shape[1:] == (height, width):
-                mean = mean[:, top : top + h, left : left + w]
-        planes = image.astype(np.float32).transpose(2, 0, 1)
-        made: Floats = ((planes[::-1] if self.order == "RGB" else planes) - mean) * np.float32(self.scale)
+        made: Floats = self.batch(image[None], corner)[0].transpose(2, 0, 1)
         return made
 
     def pixels(self, picture: str | os.PathLike[str] | BinaryIO) -> Pixels:
@@ -67,13 +58,13 @@ class Preprocessing:
         image = imaging.read_image(picture, grey=self.channels == 1)
         return image if self.resize is None else imaging.resize(image, *self.resize, self.method)
 
-    def batch(self, images: Pixels) -> Floats:
-        """float32 (N, H, W, C) of resized pictures, uint8 (N, H, W, C): bit for bit what `apply` makes of each, channels last."""
+    def batch(self, images: Pixels, corner: Size | None = None) -> Floats:
+        """float32 (N, H, W, C) of resized pictures, uint8 (N, H, W, C): what `apply` makes of each, channels last."""
         (height, width), mean = images.shape[1:3], self._mean
         self.check((height, width))
         if self.crop is not None:
             h, w = self.crop
-            top, left = (height - h) // 2, (width - w) // 2
+            top, left = corner or ((height - h) // 2, (width - w) // 2)
             images = images[:, top : top + h, left : left + w]
             if mean.shape[1:] == (height, width):
                 mean = mean[:, top : top + h, left : left + w]
