@@ -89,7 +89,8 @@ def test_ours_is_right_where_the_library_is_not(tmp_path, shape, params, stride)
             np.testing.assert_allclose(find(), expected, rtol=1e-5, atol=1e-5)
 
 
-# Exit by a signal, or of its own accord: 500 gradients of the kernel of a 1 x 1 convolution with stride 2.
+# 500 gradients of the kernel of a 1 x 1 convolution with stride 2. What is overwritten is chance: mostly a signal ends it, at times
+# the library notices first and raises an error of that operation, and now and then nothing is seen.
 GRADIENTS = """
 import resource
 import tensorflow as tf
@@ -104,10 +105,15 @@ with tf.device("CPU"):
 """
 
 
+def gradients_fail() -> bool:
+    ended = subprocess.run([sys.executable, "-c", GRADIENTS], capture_output=True, text=True)
+    assert ended.returncode <= 0 or "Conv2DBackpropFilter" in ended.stderr, ended.stderr
+    return ended.returncode != 0
+
+
 @pytest.mark.skipif(not runs_on_avx512(), reason="oneDNN does not run on AVX-512 here, and computes it right")
 def test_the_library_writes_past_its_memory_in_a_gradient():
-    ended = subprocess.run([sys.executable, "-c", GRADIENTS], capture_output=True)
-    assert ended.returncode < 0, (
+    assert any(gradients_fail() for _ in range(4)), (
         f"TensorFlow {tf.__version__} comes to its end: once setup.cfg asks for that version, `picks_first` in "
         "caffe2tf/layers/convolution.py can go, and this test"
     )
