@@ -27,6 +27,7 @@ from caffe2tf.finetuning import (
     results,
     sets,
     solving,
+    sweep,
     telling,
     trainer,
     training,
@@ -81,6 +82,11 @@ class Run:
             )
         if self.how.crop is None and any("crop" in stage.augment and stage.solver is None for stage in run.stages):
             raise RecipeError(f"`augment` crop: pictures are not cropped ({self.how}); say a larger `resize`")
+        for work, stage in zip(plans, run.stages, strict=True):
+            if stage.lr == "auto" and (why := sets.uncached(run, work, stage)):
+                raise RecipeError(
+                    f"`lr` auto tries rates on features that are computed once, and here none are: {why}; name a rate"
+                )
         if run.solver is not None and run.stages[0].solver is not None:
             solving.tell(run.solver, run.stages[0].solver, self.say)
         self._tell(parts, fresh, source)
@@ -191,6 +197,8 @@ class Run:
                     spread = heads.spread(work, stage, given[0], self.placed)
                     weights = heads.weights(stage, given[0], work.classes)
                     learner = trainer.Trainer(work, stage, self.placed, self.recipe.seed + number, spread, weights)
+                    if stage.lr == "auto":
+                        learner.stage = replace(stage, lr=self._rate(learner, number, given, keep, place is not None))
                     if place:
                         learner.restore(arrays)
                         learner.good_steps = note["good_steps"]
@@ -217,6 +225,16 @@ class Run:
                 if failed:
                     break
         return best, last, failed
+
+    def _rate(self, learner: trainer.Trainer, number: int, given: _Sets, keep: Checkpoint, known: bool) -> float:
+        """The learning rate that a sweep finds for the stage `number`, or found before the break of a run that goes on in it."""
+        kept = keep.load(f"rate-{number}", {"rate": float}) if known else None
+        note = json.loads(self.placed.spread_text(json.dumps(kept and kept[1])))
+        if note:
+            return float(note["rate"])
+        rate = sweep.best(learner, given, (self.recipe.seed, number), self.say, self.phase)
+        keep.save(f"rate-{number}", [], {"rate": rate})
+        return rate
 
     def _stage(
         self,

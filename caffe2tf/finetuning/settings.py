@@ -22,7 +22,7 @@ SCHEDULES = {
 }
 
 
-_EPOCHS = 20
+_EPOCHS, _LR = 20, 1e-4
 _HEAD_TIMES = {"adam": 50.0, "sgd": 10.0}
 
 
@@ -76,8 +76,10 @@ class Stage:
         "How many times the training pictures are gone through.  [default: 20; of 50 steps at least where features are computed once]",
     )
     batch_size: int = _option(32, takes.number(int, 1), "How many pictures make one step, on all devices together.")
-    lr: float = _option(
-        1e-4, takes.number(float, 0, open_ends="least"), "Learning rate: how far a step changes the weights."
+    lr: float | Literal["auto"] = _option(
+        _LR,
+        takes.rate,
+        "Learning rate: how far a step changes the weights. auto tries some, on features that are computed once.",
     )
     head_lr: float | None = _option(
         None,
@@ -159,12 +161,17 @@ class Stage:
         else:
             said = {"type": "SGD", "momentum": self.momentum}
         return Solver(
-            **said, base_lr=self.lr, lr_policy="fixed", max_iter=1, weight_decay=self.weight_decay, clip=self.clip
+            **said, base_lr=self.base, lr_policy="fixed", max_iter=1, weight_decay=self.weight_decay, clip=self.clip
         )
+
+    @property
+    def base(self) -> float:
+        """The learning rate that it begins with; of one that shall be found, the usual one."""
+        return _LR if isinstance(self.lr, str) else self.lr
 
     def rate(self, epoch: float) -> float:
         """The learning rate of `epoch`, from 0."""
-        return self.lr * SCHEDULES[self.schedule](epoch / self.rounds)
+        return self.base * SCHEDULES[self.schedule](epoch / self.rounds)
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ class Trainer:
             self.variables = [v for v in self.model.trainable_variables if known[id(v)][0]]
             self.optimizer = CaffeOptimizer(
                 stage.solver or stage.rule, self.variables, [known[id(v)] for v in self.variables],
-                None if stage.solver else stage.lr,
+                None if stage.solver else stage.base,
             )  # fmt: skip
             self.scale = keras.Variable(_LOSS_SCALE if self.half else 1.0, trainable=False, dtype="float32")
             self._good = keras.Variable(0, trainable=False, dtype="int32")
