@@ -98,7 +98,8 @@ class Run:
 
     def plan_of(self, net: Net, stage: Stage) -> plan.Plan:
         """What of `net` trains in `stage`."""
-        return plan.make(net, self.head, stage.layers or (), stage.dropout, stage.lr_mult == "text")
+        heeding, as_said = stage.lr_mult == "text", stage.solver is not None
+        return plan.make(net, self.head, stage.layers or (), stage.dropout, heeding, as_said)
 
     def _tell(self, parts: Sequence[data.Pictures | None], fresh: bool, source: str) -> None:
         afresh = inputs.starts_afresh(self.recipe)
@@ -112,7 +113,7 @@ class Run:
         for name, part in there.items():
             inputs.check_classes(name, part)
         if self.placed.chief:
-            for line in warnings.of(there):
+            for line in warnings.of(there, all(stage.balanced for stage in self.recipe.stages)):
                 self.say(line)
 
     def _tell_memory(self, plans: Sequence[tuple[plan.Plan, Stage]]) -> None:

@@ -65,7 +65,7 @@ def _said(name: str) -> Any:
 @dataclass(frozen=True)
 class Stage:
     """One stretch of training. The defaults are found on five small sets (`python -m tests.bench.small_sets`), for all alike: Adam
-    whose squares forget quickly, a rate that falls along a cosine, and enough steps where pictures are few."""
+    whose squares forget sooner than Keras's, a rate that falls along a cosine, and enough steps where pictures are few."""
 
     layers: tuple[str, ...] | None = _option(
         None, takes.names, "Layers that learn: names, patterns like fire9/*, or all. Needed here or in every --stage."
@@ -106,7 +106,7 @@ class Stage:
     dropout: float | None = _option(
         None,
         takes.number(float, 0, 1, "most"),
-        "Share of values that Dropout layers leave out in training, instead of what the network says.",
+        "Share of values that Dropout layers leave out in training.  [default: as the network says; 0 where the head alone learns]",
     )
     label_smoothing: float = _option(
         0.0,
@@ -131,10 +131,10 @@ class Stage:
     patience: int | None = _option(
         None, takes.number(int, 1), "Stop after so many epochs without a better validation accuracy or loss."
     )
-    class_weights: str = _option(
-        "off",
+    class_weights: str | None = _option(
+        None,
         takes.choice("off", "balanced"),
-        "Whether pictures of rare classes count more, so that all classes count the same.",
+        "Whether pictures of rare classes count more, so that all classes count the same.  [default: balanced; off with a solver]",
     )
     augment: tuple[str, ...] = _option(
         (),
@@ -157,12 +157,17 @@ class Stage:
     def rule(self) -> Solver:
         """What its own settings say, in a solver's words."""
         if self.optimizer == "adam":
-            said: dict[str, Any] = {"type": "Adam", "momentum": 0.9, "momentum2": 0.95, "delta": 1e-7}
+            said: dict[str, Any] = {"type": "Adam", "momentum": 0.9, "momentum2": 0.99, "delta": 1e-7}
         else:
             said = {"type": "SGD", "momentum": self.momentum}
         return Solver(
             **said, base_lr=self.base, lr_policy="fixed", max_iter=1, weight_decay=self.weight_decay, clip=self.clip
         )
+
+    @property
+    def balanced(self) -> bool:
+        """Whether all classes count the same."""
+        return (self.class_weights or ("off" if self.solver else "balanced")) == "balanced"
 
     @property
     def base(self) -> float:
