@@ -128,7 +128,8 @@ class Trainer:
             loss, right = summed([sum(part[0] for part in parts), sum(part[1] for part in parts)])
             gradients = [sum(found[1:], found[0]) for found in zip(*(part[2] for part in parts), strict=True)]
             gradients = summed([self._unscaled(g) for g in gradients])
-            largest = tf.reduce_max([tf.reduce_max(tf.abs(g)) for g in gradients])
+            # Not of abs(g), which is an array of its size.
+            largest = tf.reduce_max([tf.maximum(tf.reduce_max(g), -tf.reduce_min(g)) for g in gradients])
             samples = [_sampled(tf, g) for g in gradients]
             seen = tf.stack([loss, right, largest, count])
             return seen, samples, self.optimizer.prepared(gradients, self.variables)
