@@ -184,7 +184,7 @@ class Run:
         note: Any,
         history: list[results.Row],
     ) -> tuple[Net, Net, training.NotFinite | None]:
-        """(the best network, the last, why the training broke) after all stages from `place` on, whose state is in `arrays`."""
+        """(the best network, the last where it is kept, why the training broke) after all stages from `place` on, whose state is in `arrays`."""
         net = best = last = self.net
         failed: training.NotFinite | None = None
         log = os.path.join(out, results.BOARD) if self.placed.chief and not self.recipe.no_tensorboard else None
@@ -213,12 +213,12 @@ class Run:
                     place = None
                     if not any(row["stage"] == number for row in history):
                         break
-                    if failed:
-                        before = keep.load("last")
-                        learner.restore(before and before[0])
-                    last = plan.merged(net, learner.net())
-                    found = keep.load(f"best-{number}")
-                    learner.go_back(found and found[0])
+                    # Weights that are read are let go as soon as they are set: they may be most of the memory.
+                    if "last" in results.kept(self.recipe.keep):
+                        if failed:
+                            learner.restore(_arrays(keep.load("last")))
+                        last = plan.merged(net, learner.net())
+                    learner.go_back(_arrays(keep.load(f"best-{number}")))
                     net = plan.merged(net, learner.net())
                     self._keep_stage(keep, number, net)
                 if training.best_of(history)["stage"] == number:
@@ -279,3 +279,8 @@ class Run:
         for index, (name, blank) in enumerate(shapes):
             arrays[name].append(self.placed.spread(found[0][index] if found else blank))
         return nets.rebuild(net, net.param, {**net.arrays, **{name: tuple(a) for name, a in arrays.items()}})
+
+
+def _arrays(kept: tuple[list[NDArray[Any]], Any] | None) -> list[NDArray[Any]] | None:
+    """Those of what a Checkpoint holds."""
+    return kept and kept[0]
