@@ -25,20 +25,22 @@ def command() -> None:
     """
 
 
-_picture = click.option(
+_picture = sections.writing(
     "-o", "--out", metavar="PICTURE", help="Where to.  [default: made of the names, in this folder]"
 )
-_page = click.option("-o", "--out", metavar="FILE.html", help="Where to.  [default: made of the names, in this folder]")
+_page = sections.writing(
+    "-o", "--out", metavar="FILE.html", help="Where to.  [default: made of the names, in this folder]"
+)
 
 
 @command.command("filters", cls=sections.Command)
 @click.argument("model", type=options.NETWORK)
 @click.argument("arguments", nargs=-1, metavar="[PROTOTXT] LAYER", shell_complete=sections.layers)
 @options.prototxt
-@click.option(
+@sections.writing(
     "--group", type=click.IntRange(1), help="Which group of a layer whose channels are grouped.  [default: 1]"
 )
-@click.option(
+@sections.writing(
     "--first",
     type=click.IntRange(1),
     metavar="N",
