@@ -36,6 +36,7 @@ def _share(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     "-k",
     "--top",
     type=click.IntRange(1),
+    metavar="N",
     help="How many classes or boxes to say of each image.  [default: 5, all boxes]",
 )
 @sections.writing(

@@ -38,7 +38,10 @@ _page = sections.writing(
 @click.argument("arguments", nargs=-1, metavar="[PROTOTXT] LAYER", shell_complete=sections.layers)
 @options.prototxt
 @sections.writing(
-    "--group", type=click.IntRange(1), help="Which group of a layer whose channels are grouped.  [default: 1]"
+    "--group",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Which group of a layer whose channels are grouped.  [default: 1]",
 )
 @sections.writing(
     "--first",

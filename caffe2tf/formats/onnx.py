@@ -4,7 +4,9 @@ Read it with `onnxruntime.InferenceSession(path)`.
 """
 
 import contextlib
+import gc
 import logging
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -52,6 +54,8 @@ def save(net: Net, path: str, progress: Progress | None = None, pictures: Pictur
         props[_files.LABELS] = _files.text_of(pictures.names)
     onnx.helper.set_model_props(made, props)
     data = made.SerializeToString()
+    del made
+    _checked(data, path)
     with open(path, "wb") as file:
         file.write(data)
     if progress:
@@ -68,7 +72,8 @@ def _converted(serve: Any, blobs: dict[str, str], path: str) -> Any:
     # It says in many lines what becomes one below.
     logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
     try:
-        made, _ = tf2onnx.convert.from_function(serve, input_signature=serve.input_signature, opset=OPSET)
+        with _without_copies():
+            made, _ = tf2onnx.convert.from_function(serve, input_signature=serve.input_signature, opset=OPSET)
         for value in made.graph.input:
             _rename(made.graph, value.name, blobs[value.name.removesuffix(":0")])
         for value in [*made.graph.input, *made.graph.output]:
@@ -76,12 +81,34 @@ def _converted(serve: Any, blobs: dict[str, str], path: str) -> Any:
                 value.type.tensor_type.shape.dim[0].dim_param = "N"
         if lacking := sorted({node.op_type for node in made.graph.node if not _known(node)}):
             raise OutputError(f"{path}: ONNX has no operation for TensorFlow's {', '.join(lacking)}")
-        onnx.checker.check_model(made, full_check=True)
     except OutputError:
         raise
     except Exception as error:  # what no converter foresaw raises whatever it meets first
         raise OutputError(f"{path}: the network cannot be said in ONNX ({reason(error)})") from None
     return made
+
+
+@contextlib.contextmanager
+def _without_copies() -> Iterator[None]:
+    """tf2onnx copies a graph, weights and all, before each of its many rounds of optimizing, to go on where one fails: memory of 60
+    times the weights. Without, a failure is an error as any other; what it leaves in cycles goes at the end."""
+    name = tf2onnx.constants.ENV_TF2ONNX_CATCH_ERRORS
+    before = os.environ.get(name)
+    os.environ[name] = "FALSE"
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
+        gc.collect()
+
+
+def _checked(data: bytes, path: str) -> None:
+    try:
+        onnx.checker.check_model(data, full_check=True)
+    except Exception as error:
+        raise OutputError(f"{path}: the network cannot be said in ONNX ({reason(error)})") from None
 
 
 def _known(node: Any) -> bool:
