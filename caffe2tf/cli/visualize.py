@@ -1,6 +1,7 @@
 """`caffe2tf visualize`: filters, feature maps and the graph of a network as pictures, or all as one page."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import click
 
@@ -58,11 +59,7 @@ def filters(
     group: int | None,
     first: int | None,
     out: str | None,
-    input_shape: options.Shapes,
-    outputs: options.Outputs,
-    force: bool,
-    quiet: bool,
-    verbose: bool,
+    **everyday: Any,
 ) -> None:
     """Draw the filters of LAYER as tiles.
 
@@ -77,9 +74,7 @@ def filters(
     text, model, rest = options.leading([model, *arguments], prototxt)
     (layer,) = _named(rest, "LAYER")
     out = out or f"{options.stem(model)}-{names.plain(layer)}{f'-group{group}' if group else ''}.png"
-    _draw(
-        "filters", out, text, model, None, [layer], (group, first), "auto", input_shape, outputs, force, quiet, verbose
-    )
+    _draw("filters", out, text, model, None, [layer], (group, first), **everyday)
 
 
 @command.command("activations", cls=sections.Command)
@@ -95,11 +90,7 @@ def activations(
     prototxt: str | None,
     out: str | None,
     device: str,
-    input_shape: options.Shapes,
-    outputs: options.Outputs,
-    force: bool,
-    quiet: bool,
-    verbose: bool,
+    **everyday: Any,
 ) -> None:
     """Draw what each LAYER makes of IMAGE.
 
@@ -112,21 +103,7 @@ def activations(
     text, model, rest = options.leading([model, *arguments], prototxt)
     image, *layers = _named(rest, "IMAGE", "LAYER...")
     out = out or f"{options.stem(model)}-{options.stem(image)}.png"
-    _draw(
-        "activations",
-        out,
-        text,
-        model,
-        image,
-        layers,
-        (None, None),
-        device,
-        input_shape,
-        outputs,
-        force,
-        quiet,
-        verbose,
-    )
+    _draw("activations", out, text, model, image, layers, device=device, **everyday)
 
 
 @command.command("graph", cls=sections.Command)
@@ -140,11 +117,7 @@ def graph(
     text: str | None,
     prototxt: str | None,
     out: str | None,
-    input_shape: options.Shapes,
-    outputs: options.Outputs,
-    force: bool,
-    quiet: bool,
-    verbose: bool,
+    **everyday: Any,
 ) -> None:
     """Draw the network from its inputs down.
 
@@ -156,7 +129,7 @@ def graph(
     """
     text, model, _ = options.leading([model, *([text] if text else [])], prototxt)
     out = out or f"{options.stem(model)}-graph.svg"
-    _draw("graph", out, text, model, None, [], (None, None), "auto", input_shape, outputs, force, quiet, verbose)
+    _draw("graph", out, text, model, **everyday)
 
 
 @command.command("all", cls=sections.Command)
@@ -172,11 +145,7 @@ def everything(
     prototxt: str | None,
     out: str | None,
     device: str,
-    input_shape: options.Shapes,
-    outputs: options.Outputs,
-    force: bool,
-    quiet: bool,
-    verbose: bool,
+    **everyday: Any,
 ) -> None:
     """Write all of that as one page.
 
@@ -189,7 +158,7 @@ def everything(
     text, model, rest = options.leading([model, *arguments], prototxt)
     (image,) = _named(rest, "IMAGE")
     out = out or f"{options.stem(model)}-{options.stem(image)}.html"
-    _draw("all", out, text, model, image, [], (None, None), device, input_shape, outputs, force, quiet, verbose)
+    _draw("all", out, text, model, image, device=device, **everyday)
 
 
 def _named(rest: list[str], *wanted: str) -> list[str]:
@@ -206,10 +175,11 @@ def _draw(
     out: str,
     text: str | None,
     model: str,
-    image: str | None,
-    layers: list[str],
-    part: tuple[int | None, int | None],
-    device: str,
+    image: str | None = None,
+    layers: Sequence[str] = (),
+    part: tuple[int | None, int | None] = (None, None),
+    device: str = "auto",
+    *,
     input_shape: options.Shapes,
     outputs: options.Outputs,
     force: bool,
