@@ -44,12 +44,12 @@ def write(path: str, net: Net, given: "Pictures | None", places: Mapping[str, An
 
 def network(noted: Mapping[str, Any], path: str, input_shape: Mapping[str | None, Sequence[int]] | None = None) -> Net:
     """The Net, still without weights, of the text in `noted`, the note of the whole model at `path`. Raises ParseError where it holds
-    none: others wrote it, or caffe2tf before it kept the text."""
+    none: others wrote it, or it is a model of pictures."""
     if not noted.get("prototxt"):
-        raise ParseError(
-            f"{path}: does not hold its network text, as what caffe2tf writes does; only classify can run it. Take the "
-            "file that it was converted from"
-        )
+        # Others wrote no name, nor did caffe2tf before it kept the text.
+        why = "takes pictures itself, which is more than its network does" if "name" in noted else ""
+        why = why or "does not hold its network text, as what caffe2tf writes does"
+        raise ParseError(f"{path}: {why}; only classify can run it. Take the file that it was converted from")
     source = read_prototxt(path, data=noted["prototxt"].encode())
     net = reading.from_source(source, None, input_shape)
     net = replace(net, labels=tuple(noted.get("labels", ())), name=noted.get("name", net.name))
