@@ -14,7 +14,7 @@ import tensorflow as tf
 from caffe2tf.arrays.layout import Array
 from caffe2tf.arrays.numbers import reason
 from caffe2tf.errors import Caffe2TFError, OutputError, ParseError
-from caffe2tf.formats import Runner, _files, _reload
+from caffe2tf.formats import Runner, _files, _held, _note, _reload
 from caffe2tf.formats._files import Progress
 from caffe2tf.formats.savedmodel import serving
 from caffe2tf.images import notes, preprocess
@@ -49,7 +49,8 @@ def save(net: Net, path: str, progress: Progress | None = None, pictures: Pictur
     arguments = {INPUT: INPUT} if pictures else input_names(net)
     made = _converted(model, serve, {name: blob for blob, name in arguments.items()}, path)
     made.producer_name = "caffe2tf"
-    props = {preprocess.FILE: notes.to_json(net, pictures.outside if pictures else None)}
+    places = None if pictures else _held.places(model, _constants(made.graph))
+    props = {preprocess.FILE: _note.of(net, pictures, places)}
     if pictures:
         props[_files.LABELS] = _files.text_of(pictures.names)
     onnx.helper.set_model_props(made, props)
@@ -171,9 +172,18 @@ def _tensors(graph: Any) -> Iterator[Any]:
             ahead += [attribute.g, *attribute.graphs]
 
 
-def runner(path: str, many: bool = False) -> Runner:
-    """A Runner of the file. Raises ParseError for what is no .onnx, reads other files, or is no classifier that takes its channels
-    last, as caffe2tf writes it."""
+def _constants(graph: Any, names: set[str] | None = None) -> dict[str, Array]:
+    """{name: values} of the float32 tensors that `graph` itself holds, all or those called `names`. Raises ParseError."""
+    held = [tensor for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT]
+    try:
+        return {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in held if not names or tensor.name in names}
+    except (ValueError, TypeError) as error:
+        raise ParseError(f"holds a tensor that cannot be read ({reason(error)})") from None
+
+
+@contextlib.contextmanager
+def _read(path: str) -> Iterator[tuple[bytes, Any]]:
+    """(The bytes of the file, its ModelProto). Raises ParseError for what is no .onnx, here and within, or reads other files."""
     try:
         with open(path, "rb") as file:
             data = file.read()
@@ -181,13 +191,39 @@ def runner(path: str, many: bool = False) -> Runner:
         parts = [held.graph, *held.functions]
         if any(onnx.external_data_helper.uses_external_data(one) for part in parts for one in _tensors(part)):
             raise ParseError(f"{path}: keeps values in other files; caffe2tf writes and reads one file")
-        session = _session(data)
+        yield data, held
     except OSError as error:
         raise ParseError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from None
     except (ParseError, MemoryError):
         raise
     except Exception as error:  # onnxruntime has an error of its own for each way to be wrong, and no common one
         raise ParseError(f"{path}: is no .onnx that can be read ({reason(error)})") from None
+
+
+def _noted(held: Any, path: str) -> dict[str, Any]:
+    props = {item.key: item.value for item in held.metadata_props}
+    return notes.noted(props.get(preprocess.FILE, "{}").encode(), path)
+
+
+def noted(path: str) -> dict[str, Any]:
+    """The note that `save` left in the file, {} where there is none. Raises ParseError."""
+    with _read(path) as (_, held):
+        return _noted(held, path)
+
+
+def filled(path: str, net: Net) -> Net:
+    """`net`, which the file's note describes, with the weights of the file; without them where one was merged. Raises
+    ParseError."""
+    with _read(path) as (_, held):
+        places = _noted(held, path).get("weights", {})
+        return _held.filled(path, net, places, lambda names: _constants(held.graph, names))
+
+
+def runner(path: str, many: bool = False) -> Runner:
+    """A Runner of the file. Raises ParseError for what is no .onnx, reads other files, or is no classifier that takes its channels
+    last, as caffe2tf writes it."""
+    with _read(path) as (data, held):
+        session = _session(data)
     inputs, outputs = session.get_inputs(), session.get_outputs()
     shape = [extent if isinstance(extent, int) else None for extent in inputs[0].shape] if len(inputs) == 1 else []
     kinds = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
@@ -203,8 +239,7 @@ def runner(path: str, many: bool = False) -> Runner:
         return np.asarray(session.run(None, {name: np.ascontiguousarray(images, kind)})[0])
 
     props = {item.key: item.value for item in held.metadata_props}
-    noted = notes.noted(props.get(preprocess.FILE, "{}").encode(), path)
     names = _files.named(props[_files.LABELS].encode()) if _files.LABELS in props else None
     last = outputs[0].shape[-1]
     classes = last if isinstance(last, int) else None
-    return Runner(call, (shape[0], shape[3], *shape[1:3]), classes, noted, names, kind is np.uint8)
+    return Runner(call, (shape[0], shape[3], *shape[1:3]), classes, _noted(held, path), names, kind is np.uint8)

@@ -5,6 +5,7 @@ stay BGR, minus the mean, as in Caffe.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -47,7 +48,9 @@ def build(net: Net, outputs: Sequence[str] | None = None) -> tuple[KerasModel, d
 
 
 def from_keras(model: KerasModel, net: Net) -> Net:
-    """`net` with the weights of `model`, which `to_keras(net)` made and training changed: the exact inverse.
+    """`net` with the weights of `model`, which `to_keras(net)` made and training changed: the exact inverse. Weights that have no
+    part in the model's outputs stay as they are; of a `net` without weights that has such ones the result has none, and its
+    `lacking` says why.
 
     Raises WeightMismatch where the model is another network's.
     """
@@ -59,11 +62,19 @@ def from_keras(model: KerasModel, net: Net) -> Net:
         raise WeightMismatch(f"the model '{model.name}' has other weights than the network '{net.name}'")
     place = {id(variable): index for index, variable in enumerate(blank.weights)}
     weights = {name: dict(arrays) for name, arrays in net.weights.items()}
+    lacking = set[tuple[str, str]]()
+    if not net.arrays:
+        wanted = net.weight_shapes
+        lacking = {(name, key) for name, shapes in wanted.items() for key in shapes}
+        weights = {
+            n: {key: np.empty(shape, np.float32) for key, shape in shapes.items()} for n, shapes in wanted.items()
+        }
     for layer, bindings in walk.bindings.items():
         mine = weights[layer]
         for binding in bindings:
             if id(binding.variable) not in place:
                 continue  # of a layer that feeds no output
+            lacking -= {(layer, binding.weight)}
             value = to_numpy(walk.keras, model.weights[place[id(binding.variable)]])
             whole = mine[binding.weight]
             part = whole if binding.part is None else whole[binding.part]
@@ -76,6 +87,10 @@ def from_keras(model: KerasModel, net: Net) -> Net:
                 if not whole.flags.writeable:
                     mine[binding.weight] = whole = whole.copy()
                 whole[binding.part] = value
+    if lacking:
+        name, key = min(lacking)
+        why = f"the model does not hold the {key} of layer '{name}' as one of its variables"
+        return replace(net, lacking=f"{why}; take the file that it was made of")
     return net.with_weights(weights)
 
 

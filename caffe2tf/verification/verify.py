@@ -47,7 +47,7 @@ def verify(
     net itself. `yes` lets the reference take its time. `device`: auto, cpu, gpu, gpu:N; `precision`: float32, tf32 or
     mixed_float16, each with the tolerance it deserves (device.TOLERANCES).
 
-    A `net` that was read from a whole model (.keras, SavedModel, .tflite) is that file: it is the file that runs, and of it every
+    A `net` that was read from a whole model (.keras, SavedModel, .tflite, .onnx) is that file: it is the file that runs, and of it every
     blob is compared that it gives.
 
     Raises GoldenError for a set that is broken or of another network, JudgeError for a judge that cannot judge,

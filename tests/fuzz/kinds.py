@@ -387,3 +387,4 @@ def keras(folder: Path) -> None:
 @_kind(lambda: _models("tflite"), "x.tflite", heavy=True)
 def tflite(folder: Path) -> None:
     _see(folder / "x.tflite")
+    loading.load(folder / "x.tflite")  # its note says where the weights stand
