@@ -387,3 +387,8 @@ def keras(folder: Path) -> None:
 @_kind(lambda: _models("tflite"), "x.tflite", heavy=True)
 def tflite(folder: Path) -> None:
     _see(folder / "x.tflite")
+
+
+@_kind(lambda: _models("onnx"), "x.onnx", heavy=True)
+def onnx(folder: Path) -> None:
+    _see(folder / "x.onnx")
