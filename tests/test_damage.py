@@ -39,12 +39,32 @@ GOOD = "{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }"
         (npy(GOOD.replace("(2,)", f"({'1,' * 33})"), bytes(4)), "is none of 32 axes"),
         (npy(GOOD.replace("(2,)", f"({'9' * 20},)"), bytes(4)), "is none of 32 axes"),
         (npy(GOOD, bytes(7)), r"claims 8 bytes of values for shape \(2,\), but holds 7"),
-        (npy(GOOD.replace("(2,)", f"(0, {1 << 62})")), "which no array can have"),
+        (npy(GOOD.replace("(2,)", f"(0, {1 << 61})")), "which no array can have"),  # 2^63 bytes, but for the 0
     ],
 )
 def test_an_array_in_a_stream(data, why):
     with pytest.raises(ParseError, match=why):
         numbers.read_npy(io.BytesIO(data), len(data))
+
+
+def test_the_largest_extents_that_an_array_can_have():
+    data = npy(GOOD.replace("(2,)", f"(0, {(1 << 61) - 1})"))
+    assert numbers.read_npy(io.BytesIO(data), len(data)).shape == (0, (1 << 61) - 1)
+
+
+def test_what_a_file_unfolds_to_is_64_mib_and_32_times_its_size():
+    numbers.check_claim((64 << 20) + 32 * 1000, 1000)
+    with pytest.raises(ParseError, match="claims 67140865 bytes of values in a file of 1000 bytes; takes 32 times"):
+        numbers.check_claim((64 << 20) + 32 * 1000 + 1, 1000)
+
+
+def test_a_system_without_long_floats_says_so(monkeypatch):
+    def lacking(text):
+        raise TypeError(text)
+
+    monkeypatch.setattr(numbers.np, "dtype", lacking)
+    with pytest.raises(ParseError, match="holds values of type '<f16', which this system does not have"):
+        numbers.plain_dtype("<f16")
 
 
 @pytest.mark.parametrize("version", [1, 2, 3])

@@ -78,7 +78,19 @@ ROOMS = {
     ),
     "layers": Room(("layers/*.py",), ("net", "rules", "golden", "reference_rules", "forks_values", "forks_places")),
     "layout": Room(("arrays/*.py",), ("layout", "damage", "weights", "read", "numbers", "attacks/test_weights")),
-    "formats": Room(("formats/*.py",), ("formats", "damage", "weights", "attacks/test_weights", "attacks/test_others")),
+    "formats": Room(
+        ("formats/*.py",),
+        (
+            "formats",
+            "damage",
+            "weights",
+            "runners",
+            "onnx",
+            "models_here",
+            "attacks/test_weights",
+            "attacks/test_others",
+        ),
+    ),
     "comparison": Room(("verification/*.py",), ("verification", "judges", "feeding", "damage")),
 }
 
@@ -365,7 +377,7 @@ class _Judge:
                 code = 1
             os._exit(code)
         os.close(writer)
-        late = time.monotonic() + 10 * (_CPU + seconds)  # where it sleeps
+        late = time.monotonic() + 4 * (_CPU + seconds)  # where it sleeps
         while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
             if time.monotonic() > late:
                 os.kill(child, signal.SIGKILL)
