@@ -2,10 +2,11 @@
 
 import pytest
 
+from caffe2tf import loading
 from caffe2tf.caffe import read
 from caffe2tf.errors import NetError
 from caffe2tf.net.reading import from_source
-from tests.helpers import inputs, layer, parameter
+from tests.helpers import inputs, layer, make, parameter
 
 IMAGE = (2, 4, 5, 6)
 # (type, its parameters, the bottoms' shapes, how many tops, what is said).
@@ -226,3 +227,23 @@ def shaped(*shapes):
 )  # fmt: skip
 def test_a_layer_without_bottoms_says_what_it_takes(kind, params, tops, why):
     assert said(layer(kind, params, [], [f"top{index}" for index in range(tops)])) == f"layer 'x' ({kind}): {why}"
+
+
+def test_no_blob_is_empty():
+    text = layer("DummyData", "dummy_data_param { shape { dim: 2 dim: 0 } }", [])
+    assert (
+        said(text) == "layer 'x' (DummyData): bottoms [] give a top of shape [(2, 0)]; every extent must be at least 1"
+    )
+
+
+def test_a_snapshot_whose_own_network_caffe_refuses_gives_its_weights(tmp_path):
+    """Beside a text that rules: Caffe copies blobs by the names of layers and looks at nothing else of the snapshot (net.cpp)."""
+    text = inputs(data=(1, 2)) + layer("InnerProduct", "inner_product_param { num_output: 3 }")
+    both = text.replace('name: "x"', 'name: "x" include { phase: TEST } exclude { phase: TRAIN }')
+    _, model = make(tmp_path, both, {"x": [(3, 2), (3,)]})
+    (tmp_path / "net.prototxt").write_text(text)
+    with pytest.raises(NetError, match="both include and exclude"):
+        loading.load(None, model)
+    net = loading.load(str(tmp_path / "net.prototxt"), model)
+    assert [array.shape for array in net.arrays["x"]] == [(3, 2), (3,)]
+    assert net.transforms == {}
