@@ -172,3 +172,9 @@ def test_bad_text_is_one_clear_line(name, data, why, tmp_path):
 def test_folder_instead_of_file(tmp_path):
     with pytest.raises(ParseError, match="is a folder"):
         read.read_caffemodel(tmp_path)
+
+
+def test_a_blob_without_values_has_its_shape():
+    assert read.Blob((0, 3), ()).array().shape == (0, 3)
+    one, two = np.float32([1, 2]), np.float64([3, 4])
+    np.testing.assert_array_equal(read.Blob((2, 2), (one, two)).array(), [[1, 2], [3, 4]])

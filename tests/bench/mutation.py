@@ -14,7 +14,6 @@ outside of functions.
 import argparse
 import ast
 import gc
-import itertools
 import json
 import os
 import random
@@ -35,7 +34,8 @@ from _pytest.runner import runtestprotocol
 
 from tests.helpers import PACKAGE, ROOT
 
-_CPU, _MEMORY = 20, 6 << 30  # seconds that a mutant may compute above what its tests take, bytes that it may address
+_CPU = 10  # seconds that a test may compute beside five times its own
+_MEMORY = 6 << 30  # bytes that a mutant may address
 _LEAST = 0.85  # of the mutants that are a change, those to be killed
 _NONE = 3  # how a process ends that finds nothing to change
 _COLUMNS = ("room", "mutants", "tried", "killed", "no change", "survived", "score")
@@ -263,8 +263,13 @@ def _quiet() -> None:
     os.dup2(nowhere, 2)
 
 
-def _first_that_fails(items: Sequence[pytest.Item]) -> int | None:
-    for place, (item, following) in enumerate(itertools.zip_longest(items, items[1:])):
+def _first_that_fails(items: Sequence[tuple[float, pytest.Item]]) -> int | None:
+    """The place of the first of the tests [(its seconds, the test)] that fails; one that takes too long ends the process."""
+    for place, (seconds, item) in enumerate(items):
+        most = int(_CPU + 5 * seconds)
+        resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + most, resource.RLIM_INFINITY))
+        signal.alarm(5 * most)  # where it sleeps
+        following = items[place + 1][1] if place + 1 < len(items) else None
         if any(report.failed for report in runtestprotocol(item, nextitem=following, log=False)):
             return place
     return None
@@ -319,11 +324,11 @@ class _Judge:
             near = sorted(
                 (seconds, place) for place, (seconds, lines) in seen.items() if mutant.line in lines[str(mutant.path)]
             )
-            code, failed = self._try(mutant, [items[place] for _, place in near], sum(seconds for seconds, _ in near))
+            code, failed = self._try(mutant, [(seconds, items[place]) for seconds, place in near])
             if code == _NONE:
                 return None
             killer = near[failed][1] if failed is not None else None
-            if killer is None or killer in self.sound or self._try(None, [items[killer]], near[-1][0])[0] == 0:
+            if killer is None or killer in self.sound or self._try(None, [(seen[killer][0], items[killer])])[0] == 0:
                 self.sound |= {killer} if killer is not None else set()
                 return code != 0, len(near)
             print(f"{items[killer].nodeid} fails by itself", file=sys.stderr, flush=True)
@@ -358,7 +363,7 @@ class _Judge:
                 for place, (seconds, lines) in json.loads(report.read_text()).items()
             }
 
-    def _try(self, mutant: Mutant | None, items: Sequence[pytest.Item], seconds: float) -> tuple[int, int | None]:
+    def _try(self, mutant: Mutant | None, items: Sequence[tuple[float, pytest.Item]]) -> tuple[int, int | None]:
         """(0 where every test passes with the mutant, _NONE where it is none, else anything; the place of the test that fails,
         None where the process ends otherwise)."""
         reader, writer = os.pipe()
@@ -368,7 +373,6 @@ class _Judge:
             code = _NONE
             try:
                 if mutant is None or put(mutant):
-                    resource.setrlimit(resource.RLIMIT_CPU, (int(_CPU + 5 * seconds),) * 2)
                     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY,) * 2)
                     failed = _first_that_fails(items)
                     code = 0 if failed is None else 1
@@ -377,11 +381,7 @@ class _Judge:
                 code = 1
             os._exit(code)
         os.close(writer)
-        late = time.monotonic() + 4 * (_CPU + seconds)  # where it sleeps
-        while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
-            if time.monotonic() > late:
-                os.kill(child, signal.SIGKILL)
-            time.sleep(0.02)
+        ended = os.waitpid(child, 0)
         os.set_blocking(reader, False)
         with os.fdopen(reader, "rb") as pipe:
             said = pipe.read() or b""  # None where a process that a test left still holds the other end
