@@ -98,8 +98,9 @@ def _rename(graph: Any, old: str, new: str) -> None:
 
 def _session(data: bytes) -> Any:
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors
-    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    options.log_severity_level = 4  # what is fatal: an error is raised as well
+    # Without the fallback, which prints to stdout and tries the same once more.
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"], enable_fallback=0)
 
 
 def _tensors(graph: Any) -> Iterator[Any]:
@@ -118,6 +119,11 @@ def _tensors(graph: Any) -> Iterator[Any]:
                 attribute.sparse_tensor.indices,
             )
             ahead += [attribute.g, *attribute.graphs]
+
+
+def _as_bytes(value: str | bytes) -> bytes:
+    """The bytes of a field of text, which protobuf gives where they are no text."""
+    return value if isinstance(value, bytes) else value.encode()
 
 
 def runner(path: str, many: bool = False) -> Runner:
@@ -151,9 +157,12 @@ def runner(path: str, many: bool = False) -> Runner:
     def call(images: Array) -> Array:
         return np.asarray(session.run(None, {name: np.ascontiguousarray(images, kind)})[0])
 
-    props = {item.key: item.value for item in held.metadata_props}
-    noted = notes.noted(props.get(preprocess.FILE, "{}").encode(), path)
-    names = _files.named(props[_files.LABELS].encode()) if _files.LABELS in props else None
+    props = {item.key: _as_bytes(item.value) for item in held.metadata_props}
+    noted = notes.noted(props.get(preprocess.FILE, b"{}"), path)
+    try:
+        names = _files.named(props[_files.LABELS]) if _files.LABELS in props else None
+    except UnicodeDecodeError as error:
+        raise ParseError(f"{path}: its {_files.LABELS} cannot be read: {reason(error)}") from None
     last = outputs[0].shape[-1]
     classes = last if isinstance(last, int) else None
     return Runner(call, (shape[0], shape[3], *shape[1:3]), classes, noted, names, kind is np.uint8)
