@@ -250,6 +250,11 @@ def test_a_part_of_an_h5(change, why, tmp_path):
         ),
         ({"a/b": {"dtype": "F4", "shape": [2], "data_offsets": [0, 8]}}, "'a/b' holds values of type F4"),
         ({"a/b": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 8]}}, "does not lie at the bytes 0 to 8"),
+        ({"a/b": {"dtype": "F32", "shape": [3], "data_offsets": [0, 12]}}, "does not lie at the bytes 0 to 12"),
+        ({"a/b": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}, "does not lie at the bytes 4 to 8"),
+        ({"a/b": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, "its tensors end at byte 4 of 8"),
+        ({"a/b": {"dtype": "F32", "shape": [1] * 33, "data_offsets": [0, 4]}}, "has the shape"),
+        ({"a/b": {"dtype": "F32", "shape": [-1, -1], "data_offsets": [0, 4]}}, r"has the shape \[-1, -1\]"),
         ([], "its header is no JSON object"),
     ],
 )

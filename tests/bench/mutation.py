@@ -53,7 +53,7 @@ class Room:
 ROOMS = {
     "read": Room(
         ("caffe/read.py", "caffe/prototxt.py", "caffe/wire.py", "caffe/messages.py"),
-        ("read", "wire", "prototxt", "upgrade", "weights", "net", "accept"),
+        ("read", "wire", "prototxt", "upgrade", "weights", "net", "accept", "plugins"),
     ),
     "upgrade": Room(
         ("caffe/upgrade.py", "caffe/legacy.py", "caffe/datalayers.py", "caffe/purposes.py"),
