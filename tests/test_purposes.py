@@ -102,7 +102,7 @@ def test_pythons_layers_of_training_by_the_name_of_their_class(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "goes"),
-    [("AnchorTargetLayer", True), ("PixelMSELayer", True), ("PixelMSE2Layer", False), ("ProposalTargetLayer", False)],
+    [("StrangeTargetLayer", True), ("PixelMSELayer", True), ("PixelMSE2Layer", False), ("ProposalTargetLayer", False)],
 )
 def test_what_makes_targets_goes_and_what_draws_them_stays(name, goes):
     one = LayerParameter(type="Python", bottom=["a"], top=["b"], python_param={"module": "m", "layer": name})
