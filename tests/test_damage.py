@@ -167,7 +167,22 @@ def test_a_pickled_array(item, why):
         _pickle.load(io.BytesIO(data), len(data))
 
 
-@pytest.mark.parametrize("item", [Made(print, ("was here",)), Made(RECONSTRUCT, (np.matrix, (0,), b"b"))])
+@pytest.mark.parametrize("code", ["O8", "O4", "O"])
+def test_what_an_array_of_one_object_holds(code):
+    """As NumPy's of 64 and of 32 bits write it."""
+    kind = Made(np.dtype, (code, False, True), (3, "|", None, None, None, -1, -1, 63))
+    data = pickle.dumps(of_state(1, (), kind, False, [{"a": 3}]), 2)
+    assert _pickle.load(io.BytesIO(data), len(data)) == {"a": 3}
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        Made(print, ("was here",)),
+        Made(RECONSTRUCT, (np.matrix, (0,), b"b")),
+        Made(RECONSTRUCT, (np.dtype, (0,), b"b")),
+    ],
+)
 def test_a_pickle_of_anything_else(item, capsys):
     data = pickle.dumps(item, 2)
     with pytest.raises(pickle.UnpicklingError):

@@ -85,6 +85,7 @@ ROOMS = {
             "damage",
             "weights",
             "runners",
+            "containers",
             "onnx",
             "models_here",
             "attacks/test_weights",
