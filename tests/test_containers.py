@@ -12,8 +12,9 @@ import pytest
 from caffe2tf import formats, loading
 from caffe2tf.errors import ParseError
 from caffe2tf.files import digests
-from caffe2tf.formats import _note, _trained, h5
+from caffe2tf.formats import _note, _reload, _trained, h5
 from caffe2tf.images import notes, preprocess
+from caffe2tf.keras_model.pictures import Pictures
 from tests.helpers import GOLDEN, layer, load, make
 
 CASE = GOLDEN / "layers" / "conv_basic"
@@ -167,5 +168,11 @@ def test_a_note_is_the_network_again(tmp_path):
         "name",
         "prototxt",
     }
+    given = Pictures(preprocess.of(net)[0], ("cat", "dog", "bird"))
+    assert json.loads(_note.of(net, given=given))["labels"] == ["cat", "dog", "bird"]
+    assert "prototxt" not in json.loads(_note.of(net, given=given))
+    (example,) = _reload.example(net, given)
+    assert (example.dtype, example.ndim, example.shape[3]) == (np.uint8, 4, 3)
+    assert example.shape[1:3] not in ((3, 3), example.shape[2:0:-1])
     with pytest.raises(ParseError, match=r"x\.keras: does not hold its network text"):
         _note.network({"preprocessing": {}}, "x.keras")

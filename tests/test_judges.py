@@ -86,7 +86,8 @@ def test_users_own_files_are_read(small):
 def test_judges_by_default_where_no_golden_set_fits(small):
     net = loading.load(small / "net.prototxt", small / "net.caffemodel")
     assert caffe2tf.verify(net).judge.name == "opencv"
-    assert caffe2tf.verify(net, against="reference").judge.name == "reference"
+    judge = caffe2tf.verify(net, against="reference").judge
+    assert (judge.name, judge.read) == ("reference", "the network itself")
     with pytest.raises(
         GoldenError, match=r"no golden set of the network .* docker run .* bvlc/caffe:cpu python record.py"
     ):
@@ -405,6 +406,18 @@ def test_what_takes_too_long_is_refused_before_it_starts(small, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(exact, "LONGEST", 0.0)
     assert verify(net, against="reference", yes=True).passed
+
+
+def test_what_takes_too_long_is_refused_where_it_stands_in_too(small, monkeypatch):
+    def absent(*given):
+        raise JudgeAbsent("there is no OpenCV")
+
+    monkeypatch.setattr(judges.opencv, "record", absent)
+    monkeypatch.setattr(exact, "LONGEST", 0.0)
+    net = loading.load(small / "net.prototxt", small / "net.caffemodel")
+    with pytest.raises(JudgeError, match=r"there is no OpenCV.*would take about \d+ s"):
+        verify(net)
+    assert verify(net, yes=True).judge.name == "reference"
 
 
 def test_the_estimate_grows_with_the_input():
