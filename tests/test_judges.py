@@ -438,6 +438,13 @@ def test_values_beyond_float32_are_not_judged_behind_them(tmp_path):
     assert found.unjudged == {"n": "its bottoms leave the range of float32"}
 
 
+def test_a_blob_without_a_finite_value_is_compared(tmp_path):
+    text = inputs(data=(1, 3, 4, 4)) + layer("Exp", "exp_param { shift: 1000 }", tops=["e"], name="e")
+    found = verify(loading.load(make(tmp_path, text)[0]), against="reference")
+    assert found.passed
+    assert found.judged == 1
+
+
 def test_a_type_that_the_reference_lacks_is_not_judged(small, monkeypatch):
     monkeypatch.delitem(TABLE, "Softmax")
     net = loading.load(small / "net.prototxt", small / "net.caffemodel")

@@ -111,7 +111,7 @@ ROOMS = {
     # Without opencv_worker.py, which runs in processes of its own: no fork of this one changes it.
     "comparison": Room(
         ("verification/[!o]*.py", "verification/opencv.py", "verification/otherwise.py"),
-        ("verification", "judges", "feeding", "damage", "models_here", "record"),
+        ("reports", "verification", "judges", "feeding", "damage", "models_here", "record"),
     ),
 }
 
