@@ -44,7 +44,7 @@ MAY_LOAD_HEAVY = {
     "formats/ckpt.py": {"tensorflow"},
     "formats/_claims.py": {"keras"},
     "formats/keras.py": {"keras"},
-    "formats/onnx.py": {"tensorflow"},
+    "formats/onnx.py": {"keras", "tensorflow"},
     "formats/savedmodel.py": {"keras", "tensorflow"},
     "formats/tflite.py": {"tensorflow"},
     "keras_model/build.py": {"keras"},
