@@ -44,7 +44,7 @@ model = keras.Model(model.inputs, keras.layers.Softmax()(keras.layers.Flatten()(
 data = keras.utils.image_dataset_from_directory(sys.argv[2], batch_size=32, image_size=(256, 256), verbose=False)
 mean = np.float32([104, 117, 123])
 data = data.map(lambda x, y: (x[:, 14:241, 14:241, ::-1] - mean, y), tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
-model.compile(keras.optimizers.SGD(1e-6, momentum=0.9), "sparse_categorical_crossentropy", ["accuracy"])
+model.compile(keras.optimizers.SGD(1e-6, momentum=0.9), "sparse_categorical_crossentropy", metrics=["accuracy"])
 class Times(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None): self.begun = time.time()
     def on_epoch_end(self, epoch, logs=None): print("seconds", time.time() - self.begun, flush=True)
