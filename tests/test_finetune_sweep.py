@@ -56,7 +56,7 @@ def swept(stage, spread=1.0):
 def test_the_rate_with_the_lowest_validation_loss_is_found_and_nothing_else_changes(here):
     rate, (line,), before, learner = swept(STAGE)
     _, steps, tried = FOUND.fullmatch(line).groups()
-    losses = {float(part.split()[0]): float(part.split()[1]) for part in tried.split(", ")}
+    losses = {float(part.split(": ")[0]): float(part.split(": ")[1]) for part in tried.split(", ")}
     assert (tuple(losses), int(steps)) == (sweep.RATES, sweep.STEPS)
     assert rate == min(losses, key=losses.get)
     assert losses[rate] < losses[min(losses)]

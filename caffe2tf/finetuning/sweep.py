@@ -47,7 +47,7 @@ def best(
     if not any(map(math.isfinite, losses)):
         raise TrainingError("no learning rate of those that `lr` auto tries gives a finite loss; name one, or `clip` 1")
     found = RATES[int(np.nanargmin([loss if math.isfinite(loss) else math.nan for loss in losses]))]
-    tried = ", ".join(f"{rate:g} {loss:.4g}" for rate, loss in zip(RATES, losses, strict=True))
+    tried = ", ".join(f"{rate:g}: {loss:.4g}" for rate, loss in zip(RATES, losses, strict=True))
     say(f"learning rate {found:g}: the lowest of the validation losses after {_ROUNDS * each} steps ({tried})")
     return found
 
