@@ -14,7 +14,7 @@ _SECTIONS = {
     "Pictures": "resize crop mean scale channels crops augment order",
     "Training": "layers stages epochs batch_size lr head_lr schedule optimizer momentum weight_decay dropout label_smoothing clip "
     "lr_mult class_weights patience seed cache",
-    "Output": "out outs folder to npy_layout quantize folding preprocessing page plot confusion as_csv as_json top threshold group first keep "
+    "Output": "out outs folder to npy_layout quantize calibrate folding preprocessing page plot confusion as_csv as_json top threshold group first keep "
     "no_tensorboard listing resume force",
     "Running": "device precision yes fast quiet verbose version help",
 }
