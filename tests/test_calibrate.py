@@ -10,7 +10,7 @@ from PIL import Image
 import caffe2tf
 from caffe2tf.classification.seen import Seen
 from caffe2tf.errors import OutputError, ParseError
-from caffe2tf.formats import _calibration, _reload
+from caffe2tf.formats import _calibration, _reload, tflite
 from caffe2tf.keras_model.build import Build, to_last
 from caffe2tf.keras_model.model import to_keras
 from tests.helpers import COLOURS, GOLDEN, inputs, inputs_of, layer, load, make, run
@@ -93,15 +93,26 @@ def test_the_file_says_what_the_network_says_and_convert_how_often(more, overhan
 
 
 def test_the_padding_of_a_maximum_would_leave_nothing_and_is_refused(overhanging, monkeypatch):
-    """With -FLT_MAX in the padding the least value is that, and 8 bits hold nothing else: the fault that `bounded` is for."""
+    """With -FLT_MAX in the padding the least value is that, and 8 bits hold nothing else: the fault that `bounded` is for. It is
+    found in the ranges, and if it were not, in what the file says."""
     plain = _reload.model
     monkeypatch.setattr(_reload, "model", lambda net, given, bounded=False: plain(net, given))
     net = caffe2tf.load("net.prototxt", "net.caffemodel")
-    with pytest.raises(OutputError, match=r"x\.tflite: is not written: in 8 bits .* refused from 50%") as caught:
-        caffe2tf.save(net, "x.tflite", calibrate="train")
-    assert "\n" not in str(caught.value)
-    assert "part" not in str(caught.value)
-    assert not os.path.exists("x.tflite")
+    for far, why in (
+        (None, r"'.*' reaches -3.4e\+38"),
+        (float("inf"), r"is not written: in 8 bits .* refused from 50%"),
+    ):
+        monkeypatch.setattr(tflite, "_FAR", far or tflite._FAR)
+        with pytest.raises(OutputError, match=rf"^x\.tflite: .*{why}") as caught:
+            caffe2tf.save(net, "x.tflite", calibrate="train")
+        assert "\n" not in str(caught.value)
+        assert not os.path.exists("x.tflite")
+
+
+def test_a_range_without_end_does_not_end_the_process(here):
+    text = inputs(data=(1, 3, 12, 12)) + layer("Exp", "exp_param { scale: 9 }")
+    with pytest.raises(OutputError, match=r"cannot be calibrated"):
+        caffe2tf.save(caffe2tf.load(make(here, text)[0]), "x.tflite", calibrate="train")
 
 
 def test_what_is_lost_is_a_share_of_the_variance():

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.lite.python.convert import mlir_quantize
 from tensorflow.lite.python.schema_py_generated import BuiltinOperator, ModelT, TensorType
 
 from caffe2tf.arrays.layout import Array
@@ -33,6 +34,7 @@ except ImportError:
     Interpreter, OpResolverType = tf.lite.Interpreter, tf.lite.experimental.OpResolverType
 
 QUANTIZED = ("weights", "float16")
+_FAR = 1e30
 
 
 def save(
@@ -108,10 +110,26 @@ def _calibrated(converter: Any, shown: Callable[[], Iterator[Array]], path: str)
 
     converter.representative_dataset = each
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS]
+    # In two steps, as TensorFlow's QuantizationDebugger goes: the second ends the process where a range is not finite.
+    converter._experimental_calibrate_only = True
+    why = "`quantize` needs no ranges"
     try:
-        return bytes(converter.convert())
+        calibrated = bytes(converter.convert())
+        if far := _far(ModelT.InitFromPackedBuf(calibrated)):
+            raise OutputError(f"{path}: cannot be calibrated: {far}, beside which 8 bits hold nothing; {why}")
+        return bytes(mlir_quantize(calibrated))
     except (RuntimeError, ValueError) as error:
-        raise OutputError(f"{path}: cannot be calibrated ({reason(error)}); `quantize` needs no pictures") from None
+        raise OutputError(f"{path}: cannot be calibrated ({reason(error)}); {why}") from None
+
+
+def _far(model: ModelT) -> str:
+    """`NAME reaches VALUE` of a tensor whose range no blob of a network that works can have; nothing where there is none."""
+    for tensor in (tensor for graph in model.subgraphs for tensor in graph.tensors):
+        held = tensor.quantization
+        for ends in (held.min, held.max) if held is not None else ():
+            if ends is not None and not (np.abs(ends) < _FAR).all():
+                return f"'{tensor.name.decode()}' reaches {max(ends, key=abs):.3g}"
+    return ""
 
 
 def _name(model: ModelT, operator: Any) -> str:
