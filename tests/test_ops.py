@@ -176,3 +176,10 @@ def test_a_mask_takes_negative_zero_for_zero(tmp_path):
 def test_random_calls_of_what_layers_use():
     count = 500 // len(ops.OPERATIONS) + 1
     assert ops.examine(ops.OPERATIONS, count, seed=0) == 0
+
+
+def test_reciprocals_of_equal_values_are_equal(tmp_path):
+    """A tie stays one, for ArgMax behind it; a vectorized power rounds the end of a row otherwise."""
+    text = inputs(data=(1, 42)) + "\n" + layer("Power", "power_param { power: -1 shift: 0.22704 }")
+    net = loading.load(*make(tmp_path, text))
+    assert len(set(model.compiled(net, ["top"])({"data": np.zeros((1, 42), np.float32)})["top"].ravel())) == 1

@@ -105,3 +105,13 @@ def test_a_fault_is_found_and_shrunk_to_its_layer(monkeypatch):
     assert [layer.type for layer in small.net.layer] == ["ELU"]
     (array,) = small.inputs.values()
     assert array.size == 2
+
+
+def test_channels_shuffle_in_whole_groups():
+    from caffe2tf.caffe.caffe_pb2 import LayerParameter
+    from tests.random_nets.legal import Illegal
+
+    shuffle = LayerParameter(type="ShuffleChannel", top=["y"], shuffle_channel_param={"group": 5})
+    assert infer(shuffle, [(3, 5, 1, 1)]) == ([(3, 5, 1, 1)], [])
+    with pytest.raises(Illegal, match="groups"):
+        infer(shuffle, [(3, 8, 1, 1)])

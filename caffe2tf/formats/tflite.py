@@ -7,7 +7,6 @@ import os
 import struct
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,7 +18,7 @@ from tensorflow.lite.python.schema_py_generated import BuiltinOperator, ModelT, 
 from caffe2tf.arrays.layout import Array
 from caffe2tf.arrays.numbers import reason
 from caffe2tf.errors import OutputError, ParseError
-from caffe2tf.formats import Runner, _calibration, _files, _note, _reload
+from caffe2tf.formats import Runner, _calibration, _files, _held, _note, _reload
 from caffe2tf.formats._calibration import Comparison
 from caffe2tf.formats._files import Progress
 from caffe2tf.formats.savedmodel import holding, serving
@@ -73,8 +72,10 @@ def save(
     data = _calibrated(converter, shown, path) if paths else converter.convert()
     with open(path, "wb") as file:
         file.write(data)
-    # How pictures become its input goes along at the end, where TensorFlow Lite keeps files that belong to a model.
-    _note.write(path, net, pictures, weights=True)
+    # What is said of it goes along at the end, where TensorFlow Lite keeps files that belong to a model.
+    held = ModelT.InitFromPackedBuf(data)
+    places = None if pictures else _held.places(model, _constants(held))
+    _note.write(path, net, pictures, places)
     if progress:
         progress(len(data))
     # Without delegates there is no log line; the interpreter must outlive its signature.
@@ -94,7 +95,6 @@ def save(
     if not paths:
         given = _reload.example(net, pictures)
         return _reload.largest_difference(path, exact(*given), read(*given))
-    held = ModelT.InitFromPackedBuf(data)
     seen = _calibration.compared(path, paths, shown(), exact, read, _in_floats(held), _ends_in_softmax(held))
     if compared:
         compared(seen)
@@ -169,33 +169,48 @@ def _interpreter(**options: Any) -> Any:
         return Interpreter(**options)
 
 
-def _whole(path: str) -> tuple[bytes, bool]:
-    """The bytes of the file, and whether it `_ends_in_softmax`, seen through once: the interpreter follows every offset without a look, and one that leads past
+def _whole(path: str) -> tuple[bytes, ModelT]:
+    """The bytes of the file, and what is in them, seen through once: the interpreter follows every offset without a look, and one that leads past
     the end ends the process, as a file does that is cut while the interpreter has it mapped."""
     try:
         with open(path, "rb") as file:
             data = file.read()
-        return data, _ends_in_softmax(ModelT.InitFromPackedBuf(data))
+        return data, ModelT.InitFromPackedBuf(data)
     except OSError as error:
         raise ParseError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from None
     except (struct.error, ValueError, TypeError, IndexError, AttributeError, OverflowError, BufferError):
         raise ParseError(f"{path}: is no .tflite, or is cut short or damaged") from None
 
 
+def _constants(held: ModelT) -> dict[str, Array]:
+    """{number of a buffer: its values} of the tensors of float32 and float16."""
+    kinds = {TensorType.FLOAT32: "<f4", TensorType.FLOAT16: "<f2"}
+    tensors = [tensor for graph in held.subgraphs or () for tensor in graph.tensors or () if tensor.type in kinds]
+    known = {tensor.buffer: kinds[tensor.type] for tensor in tensors if tensor.buffer < len(held.buffers or ())}
+    data = {number: held.buffers[number].data for number in known}
+    return {
+        str(number): np.frombuffer(values, known[number])
+        for number, values in data.items()
+        if values is not None and len(values) and len(values) % int(known[number][-1]) == 0
+    }
+
+
 def filled(path: str, net: Net) -> Net:
-    """`net`, which the file's note describes, still without weights: the converter merged, turned and packed them."""
-    note = f"{path}: a .tflite does not give its weights back; they are in the file that it was converted from"
-    return replace(net, notes=(*net.notes, note))
+    """`net`, which the file's note describes, with the weights of the file; without them where one was merged or packed. Raises
+    ParseError."""
+    held = _constants(_whole(path)[1])
+    return _held.filled(path, net, notes.noted_in(path).get("weights", {}), lambda names: held)
 
 
 def runner(path: str, many: bool = False) -> Runner:
     """A Runner of the file. Raises ParseError for what is no .tflite, or no classifier."""
-    data, softmax = _whole(path)
+    data, held = _whole(path)
     try:
         interpreter = _interpreter(model_content=data, num_threads=os.cpu_count())
         inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
-    except (ValueError, RuntimeError) as error:
-        raise ParseError(f"{path}: is not a .tflite that can be read ({str(error).splitlines()[0]})") from None
+        softmax = _ends_in_softmax(held)
+    except (ValueError, RuntimeError, TypeError, IndexError, AttributeError) as error:
+        raise ParseError(f"{path}: is not a .tflite that can be read ({reason(error)})") from None
     if len(inputs) != 1 or len(inputs[0]["shape"]) != 4 or inputs[0]["dtype"] not in (np.float32, np.uint8):
         has = ", ".join(f"{item['dtype'].__name__} {item['shape'].tolist()}" for item in inputs)
         raise ParseError(f"{path}: has no single image input of float32 or uint8; its inputs are {has}")

@@ -180,6 +180,8 @@ class Power(_Pointwise, type="Power", param="power_param", fields="power scale s
         y = y + self.p.shift if self.p.shift else y  # 0 added to -0 would make it 0
         if self.p.power == 2:
             return y * y  # exact for negative values too
+        if self.p.power == -1:
+            return 1 / y  # a vectorized power rounds equal values otherwise at the end of a row, which breaks ties
         return y if self.p.power == 1 else ctx.ops.power(y, self.p.power)
 
 

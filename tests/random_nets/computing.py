@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.random_nets.legal import Rule, Shape, canonical, need
 
-_POINTWISE = "ReLU ReLU6 ELU Sigmoid TanH Swish BNLL AbsVal Clip Threshold Dropout Power Exp Log ShuffleChannel"
+_POINTWISE = "ReLU ReLU6 ELU Sigmoid TanH Swish BNLL AbsVal Clip Threshold Dropout Power Exp Log"
 POINTWISE = frozenset(_POINTWISE.split())
 
 
@@ -40,6 +40,11 @@ def _parameter(layer: Any, bottoms: Sequence[Shape], count: int) -> tuple[list[S
 def _prelu(layer: Any, bottoms: Sequence[Shape], count: int) -> tuple[list[Shape], list[Shape]]:
     need(2 <= len(bottoms[0]) <= 4, "rank of PReLU")
     return [bottoms[0]], [() if layer.prelu_param.channel_shared else (bottoms[0][1],)]
+
+
+def _shuffle_channel(layer: Any, bottoms: Sequence[Shape], count: int) -> tuple[list[Shape], list[Shape]]:
+    need(bottoms[0][1] % layer.shuffle_channel_param.group == 0, "channels in groups")
+    return [bottoms[0]], []
 
 
 def _softmax(layer: Any, bottoms: Sequence[Shape], count: int) -> tuple[list[Shape], list[Shape]]:
@@ -236,6 +241,7 @@ RULES: dict[str, Rule] = {
     "DummyData": _dummy,
     "Parameter": _parameter,
     "PReLU": _prelu,
+    "ShuffleChannel": _shuffle_channel,
     "Softmax": _softmax,
     "BatchNorm": _batch_norm,
     "BN": _bn,
