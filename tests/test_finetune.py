@@ -139,7 +139,7 @@ def test_a_new_head_alone_starts_fresh(here):
     work = plan.make(changed, head, ["fc8"])
     assert (work.head, fresh, work.trained, work.logits) == ("fc8", True, ("fc8",), "s")
     assert work.frontier == ("h",)
-    assert [node.layer.name for node in work.top.nodes][1:] == ["drop7", "fc8"]
+    assert [node.layer.name for node in work.top.nodes][1:] == ["fc8"]
     assert work.net.weights["fc8"]["kernel"].shape == (16, 3)
     np.testing.assert_array_equal(work.net.weights["fc7"]["kernel"], net.weights["fc7"]["kernel"])
     both = plan.make(changed, head, ["fc*"])
@@ -177,9 +177,12 @@ def test_a_global_average_comes_before_a_1x1_head(head, moves, tmp_path):
     side = int(head[13])
     net = loading.load(*make(tmp_path, text, {"c": [(5, 3, 3, 3), (5,)], "h": [(4, 5, side, side), (4,)]}))
     work = plan.make(net, "h", ["h"])
-    assert [node.layer.name for node in work.top.nodes][1] == ("p" if moves else "h")
-    blobs = forward(net, {"data": np.random.RandomState(0).randn(2, 3, 6, 8)})
-    found = forward(work.top, {"c": blobs["c"]})
+    assert work.base is not None
+    assert ("p" in [node.layer.name for node in work.base.nodes]) is moves
+    assert [node.layer.name for node in work.top.nodes][1:] == (["h"] if moves else ["h", "p"])
+    given = {"data": np.random.RandomState(0).randn(2, 3, 6, 8)}
+    (frontier,) = work.frontier
+    blobs, found = forward(net, given), forward(work.top, {frontier: forward(work.base, given)[frontier]})
     np.testing.assert_allclose(found[work.logits], blobs["top"], rtol=1e-5, atol=1e-5)
 
 
@@ -227,6 +230,8 @@ def test_dropout_counts_above_what_is_frozen_only(here):
         if node.layer.type == "Dropout"
     }
     assert ratio == {"drop7": 0.25}
+    assert [node.layer.name for node in plan.make(net, head, ["fc8"], 0.25).top.nodes][1:] == ["drop7", "fc8"]
+    assert [node.layer.name for node in plan.make(net, head, ["fc8"], as_said=True).top.nodes][1:] == ["drop7", "fc8"]
     line = finetune("--layers", "conv1,fc8", "--split", "0.5,0.5", "--val", "train", code=1).stderr
     assert "--split 0.5,0.5 and --val train: the sets are split already" in line
 

@@ -11,6 +11,7 @@ from tests.helpers import SMALL, load_small, run
 pytest.importorskip("tensorflow")
 from caffe2tf.finetuning import batches, data, heads, plan, trainer, warnings
 from caffe2tf.finetuning.placement import placed
+from caffe2tf.finetuning.rates import Solver
 from caffe2tf.finetuning.settings import Stage
 from caffe2tf.finetuning.walk import Walk
 
@@ -86,8 +87,11 @@ def test_balanced_classes_count_the_same(here):
     labels = [0] * 7 + [1] * 3 + [2] * 2
     work, examples = head_and_features(12, labels)
     examples.arrays[0][:] = 1.0  # so that by the labels alone, a head that starts from 0 learns its bias
-    assert heads.weights(Stage(), examples, 3) is None
-    balanced = heads.weights(Stage(class_weights="balanced"), examples, 3)
+    solver = Solver("SGD", 0.1, "fixed", 1)
+    assert heads.weights(Stage(class_weights="off"), examples, 3) is None
+    assert heads.weights(Stage(solver=solver), examples, 3) is None
+    balanced = heads.weights(Stage(), examples, 3)
+    np.testing.assert_array_equal(heads.weights(Stage(solver=solver, class_weights="balanced"), examples, 3), balanced)
     np.testing.assert_allclose(balanced, [12 / 21, 12 / 9, 12 / 6], rtol=1e-6)
     assert balanced[labels].mean() == pytest.approx(1)
     steps = []
@@ -119,7 +123,8 @@ def records(count, first=0):
 def test_what_needs_no_warning_gets_none():
     assert (
         warnings.of(
-            {"training": pictures(records(19), [0] * 10 + [1] * 9), "test": pictures(records(30, 50), [0, 1] * 15)}
+            {"training": pictures(records(19), [0] * 10 + [1] * 9), "test": pictures(records(30, 50), [0, 1] * 15)},
+            True,
         )
         == []
     )
@@ -127,8 +132,9 @@ def test_what_needs_no_warning_gets_none():
 
 def test_lopsided_classes_are_told():
     parts = {"training": pictures(records(11), [0] * 10 + [1]), "validation": pictures(records(30, 50), [0, 1] * 15)}
-    (line,) = warnings.of(parts)
-    assert line.startswith("warning: class 'cat' has 10 training pictures and 'dog' 1; `class_weights` balanced")
+    what = "warning: class 'cat' has 10 training pictures and 'dog' 1; "
+    assert warnings.of(parts, False) == [what + "`class_weights` balanced lets them count the same"]
+    assert warnings.of(parts, True) == [what + "they count the same; `class_weights` off lets pictures count the same"]
 
 
 def test_pictures_in_two_sets_are_told_whatever_their_name(tmp_path):
@@ -139,8 +145,10 @@ def test_pictures_in_two_sets_are_told_whatever_their_name(tmp_path):
     training = pictures([written("a.bmp", "red"), written("b.bmp", "blue")], [0, 1])
     others = [written(f"{n}.bmp", (n, 0, 0)) for n in range(28)]
     twice = [written("other name.bmp", "blue"), str(tmp_path / "not there.bmp"), *others]
-    (line,) = warnings.of({"training": training, "validation": pictures(twice, [0, 1] * 15)})
+    (line,) = warnings.of({"training": training, "validation": pictures(twice, [0, 1] * 15)}, True)
     assert line.startswith("warning: 1 validation pictures are among the training pictures too")
     assert line.endswith(twice[0])
-    (line,) = warnings.of({"training": pictures(records(4), [0, 1] * 2), "test": pictures(records(30, 3), [0, 1] * 15)})
+    (line,) = warnings.of(
+        {"training": pictures(records(4), [0, 1] * 2), "test": pictures(records(30, 3), [0, 1] * 15)}, True
+    )
     assert "1 test pictures are among the training pictures too" in line

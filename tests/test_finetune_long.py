@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -305,7 +306,7 @@ def test_two_workers_give_the_losses_of_one_and_the_chief_alone_writes(here):
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_ends_the_others_and_resume_goes_on(here):
+def test_a_worker_that_dies_ends_the_others_and_resume_goes_on_with_two_or_one(here):
     finetune(*NEVER_DONE, "--out", "one", "-q")
     options = [*NEVER_DONE, "--out", "two"]
     both = [process(*options, TF_CONFIG=task) for task in cluster()]
@@ -316,11 +317,14 @@ def test_a_worker_that_dies_ends_the_others_and_resume_goes_on(here):
     assert both[0].returncode != 0
     assert "a worker is gone" in error
     assert "Traceback" not in error
+    shutil.copytree("two", "alone")
     both = [process(*options, "--resume", TF_CONFIG=task) for task in cluster()]
     for worker in both:
         error = worker.communicate(timeout=240)[1]
         assert worker.returncode == 0, error
     np.testing.assert_allclose(losses("two"), losses("one"), rtol=1e-4)
+    assert "goes on in stage" in finetune(*NEVER_DONE, "--out", "alone", "--resume").stderr
+    np.testing.assert_allclose(losses("alone"), losses("one"), rtol=1e-4)
 
 
 @pytest.mark.parametrize(("text", "why"), [

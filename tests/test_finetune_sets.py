@@ -20,7 +20,7 @@ from caffe2tf.finetuning import batches, data, placement, rows  # noqa: E402
 from caffe2tf.finetuning.rows import Column, Decoded, Picked  # noqa: E402
 from caffe2tf.images.preprocess import Preprocessing  # noqa: E402
 from caffe2tf.keras_model.device import DeviceError  # noqa: E402
-from tests.helpers import ROOT, SMALL, run  # noqa: E402
+from tests.helpers import ROOT, SMALL, inputs, layer, make, run  # noqa: E402
 
 HOW = Preprocessing((12, 12), None, (104.0, 117.0, 123.0))
 
@@ -279,6 +279,37 @@ def test_features_as_a_table_are_the_networks_own(here):
         blobs = forward(loading.load("net.prototxt", "net.caffemodel"), {"data": images})
         np.testing.assert_allclose(found["h"], blobs["h"], rtol=1e-5, atol=1e-5)
         assert found["p"].shape == (29, 2, 2, 8)
+        import pyarrow.parquet as pq
+
+        run("features", *SMALL, "train", "-o", "f.parquet", "--outputs", "h,p")
+        table = pq.read_table("f.parquet").to_pydict()
+        assert list(table) == ["file", "label", "h", "p"]
+        assert table["file"] == found["files"].tolist()
+        assert table["label"] == found["classes"][found["labels"]].tolist()
+        for blob in ("h", "p"):
+            np.testing.assert_allclose(np.float32(table[blob]), found[blob].reshape(29, -1), rtol=1e-6)
+
+
+def test_features_of_a_head_that_is_averaged_are_averages_and_finetune_takes_them(tmp_path, here):
+    text = inputs(data=(1, 3, 12, 12))
+    text += layer("Convolution", "convolution_param { num_output: 5 kernel_size: 3 }", tops=["c"], name="c")
+    text += layer("Dropout", bottoms=["c"], tops=["c"], name="d")
+    text += layer(
+        "Convolution", "convolution_param { num_output: 4 kernel_size: 1 pad: 1 }", bottoms=["c"], tops=["h"], name="h"
+    )
+    text += layer("ReLU", bottoms=["h"], tops=["h"], name="r")
+    text += layer("Pooling", "pooling_param { pool: AVE global_pooling: true }", bottoms=["h"], name="p")
+    net = [*make(tmp_path, text, {"c": [(5, 3, 3, 3), (5,)], "h": [(4, 5, 1, 1), (4,)]})]
+    run("features", *net, "train", "-o", "kept")
+    run("features", *net, "train", "-o", "f.npz", "--outputs", "c")
+    found, whole = written(net[1], "train", net[0]), np.load("f.npz")["c"]
+    (blob,) = found.blobs
+    assert blob == "c averaged"
+    averages = whole.sum((1, 2)) / 12**2  # of 10 x 10 places and the zeros around them
+    np.testing.assert_allclose(found.blobs[blob][np.arange(30)][:, 0, 0], averages, rtol=1e-4, atol=1e-6)
+    there = sorted(os.listdir("kept"))
+    run("finetune", *net, "--layers", "h", "--epochs", "1", "--keep", "npz", "--cache", "disk:kept")
+    assert sorted(os.listdir("kept")) == there
 
 
 def test_features_of_a_folder_without_labels(here):

@@ -56,7 +56,7 @@ MAY_LOAD_HEAVY = {
     "finetuning/data.py": {"tensorflow"},
     "finetuning/dropout.py": {"keras", "tensorflow"},
     "finetuning/features.py": {"tensorflow"},
-    "finetuning/optimizers.py": {"keras"},
+    "finetuning/optimizers.py": {"keras", "tensorflow"},
     "finetuning/placement.py": {"tensorflow"},
     "finetuning/rows.py": {"tensorflow"},
     "finetuning/trainer.py": {"keras", "tensorflow"},

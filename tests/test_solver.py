@@ -18,6 +18,7 @@ from caffe2tf.finetuning.walk import Walk
 from tests.helpers import GOLDEN, inputs, layer, run
 
 keras = pytest.importorskip("keras")
+from caffe2tf.finetuning import optimizers  # noqa: E402
 from caffe2tf.finetuning.optimizers import CaffeOptimizer  # noqa: E402
 
 FOLDER = GOLDEN / "training"
@@ -59,7 +60,9 @@ def far(name, found):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_updates_are_caffes(name):
+def test_updates_are_caffes_by_tensorflows_kernels_and_by_operations_of_keras(name, monkeypatch):
+    assert far(name, updated(solver_of(name))) < ROUNDED
+    monkeypatch.setattr(optimizers, "_KERNELS", {})
     assert far(name, updated(solver_of(name))) < ROUNDED
 
 
@@ -94,7 +97,7 @@ class _RateOutside(CaffeOptimizer):
 
     def __init__(self, solver, variables):
         super().__init__(solver, variables, ((1, 1), (2, 0)))
-        self.rule = self._sgd
+        self.rule, self.kernel = self._sgd, None
 
 
 def others(name, variables):

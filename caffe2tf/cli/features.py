@@ -30,7 +30,7 @@ def command(
     quiet: bool,
     verbose: bool,
 ) -> None:
-    """Store what MODEL makes of PICTURES: what its last layer with weights takes, or --outputs.
+    """Store what MODEL makes of PICTURES: what a new head learns from in place of its last layer with weights, or --outputs.
 
     PICTURES are a folder for each class, a list file (`path label` a line), TFRecords, or a folder without labels, sorted by path. A .npz
     holds the blobs, labels, classes and files. A folder gets shards of .safetensors, index.json and pictures.csv, written as

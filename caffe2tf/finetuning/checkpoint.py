@@ -29,7 +29,7 @@ CACHE = "cache"  # in it: features that memory has no room for
 _NOTE = "note"  # no variable's name is bare of digits
 _SAVED = "saved"  # an empty file: there is a `last`
 _LOCK = "running"  # by which a run keeps others out
-_OURS = re.compile(rf"(last|best-\d+|stage-\d+)\.npz|{re.escape(FILE)}|{_SAVED}|\..+\.\d+\.(part|old)\d+.*")
+_OURS = re.compile(rf"(last|(best|stage|rate)-\d+)\.npz|{re.escape(FILE)}|{_SAVED}|\..+\.\d+\.(part|old)\d+.*")
 
 
 def ours(folder: str) -> bool:
@@ -42,7 +42,7 @@ def ours(folder: str) -> bool:
 
 class Checkpoint:
     """The folder `checkpoint/` of a run: its recipe, `last` (where it stands), `best-N` of stage N, `stage-N` (what N left),
-    `results/`, the staging place of what the run leaves, and `cache/`, what it computes once.
+    `rate-N` (the learning rate found for it), `results/`, the staging place of what the run leaves, and `cache/`, what it computes once.
 
     Without a folder (another worker's) nothing is written.
     """

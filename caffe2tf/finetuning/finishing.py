@@ -1,6 +1,7 @@
 """The end of a run: the best network is judged, and all that is left of the run written."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
@@ -41,9 +42,17 @@ def write(
     found = results.evaluation(staged, run.sets.shown(number), probabilities(scores), run.classes, judged, keep)
     if "report" in keep:
         title = f"{best.name or 'network'} on {len(run.classes)} classes, {judged} set"
-        about = telling.about(run.placed.name, seconds, run.files, out, keep)
+        about = [*_rates(run, history), *telling.about(run.placed.name, seconds, run.files, out, keep)]
         results.page(staged, title, recipe.text(run.recipe, out), history, found, row, about)
     results.place(staged, out)
     where = f"epoch {row['epoch']}" + (f" of stage {row['stage']}" if len(run.recipe.stages) > 1 else "")
     run.say(f"{judged} accuracy {found['accuracy']:.4f} with the weights of {where}; results in {out}")
     return float(found["accuracy"])
+
+
+def _rates(run: "Run", history: Sequence[results.Row]) -> list[tuple[str, str]]:
+    """[(what, value)] for the page on the learning rates that were found, with which their stages begin."""
+    first = {row["stage"]: row["lr"] for row in reversed(history)}
+    found = [number for number, stage in enumerate(run.recipe.stages, 1) if stage.lr == "auto" and number in first]
+    where = {number: f"of stage {number}, " if len(run.recipe.stages) > 1 else "" for number in found}
+    return [("learning rate", f"{first[number]:g}, {where[number]}found by trying some") for number in found]

@@ -40,8 +40,8 @@ def spread(plan: Plan, stage: Stage, examples: Examples, placed: Placement) -> f
 
 def weights(stage: Stage, examples: Examples, classes: int) -> NDArray[np.float32] | None:
     """How much an example of each class counts, so that all classes count the same and examples 1 in the mean; None where
-    `class_weights` is off."""
-    if stage.class_weights == "off":
+    classes do not count."""
+    if not stage.balanced:
         return None
     counts = np.bincount(examples.labels, minlength=classes)
     shares = len(examples) / (classes * np.maximum(counts, 1))

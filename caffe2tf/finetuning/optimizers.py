@@ -41,6 +41,8 @@ class CaffeOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
         super().__init__(_Rate(solver) if rate is None else rate, name=f"caffe_{solver.type.lower()}")
         self.solver, self.multiples = solver, list(multiples)
         self.rule: Callable[[Any, Any, Any], Any] = _RULES[solver.type].__get__(self)
+        kernel = _KERNELS.get(solver.type) if keras.backend.backend() == "tensorflow" else None
+        self.kernel: Callable[[Any, Any, Any, Any], None] | None = kernel and kernel.__get__(self)
         self.slots: list[list[Any]] = []
         self.build(variables)
 
@@ -73,8 +75,11 @@ class CaffeOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
         """Changes `variable` by `gradient`, a prepared one (SGDSolver::ComputeUpdateValue of each rule)."""
         place = self._get_variable_index(variable)
         rate = ops.cast(learning_rate, variable.dtype) * self.multiples[place][0]
-        gradient = ops.cast(gradient, variable.dtype)
-        self.assign_sub(variable, self.rule(gradient, [slot[place] for slot in self.slots], rate))
+        gradient, slots = ops.cast(gradient, variable.dtype), [slot[place] for slot in self.slots]
+        if self.kernel is not None:
+            self.kernel(gradient, variable, slots, rate)
+        else:
+            self.assign_sub(variable, self.rule(gradient, slots, rate))
 
     def _mean(self, slot: Any, share: float, value: Any) -> Any:
         """Moves the history `slot` towards `value`, keeping `share` of it, and returns it."""
@@ -83,14 +88,12 @@ class CaffeOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
         return kept
 
     def _sgd(self, gradient: Any, slots: Sequence[Any], rate: Any) -> Any:
-        step = self.solver.momentum * slots[0] + rate * gradient
-        self.assign(slots[0], step)
-        return step
+        change = self.solver.momentum * slots[0] - rate * gradient  # what is added, as TensorFlow's kernel has it
+        self.assign(slots[0], change)
+        return -change
 
     def _nesterov(self, gradient: Any, slots: Sequence[Any], rate: Any) -> Any:
-        momentum = self.solver.momentum
-        before = momentum * slots[0]  # a tensor of its own: what is read of a variable alone may change with it
-        return (1 + momentum) * self._sgd(gradient, slots, rate) - before
+        return self.solver.momentum * self._sgd(gradient, slots, rate) + rate * gradient
 
     def _adagrad(self, gradient: Any, slots: Sequence[Any], rate: Any) -> Any:
         squares = slots[0] + ops.square(gradient)
@@ -109,13 +112,40 @@ class CaffeOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
         return rate * step
 
     def _adam(self, gradient: Any, slots: Sequence[Any], rate: Any) -> Any:
-        first, second = self.solver.momentum, self.solver.momentum2
-        count = ops.cast(self.iterations + 1, gradient.dtype)
+        mean = self._mean(slots[0], self.solver.momentum, gradient)
+        squares = self._mean(slots[1], self.solver.momentum2, ops.square(gradient))
+        return rate * self._corrected(gradient.dtype) * mean / (ops.sqrt(squares) + self.solver.delta)
+
+    def _corrected(self, kind: Any) -> Any:
+        """By how much Adam's rate makes up for histories that begin with 0."""
+        count = ops.cast(self.iterations + 1, kind)
         # 1 - x^n of an x near 1, which float32 alone would cut to few digits.
-        correction = ops.sqrt(-ops.expm1(count * _log(second))) / -ops.expm1(count * _log(first))
-        mean = self._mean(slots[0], first, gradient)
-        squares = self._mean(slots[1], second, ops.square(gradient))
-        return rate * correction * mean / (ops.sqrt(squares) + self.solver.delta)
+        first, second = (-ops.expm1(count * _log(share)) for share in (self.solver.momentum, self.solver.momentum2))
+        return ops.sqrt(second) / first
+
+    # TensorFlow's kernels change weights and histories in their place, where Keras's operations make several arrays of their size.
+
+    def _momentum_kernel(self, gradient: Any, variable: Any, slots: Sequence[Any], rate: Any) -> None:
+        import tensorflow as tf
+
+        tf.raw_ops.ResourceApplyKerasMomentum(
+            var=_handle(variable), accum=_handle(slots[0]), lr=rate, grad=gradient, momentum=self.solver.momentum,
+            use_nesterov=self.solver.type == "Nesterov",
+        )  # fmt: skip
+
+    def _adam_kernel(self, gradient: Any, variable: Any, slots: Sequence[Any], rate: Any) -> None:
+        import tensorflow as tf
+
+        tf.raw_ops.ResourceApplyAdam(
+            var=_handle(variable), m=_handle(slots[0]), v=_handle(slots[1]), beta1_power=0.0, beta2_power=0.0,
+            lr=rate * self._corrected(gradient.dtype), beta1=self.solver.momentum, beta2=self.solver.momentum2,
+            epsilon=self.solver.delta, grad=gradient,
+        )  # fmt: skip
+
+
+def _handle(variable: Any) -> Any:
+    """The resource of a variable of Keras or TensorFlow; of several devices, that on the one which is being updated."""
+    return (variable.value if isinstance(variable, keras.Variable) else variable).handle
 
 
 def _log(share: float) -> float:
@@ -131,4 +161,9 @@ _RULES = {
     "RMSProp": CaffeOptimizer._rmsprop,
     "AdaDelta": CaffeOptimizer._adadelta,
     "Adam": CaffeOptimizer._adam,
+}
+_KERNELS = {
+    "SGD": CaffeOptimizer._momentum_kernel,
+    "Nesterov": CaffeOptimizer._momentum_kernel,
+    "Adam": CaffeOptimizer._adam_kernel,
 }

@@ -1,7 +1,6 @@
 """Which layers train, where the frozen part ends, and what the loss is taken from."""
 
 import fnmatch
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,8 +8,8 @@ import numpy as np
 
 from caffe2tf.caffe.caffe_pb2 import FillerParameter, LayerParameter, NetParameter
 from caffe2tf.errors import Caffe2TFError
+from caffe2tf.finetuning.averaging import averaged_first, count
 from caffe2tf.finetuning.specs import rests
-from caffe2tf.layers.convolution import Convolution
 from caffe2tf.net.fillers import fill
 from caffe2tf.net.names import free
 from caffe2tf.net.net import Net, rebuild
@@ -97,11 +96,18 @@ def with_head(
     return replace(net, arrays={**arrays, head: fresh}), head, True
 
 
-def make(net: Net, head: str, layers: Sequence[str], dropout: float | None = None, heeding: bool = False) -> Plan:
+def make(
+    net: Net,
+    head: str,
+    layers: Sequence[str],
+    dropout: float | None = None,
+    heeding: bool = False,
+    as_said: bool = False,
+) -> Plan:
     """The Plan to train `layers` (names and globs, or "all") of `net`. `dropout` replaces the ratio of the Dropout layers
-    above the frozen part while training; below it they do not drop. `heeding`: globs and "all" leave out layers whose
-    lr_mult is 0, and none of them can be named. Raises PlanError, NetError for a name that does not
-    exist."""
+    above the frozen part while training; below it they do not drop, nor where the head alone learns, unless `dropout` says it
+    or all is `as_said` by the text. `heeding`: globs and "all" leave out layers whose lr_mult is 0, and none of them can be
+    named. Raises PlanError, NetError for a name that does not exist."""
     weighted, (part, logits) = _weighted(net), _to_logits(net, head)
     inside, wanted = set(_weighted(part)), set[str]()
     resting = {name for name in weighted if heeding and rests(net.layer(name))}
@@ -124,9 +130,13 @@ def make(net: Net, head: str, layers: Sequence[str], dropout: float | None = Non
     above = {node.layer.name for node in _cut(part, trained)[1].nodes if node.layer.type == "Dropout"}
     if dropout is not None and not above:
         raise PlanError(f"`dropout` {dropout:g}: there is no Dropout layer above what is frozen")
-    part = _with_ratios(part, above, dropout)
-    base, top, frontier = _cut(part, trained)
-    return Plan(part, head, trained, base, _averaged_first(top, logits) if base else top, frontier, logits)
+    # A ratio for learning all layers from a million pictures takes from a head what tells rare classes apart.
+    alone = dropout is None and trained == (head,) and not as_said
+    part = _with_ratios(part, above, 0.0 if alone else dropout)
+    base, top, frontier = _cut(averaged_first(part, logits), trained)
+    if base is None:
+        top, frontier = part, tuple(part.inputs)
+    return Plan(part, head, trained, base, top, frontier, logits)
 
 
 def _with_ratios(net: Net, above: Collection[str], dropout: float | None) -> Net:
@@ -159,7 +169,7 @@ def _to_logits(net: Net, head: str) -> tuple[Net, str]:
     source = made[logits]
     shape = dict(zip(source.tops, source.shapes, strict=True))[logits]
     classes = _classes(net, head)
-    if source.layer.type in _NO_SCORES or _count(shape[1:]) != classes:
+    if source.layer.type in _NO_SCORES or count(shape[1:]) != classes:
         raise PlanError(
             f"the output '{outputs[-1][0]}' is of layer '{source.layer.name}' ({source.layer.type}), {list(shape[1:])} for a picture; "
             f"takes one score for each of the {classes} outputs of the head '{head}' (`head` names another)"
@@ -170,12 +180,6 @@ def _to_logits(net: Net, head: str) -> tuple[Net, str]:
         needed.update(nodes)
         wanted = {bottom for node in nodes.values() for bottom in node.bottoms if made[bottom].layer.name not in needed}
     return net.part([node for node in net.nodes if node.layer.name in needed]), logits[0]
-
-
-def _count(extents: Sequence[int | None]) -> int | None:
-    """How many values `extents` hold; None where one is unknown."""
-    known = [extent for extent in extents if extent is not None]
-    return math.prod(known) if len(known) == len(extents) else None
 
 
 def finished(net: Net, head: str) -> Net:
@@ -234,7 +238,7 @@ def _cut(net: Net, trained: Collection[str]) -> tuple[Net | None, Net, tuple[str
     grown = set(inside)
     while grown:
         below = {made[b] for i in inside for b in net.nodes[i].bottoms} - inside
-        grown = {i for i in below if net.nodes[i].layer.type == "Dropout"}
+        grown = {i for i in below if net.nodes[i].layer.type == "Dropout" and net.nodes[i].layer.p.dropout_ratio}
         inside |= grown
     frontier = sorted({b for i in inside for b in net.nodes[i].bottoms if made[b] not in inside})
     if all(net.nodes[made[blob]].layer.type == "Input" for blob in frontier):
@@ -252,44 +256,3 @@ def _cut(net: Net, trained: Collection[str]) -> tuple[Net | None, Net, tuple[str
     base = net.part([net.nodes[place] for place in sorted(needed)])
     top = net.part([net.nodes[place] for place in sorted(inside)], [name for name, _ in frontier])
     return base, top, tuple(name for name, _ in frontier)
-
-
-def _averaged_first(net: Net, logits: str) -> Net:
-    """`net` with a 1 x 1 convolution that makes `logits` and a global average after it in the other order: what is linear
-    commutes, and the convolution has one place to work at instead of all. Where it pads (SqueezeNet), zeros count."""
-    pool = next((node for node in net.nodes if logits in dict(node.tops)), None)
-    if (
-        pool is None
-        or pool.layer.type != "Pooling"
-        or not pool.layer.p.global_pooling
-        or pool.layer.p.pool != pool.layer.p.AVE
-    ):
-        return net
-    between = pool.bottoms[0]
-    readers = net.consumers[between]
-    conv = next((node for node in net.nodes if between in node.tops), None)
-    if conv is None or conv.layer.type != "Convolution" or len(readers) > 1 or len(conv.tops) > 1:
-        return net
-    before, after = _count(conv.layer.bottoms[0][2:]), _count(conv.shapes[0][2:])
-    if not isinstance(conv.layer, Convolution) or before is None or after is None:
-        return net
-    if any(k != 1 for k in (*conv.layer.kernel, *conv.layer.stride)):
-        return net
-    share = before / after
-    param = NetParameter(name=net.name)
-    for node in net.nodes:
-        if node is pool:
-            averaged, zeros, product = (param.layer.add() for _ in range(3))
-            averaged.CopyFrom(pool.layer.proto)
-            averaged.bottom[0], averaged.top[0] = conv.layer.proto.bottom[0], between[0]
-            zeros.name, zeros.type, zeros.power_param.scale = f"{conv.layer.name} zeros", "Power", share
-            zeros.bottom.append(between[0])
-            zeros.top.append(between[0])
-            product.CopyFrom(conv.layer.proto)
-            product.bottom[0], product.top[0] = between[0], logits
-            product.convolution_param.ClearField("pad")
-            product.convolution_param.ClearField("pad_h")
-            product.convolution_param.ClearField("pad_w")
-        elif node is not conv:
-            param.layer.add().CopyFrom(node.layer.proto)
-    return rebuild(net, param, net.arrays)

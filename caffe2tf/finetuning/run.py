@@ -27,6 +27,7 @@ from caffe2tf.finetuning import (
     results,
     sets,
     solving,
+    sweep,
     telling,
     trainer,
     training,
@@ -81,6 +82,11 @@ class Run:
             )
         if self.how.crop is None and any("crop" in stage.augment and stage.solver is None for stage in run.stages):
             raise RecipeError(f"`augment` crop: pictures are not cropped ({self.how}); say a larger `resize`")
+        for work, stage in zip(plans, run.stages, strict=True):
+            if stage.lr == "auto" and (why := sets.uncached(run, work, stage)):
+                raise RecipeError(
+                    f"`lr` auto tries rates on features that are computed once, and here none are: {why}; name a rate"
+                )
         if run.solver is not None and run.stages[0].solver is not None:
             solving.tell(run.solver, run.stages[0].solver, self.say)
         self._tell(parts, fresh, source)
@@ -92,7 +98,8 @@ class Run:
 
     def plan_of(self, net: Net, stage: Stage) -> plan.Plan:
         """What of `net` trains in `stage`."""
-        return plan.make(net, self.head, stage.layers or (), stage.dropout, stage.lr_mult == "text")
+        heeding, as_said = stage.lr_mult == "text", stage.solver is not None
+        return plan.make(net, self.head, stage.layers or (), stage.dropout, heeding, as_said)
 
     def _tell(self, parts: Sequence[data.Pictures | None], fresh: bool, source: str) -> None:
         afresh = inputs.starts_afresh(self.recipe)
@@ -106,7 +113,7 @@ class Run:
         for name, part in there.items():
             inputs.check_classes(name, part)
         if self.placed.chief:
-            for line in warnings.of(there):
+            for line in warnings.of(there, all(stage.balanced for stage in self.recipe.stages)):
                 self.say(line)
 
     def _tell_memory(self, plans: Sequence[tuple[plan.Plan, Stage]]) -> None:
@@ -177,7 +184,7 @@ class Run:
         note: Any,
         history: list[results.Row],
     ) -> tuple[Net, Net, training.NotFinite | None]:
-        """(the best network, the last, why the training broke) after all stages from `place` on, whose state is in `arrays`."""
+        """(the best network, the last where it is kept, why the training broke) after all stages from `place` on, whose state is in `arrays`."""
         net = best = last = self.net
         failed: training.NotFinite | None = None
         log = os.path.join(out, results.BOARD) if self.placed.chief and not self.recipe.no_tensorboard else None
@@ -191,6 +198,8 @@ class Run:
                     spread = heads.spread(work, stage, given[0], self.placed)
                     weights = heads.weights(stage, given[0], work.classes)
                     learner = trainer.Trainer(work, stage, self.placed, self.recipe.seed + number, spread, weights)
+                    if stage.lr == "auto":
+                        learner.stage = replace(stage, lr=self._rate(learner, number, given, keep, place is not None))
                     if place:
                         learner.restore(arrays)
                         learner.good_steps = note["good_steps"]
@@ -204,12 +213,12 @@ class Run:
                     place = None
                     if not any(row["stage"] == number for row in history):
                         break
-                    if failed:
-                        before = keep.load("last")
-                        learner.restore(before and before[0])
-                    last = plan.merged(net, learner.net())
-                    found = keep.load(f"best-{number}")
-                    learner.go_back(found and found[0])
+                    # Weights that are read are let go as soon as they are set: they may be most of the memory.
+                    if "last" in results.kept(self.recipe.keep):
+                        if failed:
+                            learner.restore(_arrays(keep.load("last")))
+                        last = plan.merged(net, learner.net())
+                    learner.go_back(_arrays(keep.load(f"best-{number}")))
                     net = plan.merged(net, learner.net())
                     self._keep_stage(keep, number, net)
                 if training.best_of(history)["stage"] == number:
@@ -217,6 +226,16 @@ class Run:
                 if failed:
                     break
         return best, last, failed
+
+    def _rate(self, learner: trainer.Trainer, number: int, given: _Sets, keep: Checkpoint, known: bool) -> float:
+        """The learning rate that a sweep finds for the stage `number`, or found before the break of a run that goes on in it."""
+        kept = keep.load(f"rate-{number}", {"rate": float}) if known else None
+        note = json.loads(self.placed.spread_text(json.dumps(kept and kept[1])))
+        if note:
+            return float(note["rate"])
+        rate = sweep.best(learner, given, (self.recipe.seed, number), self.say, self.phase)
+        keep.save(f"rate-{number}", [], {"rate": rate})
+        return rate
 
     def _stage(
         self,
@@ -260,3 +279,8 @@ class Run:
         for index, (name, blank) in enumerate(shapes):
             arrays[name].append(self.placed.spread(found[0][index] if found else blank))
         return nets.rebuild(net, net.param, {**net.arrays, **{name: tuple(a) for name, a in arrays.items()}})
+
+
+def _arrays(kept: tuple[list[NDArray[Any]], Any] | None) -> list[NDArray[Any]] | None:
+    """Those of what a Checkpoint holds."""
+    return kept and kept[0]

@@ -164,14 +164,8 @@ class Sets:
         self, work: Plan, stage: Stage, usual: tuple[float, float] | None
     ) -> tuple[Plan, tuple[Examples, Examples]]:
         """(the Plan, training and validation Examples): of features where nothing below changes, else of pictures."""
-        if work.base is None or not is_cached(self.run, work, stage):
-            why = (
-                "augmentation changes them"
-                if stage.augment
-                else "the first layers train"
-                if work.base is None
-                else "`cache` none"
-            )
+        why = uncached(self.run, work, stage)
+        if work.base is None or why:
             self.say(f"frozen features are not cached: {why}")
             return work.uncached(), self._pictures(stage, usual)
         self._features(work, work.base)
@@ -276,9 +270,18 @@ class Sets:
         return found[np.isin(places, self.rows[index])]
 
 
+def uncached(run: Recipe, work: Plan, stage: Stage) -> str:
+    """Why a stage does not take features that are computed once; "" where it does."""
+    if stage.augment:
+        return "augmentation changes them"
+    if work.base is None:
+        return "the first layers train"
+    return "`cache` none" if run.cache == "none" else ""
+
+
 def is_cached(run: Recipe, work: Plan, stage: Stage) -> bool:
     """Whether a stage takes features that are computed once."""
-    return work.base is not None and not stage.augment and run.cache != "none"
+    return not uncached(run, work, stage)
 
 
 def _key(work: Plan) -> Any:

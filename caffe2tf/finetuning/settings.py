@@ -22,7 +22,7 @@ SCHEDULES = {
 }
 
 
-_EPOCHS = 20
+_EPOCHS, _LR = 20, 1e-4
 _HEAD_TIMES = {"adam": 50.0, "sgd": 10.0}
 
 
@@ -70,7 +70,7 @@ def _said(name: str) -> Any:
 @dataclass(frozen=True)
 class Stage:
     """One stretch of training. The defaults are found on five small sets (`python -m tests.bench.small_sets`), for all alike: Adam
-    whose squares forget quickly, a rate that falls along a cosine, and enough steps where pictures are few."""
+    whose squares forget sooner than Keras's, a rate that falls along a cosine, and enough steps where pictures are few."""
 
     layers: tuple[str, ...] | None = _training(
         None, takes.names, "Layers that learn: names, patterns like fire9/*, or all. Needed here or in every --stage."
@@ -81,8 +81,10 @@ class Stage:
         "How many times the training pictures are gone through.  [default: 20; of 50 steps at least where features are computed once]",
     )
     batch_size: int = _training(32, takes.number(int, 1), "How many pictures make one step, on all devices together.")
-    lr: float = _training(
-        1e-4, takes.number(float, 0, open_ends="least"), "Learning rate: how far a step changes the weights."
+    lr: float | Literal["auto"] = _training(
+        _LR,
+        takes.rate,
+        "Learning rate: how far a step changes the weights. auto tries some, on features that are computed once.",
     )
     head_lr: float | None = _training(
         None,
@@ -109,7 +111,7 @@ class Stage:
     dropout: float | None = _training(
         None,
         takes.number(float, 0, 1, "most"),
-        "Share of values that Dropout layers leave out in training, instead of what the network says.",
+        "Share of values that Dropout layers leave out in training.  [default: as the network says; 0 where the head alone learns]",
     )
     label_smoothing: float = _training(
         0.0,
@@ -135,10 +137,10 @@ class Stage:
     patience: int | None = _training(
         None, takes.number(int, 1), "Stop after so many epochs without a better validation accuracy or loss."
     )
-    class_weights: str = _training(
-        "off",
+    class_weights: str | None = _training(
+        None,
         takes.choice("off", "balanced"),
-        "Whether pictures of rare classes count more, so that all classes count the same.",
+        "Whether pictures of rare classes count more, so that all classes count the same.  [default: balanced; off with a solver]",
     )
     augment: tuple[str, ...] = _option(
         (),
@@ -162,16 +164,26 @@ class Stage:
     def rule(self) -> Solver:
         """What its own settings say, in a solver's words."""
         if self.optimizer == "adam":
-            said: dict[str, Any] = {"type": "Adam", "momentum": 0.9, "momentum2": 0.95, "delta": 1e-7}
+            said: dict[str, Any] = {"type": "Adam", "momentum": 0.9, "momentum2": 0.99, "delta": 1e-7}
         else:
             said = {"type": "SGD", "momentum": self.momentum}
         return Solver(
-            **said, base_lr=self.lr, lr_policy="fixed", max_iter=1, weight_decay=self.weight_decay, clip=self.clip
+            **said, base_lr=self.base, lr_policy="fixed", max_iter=1, weight_decay=self.weight_decay, clip=self.clip
         )
+
+    @property
+    def balanced(self) -> bool:
+        """Whether all classes count the same."""
+        return (self.class_weights or ("off" if self.solver else "balanced")) == "balanced"
+
+    @property
+    def base(self) -> float:
+        """The learning rate that it begins with; of one that shall be found, the usual one."""
+        return _LR if isinstance(self.lr, str) else self.lr
 
     def rate(self, epoch: float) -> float:
         """The learning rate of `epoch`, from 0."""
-        return self.lr * SCHEDULES[self.schedule](epoch / self.rounds)
+        return self.base * SCHEDULES[self.schedule](epoch / self.rounds)
 
 
 @dataclass(frozen=True)

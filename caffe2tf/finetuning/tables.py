@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from caffe2tf import loading, words
 from caffe2tf.errors import Caffe2TFError, OutputError
 from caffe2tf.files import replacing as files
-from caffe2tf.finetuning import data, rows
+from caffe2tf.finetuning import data, plan, rows
 from caffe2tf.finetuning import features as computing
 from caffe2tf.finetuning.placement import Placement, placed, watched
 from caffe2tf.finetuning.rows import Places, Rows
@@ -56,7 +56,8 @@ def features(
     bar: _Bar | None = None,
     hushed: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
 ) -> Features:
-    """What the network `model` makes of `pictures`: the blobs `outputs`, by default what its last layer with weights takes.
+    """What the network `model` makes of `pictures`: the blobs `outputs`, by default what a new head learns from in place of its last
+    layer with weights (averaged over all places, where the head's scores are).
 
     `pictures`: a folder per class, a list file (`path label` a line), TFRecords, or a folder of pictures without labels;
     with `labels_from_names` a picture's class is its file name up to the first dot. They are sorted by path. `out`: a `.npz` (the
@@ -111,17 +112,25 @@ def _no_bar(what: str, total: int) -> AbstractContextManager[Callable[[int], obj
 
 
 def _cut(net: Net, blobs: Sequence[str] | None) -> tuple[Net, list[str]]:
-    """(`net` with what `blobs` need alone, those): by default the first input of the last layer with weights."""
-    if not blobs:
-        weighted = [node for node in net.nodes if node.layer.blobs()]
-        if not weighted:
-            raise Caffe2TFError(f"the network '{net.name}' has no layer with weights; name blobs as `outputs`")
-        name, version = weighted[-1].bottoms[0]
-        if net.last_versions[name] != version:
-            raise Caffe2TFError(f"blob '{name}' is changed by a later layer; name another as `outputs`")
-        blobs = [name]
-    cut = net.cut(blobs)
-    return cut, list(blobs)
+    """(`net` with what `blobs` need alone, those): by default what a new head learns from in place of the last layer with weights,
+    or where that gives no classes, its first input."""
+    if blobs:
+        return net.cut(blobs), list(blobs)
+    weighted = [node for node in net.nodes if node.layer.blobs()]
+    if not weighted:
+        raise Caffe2TFError(f"the network '{net.name}' has no layer with weights; name blobs as `outputs`")
+    last = weighted[-1]
+    try:
+        anew, head, _ = plan.with_head(net, (last.shapes[0][1] or 0) + 1, last.layer.name)
+        work = plan.make(anew, head, [head])
+    except plan.PlanError:
+        work = None
+    if work and work.base:
+        return work.base, list(work.frontier)
+    name, version = last.bottoms[0]
+    if net.last_versions[name] != version:
+        raise Caffe2TFError(f"blob '{name}' is changed by a later layer; name another as `outputs`")
+    return net.cut([name]), [name]
 
 
 def _sorted(path: str, labels_from_names: bool) -> data.Pictures:

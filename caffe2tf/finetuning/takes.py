@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from caffe2tf.images.said import Take as Take
 from caffe2tf.images.said import choice as choice
@@ -53,6 +53,11 @@ def shares(given: Any) -> tuple[float, ...]:
     if not 2 <= len(parts) <= 3 or not min(parts) > 0 or not abs(sum(parts) - 1) <= 1e-6:
         raise ValueError
     return parts
+
+
+@takes("a number above 0, or auto", "X|auto", "auto")
+def rate(given: Any) -> float | Literal["auto"]:
+    return "auto" if given == "auto" else float(number(float, 0, open_ends="least")(given))
 
 
 @takes("memory, disk:DIR or none", "memory|disk:DIR|none")

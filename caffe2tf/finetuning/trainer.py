@@ -61,7 +61,7 @@ class Trainer:
             self.variables = [v for v in self.model.trainable_variables if known[id(v)][0]]
             self.optimizer = CaffeOptimizer(
                 stage.solver or stage.rule, self.variables, [known[id(v)] for v in self.variables],
-                None if stage.solver else stage.lr,
+                None if stage.solver else stage.base,
             )  # fmt: skip
             self.scale = keras.Variable(_LOSS_SCALE if self.half else 1.0, trainable=False, dtype="float32")
             self._good = keras.Variable(0, trainable=False, dtype="int32")
@@ -128,7 +128,8 @@ class Trainer:
             loss, right = summed([sum(part[0] for part in parts), sum(part[1] for part in parts)])
             gradients = [sum(found[1:], found[0]) for found in zip(*(part[2] for part in parts), strict=True)]
             gradients = summed([self._unscaled(g) for g in gradients])
-            largest = tf.reduce_max([tf.reduce_max(tf.abs(g)) for g in gradients])
+            # Not of abs(g), which is an array of its size.
+            largest = tf.reduce_max([tf.maximum(tf.reduce_max(g), -tf.reduce_min(g)) for g in gradients])
             samples = [_sampled(tf, g) for g in gradients]
             seen = tf.stack([loss, right, largest, count])
             return seen, samples, self.optimizer.prepared(gradients, self.variables)

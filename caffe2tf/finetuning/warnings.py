@@ -12,9 +12,9 @@ _LOPSIDED = 10  # times as many pictures in one class as in another
 _PIECE = 1 << 12  # bytes
 
 
-def of(parts: Mapping[str, Pictures]) -> list[str]:
+def of(parts: Mapping[str, Pictures], balanced: bool) -> list[str]:
     """Lines for the user on {set: its pictures}, the first of them the training set: another that is tiny, pictures that stand in
-    several sets, classes of which one has many times as many pictures as another."""
+    several sets, classes of which one has many times as many pictures as another, with what to do where they are not `balanced`."""
     (_, training), *others = parts.items()
     lines = []
     for name, part in others:
@@ -26,9 +26,10 @@ def of(parts: Mapping[str, Pictures]) -> list[str]:
     counts = training.counts()
     most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
     if counts[most] >= _LOPSIDED * counts[least]:
+        other = "they count the same; `class_weights` off lets pictures count the same"
+        advice = other if balanced else "`class_weights` balanced lets them count the same"
         lines.append(
-            f"warning: class '{most}' has {counts[most]} training pictures and '{least}' {counts[least]}; `class_weights` balanced "
-            "lets them count the same"
+            f"warning: class '{most}' has {counts[most]} training pictures and '{least}' {counts[least]}; {advice}"
         )
     for name, part in others:
         if twice := _shared(training.sources, part.sources):

@@ -140,16 +140,27 @@ def resize(image: Pixels, height: int, width: int, method: str = "bilinear") -> 
 
         whole = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
         return np.asarray(whole.resize((width, height), Image.Resampling.NEAREST)).reshape(height, width, -1)
-    # OpenCV's fixed point: weights of 11 bits, across first, 4 bits dropped between (imgproc/src/resize.cpp).
+    if image.strides[2] < 0:  # BGR that is seen in RGB: as it lies it is several times as fast
+        return resize(image[:, :, ::-1], height, width)[:, :, ::-1]
+    # OpenCV's fixed point: weights of 11 bits, across first, 4 bits dropped between (imgproc/src/resize.cpp). A row is all values of
+    # its pixels: what NumPy goes through at a time is long.
+    channels = image.shape[2]
     (left, right), (a, b) = _linear(image.shape[1], width)
     (top, bottom), (c, d) = _linear(image.shape[0], height)
     rows, places = np.unique([top, bottom], return_inverse=True)  # of a large picture, few
     top, bottom = places.reshape(2, -1)
-    wide = image[rows]
-    across = (wide.take(left, axis=1) * a[:, None] + wide.take(right, axis=1) * b[:, None]) >> 4
-    a, b = c[:, None, None], d[:, None, None]
-    pixels: Array = ((across[top] * a >> 16) + (across[bottom] * b >> 16) + 2) >> 2
-    return np.clip(pixels, 0, 255).astype(np.uint8)
+    wide = image[rows].reshape(len(rows), -1)
+    near, far = ((at[:, None] * channels + np.arange(channels)).ravel() for at in (left, right))
+    across: Array = wide.take(near, axis=1) * np.repeat(a, channels)
+    across += wide.take(far, axis=1) * np.repeat(b, channels)
+    across >>= 4
+    pixels, more = across[top] * c[:, None], across[bottom] * d[:, None]
+    pixels >>= 16
+    more >>= 16
+    pixels += more
+    pixels += 2
+    pixels >>= 2
+    return np.clip(pixels, 0, 255, out=pixels).astype(np.uint8).reshape(height, width, channels)
 
 
 def _linear(n: int, out: int) -> tuple[tuple[Places, Places], tuple[Places, Places]]:

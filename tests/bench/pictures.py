@@ -44,7 +44,7 @@ model = keras.Model(model.inputs, keras.layers.Softmax()(keras.layers.Flatten()(
 data = keras.utils.image_dataset_from_directory(sys.argv[2], batch_size=32, image_size=(256, 256), verbose=False)
 mean = np.float32([104, 117, 123])
 data = data.map(lambda x, y: (x[:, 14:241, 14:241, ::-1] - mean, y), tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
-model.compile(keras.optimizers.SGD(1e-6, momentum=0.9), "sparse_categorical_crossentropy", ["accuracy"])
+model.compile(keras.optimizers.SGD(1e-6, momentum=0.9), "sparse_categorical_crossentropy", metrics=["accuracy"])
 class Times(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None): self.begun = time.time()
     def on_epoch_end(self, epoch, logs=None): print("seconds", time.time() - self.begun, flush=True)
@@ -100,7 +100,7 @@ def spent(*command):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--many", type=int, default=25_000)
+    parser.add_argument("--many", type=int, default=25_000, help="pictures for a head; 0 leaves heads out")
     parser.add_argument("--few", type=int, default=2_500)
     parser.add_argument("--fit", type=int, default=640, help="pictures with all layers; 0 leaves it out")
     parser.add_argument("--folder", help="where pictures are made, and left")
@@ -111,7 +111,7 @@ def main():
         net = f"{temporary}/net.caffemodel"
         subprocess.run([*caffe2tf, "sample", "squeezenet", net, "-q"], env=ENVIRONMENT, check=True)
         peaks = {}
-        for count in sorted({given.few, given.many}):
+        for count in sorted({given.few, given.many}) if given.many else ():
             pictures = folder / f"{count}"
             if not pictures.exists():
                 make(pictures, count)
@@ -136,7 +136,7 @@ def main():
                 f"  decoding and forward alone {alone:.1f} s: first epoch {found['epoch   1'] / alone:.2f} times",
                 flush=True,
             )
-        for name in ("by default", "on the disk"):
+        for name in ("by default", "on the disk") if given.many else ():
             more = peaks[max(given.few, given.many), name] - peaks[min(given.few, given.many), name]
             print(f"peak of {given.many} pictures above that of {given.few}, features {name}: {more:+.0f} MB")
         if given.fit:

@@ -83,7 +83,8 @@ def accuracies(name: str, given: Features, seed: int) -> tuple[float, float]:
     stage, work, history = Stage((HEAD,)), plan.make(net, HEAD, [HEAD]), list[dict[str, Any]]()
     with placed("cpu") as place, tempfile.TemporaryDirectory() as folder:
         keep = Checkpoint(folder)
-        learner = trainer.Trainer(work, stage, place, seed, heads.spread(work, stage, sets[0], place))
+        spread, weights = heads.spread(work, stage, sets[0], place), heads.weights(stage, sets[0], count)
+        learner = trainer.Trainer(work, stage, place, seed, spread, weights)
         training.train(learner, (sets[0], sets[1]), (seed, 1), keep, None, history)
         best = keep.load("best-1")
         assert best is not None
