@@ -3,13 +3,11 @@
 Read it with `onnxruntime.InferenceSession(path)`.
 """
 
-import contextlib
-import gc
 import logging
-import os
 from collections.abc import Iterator
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -21,6 +19,7 @@ from caffe2tf.formats._files import Progress
 from caffe2tf.formats.savedmodel import serving
 from caffe2tf.images import notes, preprocess
 from caffe2tf.keras_model.pictures import INPUT, Pictures
+from caffe2tf.keras_model.types import KerasModel
 from caffe2tf.net.names import input_names
 from caffe2tf.net.net import Net
 
@@ -28,12 +27,14 @@ try:
     import onnx
     import onnxruntime
     import tf2onnx
+    from onnx.reference import ReferenceEvaluator
 except ImportError as error:
     raise Caffe2TFError(
         f".onnx needs {error.name}; install it with tf2onnx and onnxruntime: pip install 'caffe2tf[onnx]'"
     ) from None
 
 OPSET = 18
+_MOVES = frozenset(("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Split", "Identity"))
 _MOST = (1 << 31) - (1 << 24)  # bytes of weights: a file is one protobuf message, which ends at 2 GiB
 
 
@@ -46,7 +47,7 @@ def save(net: Net, path: str, progress: Progress | None = None, pictures: Pictur
     model, given = _reload.model(net, pictures), _reload.example(net, pictures)
     serve = serving(model, net, pictures)
     arguments = {INPUT: INPUT} if pictures else input_names(net)
-    made = _converted(serve, {name: blob for blob, name in arguments.items()}, path)
+    made = _converted(model, serve, {name: blob for blob, name in arguments.items()}, path)
     made.producer_name = "caffe2tf"
     places = None if pictures else _held.places(model, _constants(made.graph))
     props = {preprocess.FILE: _note.of(net, pictures, places)}
@@ -66,14 +67,13 @@ def save(net: Net, path: str, progress: Progress | None = None, pictures: Pictur
     return _reload.largest_difference(path, _reload.values(expected), found)
 
 
-def _converted(serve: Any, blobs: dict[str, str], path: str) -> Any:
+def _converted(model: KerasModel, serve: Any, blobs: dict[str, str], path: str) -> Any:
     """The ModelProto of a tf.function; `blobs` {argument: the name of the input in its place}. It is what Keras's own
     `model.export(format="onnx")` calls, which knows no blobs."""
     # It says in many lines what becomes one below.
     logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
     try:
-        with _without_copies():
-            made, _ = tf2onnx.convert.from_function(serve, input_signature=serve.input_signature, opset=OPSET)
+        made = _with_weights(model, serve)
         for value in made.graph.input:
             _rename(made.graph, value.name, blobs[value.name.removesuffix(":0")])
         for value in [*made.graph.input, *made.graph.output]:
@@ -88,20 +88,43 @@ def _converted(serve: Any, blobs: dict[str, str], path: str) -> Any:
     return made
 
 
-@contextlib.contextmanager
-def _without_copies() -> Iterator[None]:
-    """tf2onnx copies a graph, weights and all, before each of its many rounds of optimizing, to go on where one fails: memory of 60
-    times the weights. Without, a failure is an error as any other; what it leaves in cycles goes at the end."""
-    name = tf2onnx.constants.ENV_TF2ONNX_CATCH_ERRORS
-    before = os.environ.get(name)
-    os.environ[name] = "FALSE"
-    try:
-        yield
-    finally:
-        os.environ.pop(name)
-        if before is not None:
-            os.environ[name] = before
-        gc.collect()
+def _with_weights(model: KerasModel, serve: Any) -> Any:
+    """The ModelProto of `serve`, which runs `model`. tf2onnx copies constants some forty times on its way (more than 8 GB for
+    AlexNet), so the weights go through it as inputs, and become the file's initializers at the end."""
+    weights = {f"caffe2tf_weight_{index}": variable for index, variable in enumerate(model.variables)}
+    count = len(serve.input_signature)
+
+    def given(*values: Any) -> Any:
+        with keras.StatelessScope(list(zip(weights.values(), values[count:], strict=True))):
+            return serve.python_function(*values[:count])
+
+    specs = [tf.TensorSpec(variable.shape, variable.dtype, name=name) for name, variable in weights.items()]
+    signature = [*serve.input_signature, *specs]
+    made, _ = tf2onnx.convert.from_function(tf.function(given, signature), signature, opset=OPSET)
+    graph, held = made.graph, dict[str, Array]()
+    for value in list(graph.input):
+        variable = weights.get(value.name.removesuffix(":0"))
+        if variable is not None:
+            held[value.name] = np.asarray(variable.value)
+            graph.input.remove(value)
+    _move(graph, held)
+    graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in held.items())
+    return made
+
+
+def _move(graph: Any, held: dict[str, Array]) -> None:
+    """Does to `held`, weights by name, what `graph` only moves about: the nodes go, and what nothing reads any more."""
+    known = {tensor.name: tensor for tensor in graph.initializer}
+    for node in list(graph.node):
+        if node.op_type in _MOVES and node.input[0] in held and all(name in known for name in node.input[1:]):
+            others = {name: onnx.numpy_helper.to_array(known[name]) for name in node.input[1:]}
+            evaluator = ReferenceEvaluator(node, opsets={"": OPSET})
+            moved = list(evaluator.run(None, {node.input[0]: held[node.input[0]], **others}))
+            held.update(zip(node.output, moved, strict=True))
+            graph.node.remove(node)
+    read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    for name in set(held) - read:
+        del held[name]
 
 
 def _checked(data: bytes, path: str) -> None:
