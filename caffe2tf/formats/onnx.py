@@ -3,6 +3,7 @@
 Read it with `onnxruntime.InferenceSession(path)`.
 """
 
+import contextlib
 import logging
 from collections.abc import Iterator
 from typing import Any
