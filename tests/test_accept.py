@@ -145,6 +145,9 @@ def test_faults_of_the_text_come_with_those_of_the_network(tmp_path):
     ("parts", "likely"),
     [
         ([OPEN, layer("Convolution", CONV % "", name="c")], {"data": (1, 3, 224, 224)}),
+        (['input: "data"', layer("Convolution", CONV % "", name="c")], {"data": (1, 3, 224, 224)}),
+        ([OPEN, layer("Embed", "embed_param { input_dim: 9 num_output: 2 }", name="e")], {"data": (1, 16)}),
+        ([OPEN, layer("Pooling", "pooling_param { kernel_size: 2 }", name="p")], {"data": (1, 3, 224, 224)}),
         ([OPEN, layer("Convolution", CONV.replace("3 %", "11 stride: 4 %") % "", name="c")], {"data": (1, 3, 227, 227)}),
         (['name: "LeNet"', OPEN, layer("Convolution", CONV % "", name="c")], {"data": (1, 1, 28, 28)}),
         ([OPEN.replace('"d"', '"cifar"'), layer("Convolution", CONV % "", name="c")], {"data": (1, 3, 32, 32)}),

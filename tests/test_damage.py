@@ -39,12 +39,32 @@ GOOD = "{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }"
         (npy(GOOD.replace("(2,)", f"({'1,' * 33})"), bytes(4)), "is none of 32 axes"),
         (npy(GOOD.replace("(2,)", f"({'9' * 20},)"), bytes(4)), "is none of 32 axes"),
         (npy(GOOD, bytes(7)), r"claims 8 bytes of values for shape \(2,\), but holds 7"),
-        (npy(GOOD.replace("(2,)", f"(0, {1 << 62})")), "which no array can have"),
+        (npy(GOOD.replace("(2,)", f"(0, {1 << 61})")), "which no array can have"),  # 2^63 bytes, but for the 0
     ],
 )
 def test_an_array_in_a_stream(data, why):
     with pytest.raises(ParseError, match=why):
         numbers.read_npy(io.BytesIO(data), len(data))
+
+
+def test_the_largest_extents_that_an_array_can_have():
+    data = npy(GOOD.replace("(2,)", f"(0, {(1 << 61) - 1})"))
+    assert numbers.read_npy(io.BytesIO(data), len(data)).shape == (0, (1 << 61) - 1)
+
+
+def test_what_a_file_unfolds_to_is_64_mib_and_32_times_its_size():
+    numbers.check_claim((64 << 20) + 32 * 1000, 1000)
+    with pytest.raises(ParseError, match="claims 67140865 bytes of values in a file of 1000 bytes; takes 32 times"):
+        numbers.check_claim((64 << 20) + 32 * 1000 + 1, 1000)
+
+
+def test_a_system_without_long_floats_says_so(monkeypatch):
+    def lacking(text):
+        raise TypeError(text)
+
+    monkeypatch.setattr(numbers.np, "dtype", lacking)
+    with pytest.raises(ParseError, match="holds values of type '<f16', which this system does not have"):
+        numbers.plain_dtype("<f16")
 
 
 @pytest.mark.parametrize("version", [1, 2, 3])
@@ -112,7 +132,8 @@ class Made:
         return self.reduced
 
 
-START = (np._core.multiarray._reconstruct, (np.ndarray, (0,), b"b"))
+RECONSTRUCT = np.zeros(0).__reduce__()[0]  # of whichever module NumPy has it in
+START = (RECONSTRUCT, (np.ndarray, (0,), b"b"))
 FLOATS = np.dtype("<f4")
 
 
@@ -146,8 +167,21 @@ def test_a_pickled_array(item, why):
         _pickle.load(io.BytesIO(data), len(data))
 
 
+@pytest.mark.parametrize("code", ["O8", "O4", "O"])
+def test_what_an_array_of_one_object_holds(code):
+    """As NumPy's of 64 and of 32 bits write it."""
+    kind = Made(np.dtype, (code, False, True), (3, "|", None, None, None, -1, -1, 63))
+    data = pickle.dumps(of_state(1, (), kind, False, [{"a": 3}]), 2)
+    assert _pickle.load(io.BytesIO(data), len(data)) == {"a": 3}
+
+
 @pytest.mark.parametrize(
-    "item", [Made(print, ("was here",)), Made(np._core.multiarray._reconstruct, (np.matrix, (0,), b"b"))]
+    "item",
+    [
+        Made(print, ("was here",)),
+        Made(RECONSTRUCT, (np.matrix, (0,), b"b")),
+        Made(RECONSTRUCT, (np.dtype, (0,), b"b")),
+    ],
 )
 def test_a_pickle_of_anything_else(item, capsys):
     data = pickle.dumps(item, 2)
@@ -231,6 +265,11 @@ def test_a_part_of_an_h5(change, why, tmp_path):
         ),
         ({"a/b": {"dtype": "F4", "shape": [2], "data_offsets": [0, 8]}}, "'a/b' holds values of type F4"),
         ({"a/b": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 8]}}, "does not lie at the bytes 0 to 8"),
+        ({"a/b": {"dtype": "F32", "shape": [3], "data_offsets": [0, 12]}}, "does not lie at the bytes 0 to 12"),
+        ({"a/b": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}, "does not lie at the bytes 4 to 8"),
+        ({"a/b": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, "its tensors end at byte 4 of 8"),
+        ({"a/b": {"dtype": "F32", "shape": [1] * 33, "data_offsets": [0, 4]}}, "has the shape"),
+        ({"a/b": {"dtype": "F32", "shape": [-1, -1], "data_offsets": [0, 4]}}, r"has the shape \[-1, -1\]"),
         ([], "its header is no JSON object"),
     ],
 )

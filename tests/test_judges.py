@@ -86,7 +86,8 @@ def test_users_own_files_are_read(small):
 def test_judges_by_default_where_no_golden_set_fits(small):
     net = loading.load(small / "net.prototxt", small / "net.caffemodel")
     assert caffe2tf.verify(net).judge.name == "opencv"
-    assert caffe2tf.verify(net, against="reference").judge.name == "reference"
+    judge = caffe2tf.verify(net, against="reference").judge
+    assert (judge.name, judge.read) == ("reference", "the network itself")
     with pytest.raises(
         GoldenError, match=r"no golden set of the network .* docker run .* bvlc/caffe:cpu python record.py"
     ):
@@ -407,6 +408,18 @@ def test_what_takes_too_long_is_refused_before_it_starts(small, monkeypatch):
     assert verify(net, against="reference", yes=True).passed
 
 
+def test_what_takes_too_long_is_refused_where_it_stands_in_too(small, monkeypatch):
+    def absent(*given):
+        raise JudgeAbsent("there is no OpenCV")
+
+    monkeypatch.setattr(judges.opencv, "record", absent)
+    monkeypatch.setattr(exact, "LONGEST", 0.0)
+    net = loading.load(small / "net.prototxt", small / "net.caffemodel")
+    with pytest.raises(JudgeError, match=r"there is no OpenCV.*would take about \d+ s"):
+        verify(net)
+    assert verify(net, yes=True).judge.name == "reference"
+
+
 def test_the_estimate_grows_with_the_input():
     from caffe2tf import bundled
 
@@ -423,6 +436,13 @@ def test_values_beyond_float32_are_not_judged_behind_them(tmp_path):
     found = verify(loading.load(make(tmp_path, text)[0]), against="reference")
     assert found.passed
     assert found.unjudged == {"n": "its bottoms leave the range of float32"}
+
+
+def test_a_blob_without_a_finite_value_is_compared(tmp_path):
+    text = inputs(data=(1, 3, 4, 4)) + layer("Exp", "exp_param { shift: 1000 }", tops=["e"], name="e")
+    found = verify(loading.load(make(tmp_path, text)[0]), against="reference")
+    assert found.passed
+    assert found.judged == 1
 
 
 def test_a_type_that_the_reference_lacks_is_not_judged(small, monkeypatch):

@@ -1,5 +1,7 @@
 """The .onnx that convert writes: names, shapes, values, what it lacks, and what is refused."""
 
+import os
+import re
 import subprocess
 import sys
 
@@ -56,6 +58,18 @@ def test_what_onnx_lacks_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.caffemodel", "net.prototxt"]
 
 
+def assert_one_line_alone(name, picture):
+    """Of a process, since onnxruntime writes past Python."""
+    command = [sys.executable, "-m", "caffe2tf", "classify", name, picture, "-q"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    lines = [line for line in done.stderr.splitlines() if not re.match("WARNING: All log|[IE]0000", line)]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"caffe2tf: {name}: is no .onnx that can be read (")
+
+
 def test_classify_runs_it_and_refuses_others(here):
     run("convert", "net.caffemodel", "-p", "net.prototxt", "-o", "x.onnx", "-q")
     picture = "train/red/0.png"
@@ -69,7 +83,20 @@ def test_classify_runs_it_and_refuses_others(here):
         said = run("classify", f"{name}.onnx", picture, "-q", code=1).stderr
         assert said.startswith(f"caffe2tf: {name}.onnx: "), said
         assert said.count("\n") == 1
+    for name in ("labels.txt", "caffe2tf.json"):
+        made = onnx.load_model_from_string(whole)
+        del made.metadata_props[:]
+        made.metadata_props.add(key=name, value="zebra")
+        (here / "note.onnx").write_bytes(made.SerializeToString().replace(b"zebra", b"zebr\xff"))
+        with pytest.raises(ParseError, match=r"^note\.onnx: "):
+            caffe2tf.classify("note.onnx", [picture])
     held = onnx.load_model_from_string(whole)
+    held.graph.initializer[0].dims.append(3)
+    (here / "lies.onnx").write_bytes(held.SerializeToString())
+    held.graph.initializer[0].dims.pop()
+    assert_one_line_alone("lies.onnx", picture)
+    (here / "letters.onnx").write_bytes(whole.replace(b"MatMul", b"MatMu\xff"))
+    assert_one_line_alone("letters.onnx", picture)
     onnx.external_data_helper.set_external_data(held.graph.initializer[0], "/etc/hostname")
     (here / "other.onnx").write_bytes(held.SerializeToString())
     with pytest.raises(ParseError, match="keeps values in other files"):

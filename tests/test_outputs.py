@@ -163,10 +163,9 @@ def test_names_that_are_not_there_are_refused_in_one_line(files):
     assert told.startswith("caffe2tf: no blob 'rpn_cls_scores'; nearest: rpn_cls_score")
     assert told.count("\n") == 1
     assert "names of blobs" in run("convert", *files, "--outputs", "a,,b", code=2).stderr
-    with pytest.raises(caffe2tf.Caffe2TFError, match="takes names of blobs"):
-        caffe2tf.load(*files, outputs=[])
-    with pytest.raises(caffe2tf.Caffe2TFError, match="takes names of blobs"):
-        caffe2tf.load(*files, outputs=3)
+    for none in ([], 3, "", [""], ["conv1", 3], [b"conv1"]):
+        with pytest.raises(caffe2tf.Caffe2TFError, match="takes names of blobs"):
+            caffe2tf.load(*files, outputs=none)
 
 
 def test_an_output_that_needs_the_layer_is_refused(files):

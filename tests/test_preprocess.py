@@ -85,7 +85,11 @@ def test_grey_pictures_for_grey_networks(suffix, mode, tmp_path):
     """OpenCV's rule is another for each decoder."""
     exact = {"lossless": True} if suffix == "webp" else {}
     path = saved(tmp_path, Image.fromarray(smooth()).convert(mode), f"x.{suffix}", **exact)
-    np.testing.assert_array_equal(imaging.read_image(path, grey=True)[:, :, 0], cv2.imread(path, cv2.IMREAD_GRAYSCALE))
+    expected = cv2.imread(path, cv2.IMREAD_GRAYSCALE)
+    if expected is None:  # OpenCV before 4.11 reads no GIF; this is how it does since
+        assert suffix == "gif"
+        expected = cv2.cvtColor(np.asarray(Image.open(path).convert("RGB")), cv2.COLOR_RGB2GRAY)
+    np.testing.assert_array_equal(imaging.read_image(path, grey=True)[:, :, 0], expected)
 
 
 def test_first_frame_of_a_gif(tmp_path):

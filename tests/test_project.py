@@ -14,6 +14,7 @@ import caffe2tf
 from caffe2tf import formats, layers
 from caffe2tf.cli.main import main
 from caffe2tf.net.support import set_fields
+from tests.bench import mutation
 from tests.helpers import GOLDEN, MODULES, PACKAGE, ROOT, inputs, layer, load, make, parameter
 
 # Each room may import those on lines above its own; rooms of one line do not know each other. Within a room modules are free.
@@ -43,7 +44,7 @@ MAY_LOAD_HEAVY = {
     "formats/ckpt.py": {"tensorflow"},
     "formats/_claims.py": {"keras"},
     "formats/keras.py": {"keras"},
-    "formats/onnx.py": {"tensorflow"},
+    "formats/onnx.py": {"keras", "tensorflow"},
     "formats/savedmodel.py": {"keras", "tensorflow"},
     "formats/tflite.py": {"tensorflow"},
     "keras_model/build.py": {"keras"},
@@ -310,3 +311,11 @@ def test_a_line_is_enough_for_a_setting():
     assert names <= {param.name for param in command.get_params(context)}
     declared = re.findall(r'sections\.\w+\(\s*"--([a-z-]+)"', (PACKAGE / "cli" / "finetune.py").read_text())
     assert not names & {name.replace("-", "_") for name in declared}
+
+
+def test_changes_that_no_test_notices_are_told_with_a_reason_and_fit_the_code():
+    rows = mutation.listed()
+    every = {path: mutation.mutants(path) for path in {PACKAGE / row[0].split()[0] for row in rows}}
+    for row, why in rows.items():
+        assert any(mutant.is_listed({row}) for mutant in every[PACKAGE / row[0].split()[0]]), row
+        assert why, row

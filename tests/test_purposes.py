@@ -100,6 +100,16 @@ def test_pythons_layers_of_training_by_the_name_of_their_class(tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("name", "goes"),
+    [("StrangeTargetLayer", True), ("PixelMSELayer", True), ("PixelMSE2Layer", False), ("ProposalTargetLayer", False)],
+)
+def test_what_makes_targets_goes_and_what_draws_them_stays(name, goes):
+    one = LayerParameter(type="Python", bottom=["a"], top=["b"], python_param={"module": "m", "layer": name})
+    assert purposes.is_sink(one) is goes
+    assert not purposes.is_sink(LayerParameter(type=name.removesuffix("Layer"), bottom=["a"], top=["b"]))
+
+
 def test_samples_of_boxes_are_the_boxes(tmp_path):
     """Of a text of the training phase alone: what draws samples gives all of them, and their labels are not read."""
     net = load(

@@ -1,5 +1,7 @@
 """Reading snapshots, network texts and mean images."""
 
+import mmap
+
 import numpy as np
 import pytest
 
@@ -172,3 +174,35 @@ def test_bad_text_is_one_clear_line(name, data, why, tmp_path):
 def test_folder_instead_of_file(tmp_path):
     with pytest.raises(ParseError, match="is a folder"):
         read.read_caffemodel(tmp_path)
+
+
+def test_a_blob_without_values_has_its_shape():
+    assert read.Blob((0, 3), ()).array().shape == (0, 3)
+    one, two = np.float32([1, 2]), np.float64([3, 4])
+    np.testing.assert_array_equal(read.Blob((2, 2), (one, two)).array(), [[1, 2], [3, 4]])
+
+
+def test_the_phase_of_a_training_is_forgotten_where_every_layer_has_it(tmp_path):
+    """Caffe notes TRAIN on each layer of a snapshot; one that a text gave stands among others."""
+    for phases, kept in (
+        ("TRAIN TRAIN", []),
+        ("TRAIN TEST", ["TRAIN", "TEST"]),
+        ("TRAIN ", []),
+        (" ", ["", ""]),
+    ):
+        net = caffe_pb2.NetParameter()
+        for name, phase in zip("ab", phases.split(" "), strict=True):
+            item = net.layer.add(name=name, type="Dropout", bottom=["x"], top=[name])
+            if phase:
+                item.phase = caffe_pb2.Phase.Value(phase)
+        (tmp_path / "x.caffemodel").write_bytes(net.SerializeToString())
+        found = read.read_caffemodel(tmp_path / "x.caffemodel").net.layer
+        told = [caffe_pb2.Phase.Name(item.phase) if item.HasField("phase") else "" for item in found]
+        assert told == (kept or ["", ""])
+
+
+def test_an_array_knows_the_file_that_it_is_a_view_of():
+    blobs = read.read_caffemodel(FORMATS / "v2" / "net.caffemodel").blobs
+    for array in (blob.array() for several in blobs.values() for blob in several):
+        assert isinstance(read._map_of(array), mmap.mmap)
+        assert read._map_of(array.copy()) is None

@@ -22,6 +22,7 @@ from caffe2tf.net.names import keras_names
 from caffe2tf.net.net import Net
 
 _HEAP = b"GCOL\x01"  # the three bytes behind it may be any
+_PIECE = 8 << 20  # bytes that are read at once
 _ATTRIBUTE = 64512  # bytes, what HDF5 takes of 65,536 for an attribute beside its own
 _UNFOLDS = 100  # times, that a packed data set may be larger than what the file holds of it
 
@@ -123,7 +124,7 @@ def _check_heaps(path: str, size: int) -> None:
                 file.seek(start + at)
                 index, held = struct.unpack("<H6xQ", file.read(16).ljust(16, b"\xff"))
                 at += held if index == 0 else 16 + -(-held // 8) * 8
-                if held > whole or at > whole or (index == 0 and held < 16):
+                if at > whole or (index == 0 and held < 16):
                     raise ParseError(f"is damaged: the heap at byte {start} does not hold what it claims")
             if whole > size:
                 raise ParseError(f"is damaged: the heap at byte {start} claims {whole} bytes")
@@ -132,7 +133,7 @@ def _check_heaps(path: str, size: int) -> None:
 def _heaps(file: IO[bytes]) -> Iterator[int]:
     """Where heaps begin: at any byte, for HDF5 follows addresses that are no multiples of 8 too."""
     at, before = 0, b""
-    while piece := file.read(8 << 20):
+    while piece := file.read(_PIECE):
         data, base = before + piece, at - len(before)
         place = data.find(_HEAP)
         found = []

@@ -151,8 +151,9 @@ def _rename(graph: Any, old: str, new: str) -> None:
 
 def _session(data: bytes) -> Any:
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors
-    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    options.log_severity_level = 4  # what is fatal: an error is raised as well
+    # Without the fallback, which prints to stdout and tries the same once more.
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"], enable_fallback=0)
 
 
 def _tensors(graph: Any) -> Iterator[Any]:
@@ -201,9 +202,14 @@ def _read(path: str) -> Iterator[tuple[bytes, Any]]:
         raise ParseError(f"{path}: is no .onnx that can be read ({reason(error)})") from None
 
 
+def _props(held: Any) -> dict[str, bytes]:
+    """What goes along with the file, by name; protobuf gives bytes for a field of text that is none."""
+    values = {item.key: item.value for item in held.metadata_props}
+    return {name: value if isinstance(value, bytes) else value.encode() for name, value in values.items()}
+
+
 def _noted(held: Any, path: str) -> dict[str, Any]:
-    props = {item.key: item.value for item in held.metadata_props}
-    return notes.noted(props.get(preprocess.FILE, "{}").encode(), path)
+    return notes.noted(_props(held).get(preprocess.FILE, b"{}"), path)
 
 
 def noted(path: str) -> dict[str, Any]:
@@ -239,8 +245,11 @@ def runner(path: str, many: bool = False) -> Runner:
     def call(images: Array) -> Array:
         return np.asarray(session.run(None, {name: np.ascontiguousarray(images, kind)})[0])
 
-    props = {item.key: item.value for item in held.metadata_props}
-    names = _files.named(props[_files.LABELS].encode()) if _files.LABELS in props else None
+    props = _props(held)
+    try:
+        names = _files.named(props[_files.LABELS]) if _files.LABELS in props else None
+    except UnicodeDecodeError as error:
+        raise ParseError(f"{path}: its {_files.LABELS} cannot be read: {reason(error)}") from None
     last = outputs[0].shape[-1]
     classes = last if isinstance(last, int) else None
     return Runner(call, (shape[0], shape[3], *shape[1:3]), classes, _noted(held, path), names, kind is np.uint8)

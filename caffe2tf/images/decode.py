@@ -61,7 +61,7 @@ def read_image(
             made: Image.Image = image
             if image.mode == "CMYK":
                 made = Image.fromarray(_from_cmyk(np.asarray(image)))
-            elif image.mode.startswith("I;16"):
+            elif image.mode.startswith("I;16") or (image.mode, kind) == ("I", "PNG"):  # Pillow before 10.3
                 made = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             return _grey(made, kind) if grey else _rgb(made)[:, :, ::-1]
     except UnidentifiedImageError:

@@ -64,6 +64,8 @@ class PriorBox(
 
     def tops(self) -> list[Shape]:
         h, w = self.bottoms[0][2:]
+        if len(self.p.variance) not in (0, 1, 4):
+            self.fail(f"{len(self.p.variance)} values of variance; takes 1 or 4")
         return [(1, 2, h * w * len(self._sizes()) * 4)]
 
     def constant(self, arrays: Sequence[Array] = ()) -> list[Array] | None:
@@ -77,8 +79,6 @@ class PriorBox(
         if p.clip:
             boxes = boxes.clip(0, 1)
         variance = list(p.variance) or [0.1]
-        if len(variance) not in (1, 4):
-            self.fail(f"{len(variance)} values of variance; takes 1 or 4")
         variances = np.tile(variance * 4 if len(variance) == 1 else variance, boxes.size // 4)
         return [np.stack([boxes.ravel(), variances])[None].astype(np.float32)]
 

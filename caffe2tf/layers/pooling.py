@@ -149,8 +149,6 @@ class Pooling(
             window = Window(kernel, stride, pad, ceil, any(pads))
             if window.out(n) < 1:
                 self.fail(f"kernel {kernel} is larger than its bottom {bottoms[0]} with pad {pad}")
-            if window.padded and (window.out(n) - 1) * stride >= n + pad:
-                self.fail(f"stride {stride} leads past its bottom {bottoms[0]} with pad {pad} by more than one window")
             self.windows.append(window)
         if self.method == "STOCHASTIC" and any(w.pad for w in self.windows):
             self.fail("STOCHASTIC pooling with pad; Caffe takes none")

@@ -43,6 +43,10 @@ class _Broadcast(Layer, type=""):
     def any_size(self) -> bool:
         return self._span() in ([], [1])
 
+    def fixes_batch(self) -> bool:
+        """A weight for each item has as many as the file states."""
+        return len(self.bottoms) == 1 and 0 in self._span()
+
     def _spread(self, ctx: Context, x: Tensor, weight: str) -> Tensor:
         """A weight as a tensor that broadcasts over x."""
         span, order, value = self._span(), keras_order(len(self.bottoms[0])), ctx.row(x, weight)

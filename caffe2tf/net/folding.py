@@ -78,8 +78,6 @@ def _chain(node: Node, readers: Mapping[Blob, Sequence[Node]], chosen: Collectio
             break
         if isinstance(layer, Scale) and (layer.axis(layer.p.axis) != 1 or layer.p.num_axes != 1):
             break
-        if after[0].echoes:
-            break  # others see what it changes in place
         chain.append(after[0])
         top = after[0].tops[0]
     return chain

@@ -113,6 +113,16 @@ def _tflite(path: str) -> int | None:
     return _output(found)
 
 
+def _onnx(path: str) -> int | None:
+    import onnxruntime
+
+    if not os.path.exists(path):
+        return None
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"data": _ones()})
+    return _output(found)
+
+
 def _report(path: str, number: int) -> None:
     files.write_text(path, f"{number}\n" * 3000, True)
 
@@ -209,6 +219,7 @@ WRITERS = {
     "keras": Writer("x.keras", _save, _keras),
     "savedmodel": Writer("x/", _save, _saved_model),
     "tflite": Writer("x.tflite", _save, _tflite),
+    "onnx": Writer("x.onnx", _save, _onnx),
     "report": Writer("report.html", _report, _text),
     "checkpoint": Writer("run", _write_checkpoint, _checkpoint),
     "results": Writer("run", _write_results, _results, _resume_results),

@@ -388,3 +388,9 @@ def keras(folder: Path) -> None:
 def tflite(folder: Path) -> None:
     _see(folder / "x.tflite")
     loading.load(folder / "x.tflite")  # its note says where the weights stand
+
+
+@_kind(lambda: _models("onnx"), "x.onnx", heavy=True)
+def onnx(folder: Path) -> None:
+    _see(folder / "x.onnx")
+    loading.load(folder / "x.onnx")

@@ -510,6 +510,23 @@ def keras(draw: Any) -> Files:
     return {"x.keras": file.getvalue()}
 
 
+@st.composite
+def onnx(draw: Any) -> Files:
+    """The graph with fields set, cleared, doubled and moved, any of them or those that say what it takes and gives."""
+    from onnx import ModelProto
+
+    (start,) = kinds.KINDS["onnx"].starts()
+    made = ModelProto.FromString(start["x.onnx"])
+    names = [
+        *(item.name for item in made.graph.initializer),
+        *(name for node in made.graph.node for name in node.output),
+    ]
+    parts = [made, made.graph, *made.graph.input, *made.graph.output, *made.graph.node, *made.metadata_props]
+    for _ in range(draw(st.integers(1, 3))):
+        messages._edit(draw, draw(st.sampled_from(parts)), names)
+    return {"x.onnx": made.SerializeToString()}
+
+
 def _toml(draw: Any, value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
@@ -588,4 +605,4 @@ STRATEGIES: dict[str, Callable[[], st.SearchStrategy[Files]]] = {
     function.__name__: function
     for function in (npz, npy, h5, safetensors, mean, checkpoint, golden, note, recipe, labels)
 } | {"caffemodel": messages.caffemodel, "prototxt": messages.prototxt, "pair": messages.pair}
-STRATEGIES |= {"built": messages.built, "verified": verified, "keras": keras}
+STRATEGIES |= {"built": messages.built, "verified": verified, "keras": keras, "onnx": onnx}
