@@ -121,6 +121,7 @@ def test_what_the_axes_of_a_kernel_count(kind, params, shapes, filters):
         ("Bias", "bias_param { axis: -4 num_axes: -1 }", [IMAGE], True),
         ("Bias", "bias_param { axis: 0 num_axes: 0 }", [IMAGE], False),
         ("BatchReindex", "", [IMAGE, (3,)], True),
+        ("Filter", "", [IMAGE, (2,)], True),
         ("RNN", "recurrent_param { num_output: 3 }", [(5, 2, 4), (5, 2)], True),
     ],
 )
