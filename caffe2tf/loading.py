@@ -39,8 +39,9 @@ def load(
     `input_shape`: {input, or None for the only one: shape in Caffe's axis order, N first} where the files do not tell, or
     other than they tell. `outputs`: the blobs that are wanted, each as it is at the end of the whole network; what they do not
     need is left out, so that neither its types nor its shapes matter. What was assumed or left out is in the Net's `notes`, and is logged as information to "caffe2tf".
-    A whole model that caffe2tf wrote (`.keras`, a SavedModel folder, `.tflite`, which does not give its weights back) holds its
-    text, its preprocessing and its labels; a folder of `finetune`'s results is the model in it.
+    A whole model that caffe2tf wrote (`.keras`, a SavedModel folder, `.tflite`, `.onnx`) holds its text, its preprocessing and its
+    labels; where a converter merged or packed weights the Net has none, and its `lacking` says which. A folder of `finetune`'s
+    results is the model in it.
     Raises ParseError, NetError, UnsupportedLayer, WeightMismatch, and Caffe2TFError for files that are no pair.
     """
     if isinstance(input_shape, str | os.PathLike):

@@ -254,7 +254,8 @@ def format_pages() -> Pages:
     pages = {}
     for kind in formats.names():
         can = ["written"]
-        can += ["read back, by every command that takes a model"] if formats.readable(kind) else []
+        read = kind == "caffemodel" or formats.readable(kind) or formats.runnable(kind)
+        can += ["read, by every command that takes a model"] if read else []
         can += ["run as it is by `classify`"] if formats.runnable(kind) else []
         module = ast.parse((ROOT / "caffe2tf" / "formats" / f"{kind}.py").read_text(encoding="utf-8"))
         text = prose(ast.get_docstring(module) or "").replace(" (loads TensorFlow)", "")

@@ -213,6 +213,7 @@ _FIGURE = re.compile(r"[0-9.e+x-]*[0-9][0-9.e+x-]*")
 RANGE = re.compile(r"([\d.]+?)\.\.([\d.]+)")
 _TIME = re.compile(r" (s|ms|min|h)\b")
 _LASTING = re.compile(r"(\d+ h )?\d+ min( \d+ s)?|\d+ h \d+ min")  # 59 s may be 1 min 01 s
+_ONE = re.compile(f"{_LASTING.pattern}|{_FIGURE.pattern}")
 
 
 def skeleton(line: str) -> str:
@@ -235,15 +236,14 @@ def aligned(shown: str, printed: str) -> list[tuple[str, str | None]] | None:
 
 
 def figures(line: str) -> list[tuple[str, bool]]:
-    """[(figure, whether it is a time)] of a line."""
-    line = _LASTING.sub("1 s", line)
-    return [(match[0], bool(_TIME.match(line, match.end()))) for match in _FIGURE.finditer(line)]
+    """[(figure, whether it is a time)] of a line; a time of hours and minutes is one."""
+    return [(one[0], " " in one[0] or bool(_TIME.match(line, one.end()))) for one in _ONE.finditer(line)]
 
 
 def refigured(line: str, made: Iterable[str]) -> str:
     """`line` with `made` in place of its figures, one for each."""
     rest = iter(made)
-    return _FIGURE.sub(lambda _: next(rest), line)
+    return _ONE.sub(lambda _: next(rest), line)
 
 
 def agrees(shown: str, printed: str) -> bool:

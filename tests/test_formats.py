@@ -267,7 +267,7 @@ def test_targets_that_cannot_be_written(tmp_path):
         formats.save(net, str(tmp_path / "x.npzz"))
     with pytest.raises(OutputError, match="no format 'pth'; takes one of"):
         formats.save(net, str(tmp_path / "x"), to="pth")
-    with pytest.raises(OutputError, match="no weights to write"):
+    with pytest.raises(OutputError, match="cannot be written: the network has no weights"):
         formats.save(loading.load(str(GOLDEN / "layers" / "conv_basic" / "net.prototxt")), str(tmp_path / "x.npz"))
 
 

@@ -144,6 +144,13 @@ def test_classify_runs_the_file_with_its_names(name, files):
     for seen, wanted in zip(caffe2tf.classify(files / name, paths, top=10), expected, strict=True):
         np.testing.assert_allclose(probabilities(seen), probabilities(wanted), atol=1e-6)
         assert [named for _, named, _ in sorted(seen.top)] == NAMES
+    if name == "net":  # beside the signatures of pictures it is the network
+        assert caffe2tf.load(files / name).arrays
+        return
+    with pytest.raises(
+        Caffe2TFError, match=f"{name}: takes pictures itself, which is more than its network does; only"
+    ):
+        caffe2tf.load(files / name)
 
 
 @pytest.mark.slow

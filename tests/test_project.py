@@ -44,7 +44,7 @@ MAY_LOAD_HEAVY = {
     "formats/ckpt.py": {"tensorflow"},
     "formats/_claims.py": {"keras"},
     "formats/keras.py": {"keras"},
-    "formats/onnx.py": {"tensorflow"},
+    "formats/onnx.py": {"keras", "tensorflow"},
     "formats/savedmodel.py": {"keras", "tensorflow"},
     "formats/tflite.py": {"tensorflow"},
     "keras_model/build.py": {"keras"},
@@ -196,6 +196,30 @@ def test_the_guide_lists_every_format():
     assert {row.strip(" `.") for row in rows} == set(formats.names())
 
 
+def test_the_guide_says_what_is_a_model_again():
+    """Every format in one row, which says what its module does."""
+    section = FORMATS.split("## What is a model again\n", 1)[1].split("\n## ", 1)[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line.startswith("| `")]
+    told = {kind: tuple(cells) for first, *cells in rows for kind in re.findall(r"`\.?(\w+)`", first)}
+    assert sum(first.count("`") // 2 for first, *_ in rows) == len(told)
+    assert set(told) == set(formats.names())
+    for kind, (text, weights, runs, judged) in told.items():
+        if kind == "caffemodel":
+            assert text == "inside, or beside"
+            continue
+        whole, alone = formats.runnable(kind), formats.readable(kind)
+        converted = "_held.places(" in (PACKAGE / "formats" / f"{kind}.py").read_text()
+        layers_too = "\ndef layers(" in (PACKAGE / "formats" / f"{kind}.py").read_text()
+        assert text == ("inside" if whole else "beside" if alone else ""), kind
+        assert weights == (
+            "exact, where the converter left them whole" if converted else "exact" if whole or alone else ""
+        )
+        assert runs == ("the file" if whole else "the Keras model" if alone else "")
+        assert judged == (
+            f"the file's {'layers' if layers_too else 'output'}" if whole else "every layer" if alone else ""
+        )
+
+
 def test_the_guide_names_every_weight():
     section = FORMATS.split("## Names of weights\n", 1)[1]
     from caffe2tf.formats._files import TENSORFLOW_NAMES
@@ -285,7 +309,7 @@ def test_a_line_is_enough_for_a_setting():
     # Below `main`, as ever: a command keeps the names of its help option, which it has from there.
     context = command.make_context("finetune", [], click.Context(main, **main.context_settings), resilient_parsing=True)
     assert names <= {param.name for param in command.get_params(context)}
-    declared = re.findall(r'click\.option\(\s*"--([a-z-]+)"', (PACKAGE / "cli" / "finetune.py").read_text())
+    declared = re.findall(r'sections\.\w+\(\s*"--([a-z-]+)"', (PACKAGE / "cli" / "finetune.py").read_text())
     assert not names & {name.replace("-", "_") for name in declared}
 
 

@@ -146,3 +146,12 @@ def test_a_line_with_ranges_is_written_anew():
     assert outputs.renewed(shown, found.replace("1.0512", "1.5"))[1] == [
         "epoch 5  loss 0.9..1.1  accuracy 0.95  0.9 s, 12 s left: 1.5 lies outside 0.9..1.1"
     ]
+
+
+def test_a_time_of_minutes_is_one_figure():
+    """A page that shows seconds is written anew where a slower machine takes minutes, and keeps its ranges."""
+    shown = "epoch 1  loss 0.90..0.94  0.9 s, 12 s left\n...\n"
+    made, wrong = outputs.renewed(shown, "epoch 1  loss 0.91  2.9 s, 1 min 02 s left\nepoch 2\n")
+    assert made == "epoch 1  loss 0.90..0.94  2.9 s, 1 min 02 s left\n...\n"
+    assert not wrong
+    assert_prints(shown, made.replace("0.90..0.94", "0.92"))

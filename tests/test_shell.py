@@ -1,12 +1,14 @@
 """What a shell and a terminal meet: completion, pipes, colours, encodings, paths of other systems."""
 
 import ast
+import json
 import ntpath
 import os
 import shlex
 import shutil
 import subprocess
 import sys
+import zipfile
 
 import pytest
 
@@ -69,7 +71,7 @@ def test_bash_completes(here):
 def test_completion_knows_commands_options_and_suffixes(here):
     assert ("plain", "convert") in completions("con")
     assert completions("convert", "x", "--qua") == [("plain", "--quantize")]
-    assert completions("convert", "n") == [("dir", "n"), ("plain", "net.caffemodel")]
+    assert completions("convert", "n") == [("dir", "n"), ("plain", "net.caffemodel"), ("plain", "net.keras")]
     assert completions("classify", "net.") == [("dir", "net."), ("plain", "net.caffemodel"), ("plain", "net.keras")]
     assert completions("convert", "net.caffemodel", "-p", "d") == [("dir", "d"), ("plain", "deploy.prototxt")]
     assert completions("convert", "nets/x") == [("file", "nets/x")]
@@ -89,6 +91,13 @@ def test_completion_knows_values(here):
     ]
     assert ("plain", "conv2") in completions("visualize", "filters", "net.caffemodel", "co")
     assert ("plain", "fc3") in completions("convert", "net.caffemodel", "--outputs", "f")
+    note = {"prototxt": (GOLDEN / "layers" / "fire_module" / "net.prototxt").read_text()}
+    for archive in (here / "net.keras", here / "folder" / "best.keras"):
+        archive.parent.mkdir(exist_ok=True)
+        with zipfile.ZipFile(archive, "w") as file:
+            file.writestr("caffe2tf.json", json.dumps(note))
+        place = archive.parent if archive.parent != here else archive
+        assert ("plain", "e1") in completions("visualize", "filters", str(place), "e")
     (here / "net.caffemodel").write_bytes(b"broken")
     assert completions("finetune", "net.caffemodel", "--layers", "c") == []
 

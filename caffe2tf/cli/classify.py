@@ -29,16 +29,17 @@ def _share(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 
 
 @click.command(cls=sections.Command, short_help="Say what is in pictures, and how often a model is right.")
-@click.argument("model", type=options.MODEL, required=False)
+@click.argument("model", type=options.NETWORK, required=False)
 @click.argument("arguments", nargs=-1, type=options.FILE, metavar="[PROTOTXT] IMAGE...")
 @options.prototxt
-@click.option(
+@sections.writing(
     "-k",
     "--top",
     type=click.IntRange(1),
+    metavar="N",
     help="How many classes or boxes to say of each image.  [default: 5, all boxes]",
 )
-@click.option(
+@sections.writing(
     "--threshold",
     type=click.FloatRange(0, 1),
     default=0.0,
@@ -46,50 +47,52 @@ def _share(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     help="Leave out classes and boxes of a lower probability or score.",
 )
 @options.pictures
-@click.option(
+@sections.picturing(
     "--crops",
     type=click.Choice(["1", "10"]),
     default="1",
     show_default=True,
     help="See the centre, or the corners, the centre and their mirror images, and average what the network says.",
 )
-@click.option(
+@sections.reading(
     "--labels", type=options.TEXT, metavar="FILE", help="Class names, one a line; ImageNet's for 1000 outputs."
 )
-@click.option(
+@sections.reading(
     "--truth",
     type=options.TEXT,
     metavar="LIST|DIR",
     help="What the pictures really show: lines `path label`, or a folder for each class.",
 )
-@click.option(
+@sections.reading(
     "--labels-from-names", is_flag=True, help="What the pictures really show is their file name up to the first dot."
 )
-@click.option(
+@sections.writing(
     "--csv", "as_csv", is_flag=True, help="Rows on stdout: file,rank,class,name,probability, and truth where known."
 )
 @options.as_json
-@click.option(
+@sections.writing(
     "--out",
     callback=options.suffix(".csv", ".jsonl", ".parquet"),
     metavar="FILE.csv|.jsonl|.parquet",
     help="Write what is seen to a file that grows picture by picture; a .parquet is a folder of parts.",
 )
-@click.option("--resume", is_flag=True, help="Go on with --out, leaving out the pictures that are there.")
-@click.option(
+@sections.writing("--resume", is_flag=True, help="Go on with --out, leaving out the pictures that are there.")
+@sections.reading(
     "--shard",
     callback=_share,
     metavar="N/OF",
     help="Take a part of the pictures alone: 3/16 is every 16th from the third.",
 )
-@click.option("--plot", callback=options.suffix(".png"), metavar="FILE.png", help="Draw the images with their bars.")
-@click.option(
+@sections.writing(
+    "--plot", callback=options.suffix(".png"), metavar="FILE.png", help="Draw the images with their bars."
+)
+@sections.writing(
     "--confusion",
     callback=options.suffix(".png", ".csv"),
     metavar="FILE.png|.csv",
     help="Write which class was taken for which, as a table or a picture.",
 )
-@click.option(
+@sections.reading(
     "--trust", is_flag=True, help="Run a SavedModel that caffe2tf did not write: it can read and write files."
 )
 @options.device

@@ -16,16 +16,16 @@ PLACE = 1
 @click.command(cls=sections.Command, short_help="Write the weights, or the whole network, in other formats.")
 @click.argument("model", nargs=-1, required=True, type=options.NETWORK, metavar="[PROTOTXT] MODEL...")
 @options.prototxt
-@click.option(
+@sections.writing(
     "-o", "--out", "outs", multiple=True, metavar="OUT", help="Where to; the suffix is the format. Repeatable."
 )
-@click.option(
+@sections.writing(
     "--to",
     metavar="FORMAT",
     shell_complete=sections.offered(sections.formats),
     help="The format, where the suffix does not tell it.",
 )
-@click.option(
+@sections.writing(
     "--npy-layout",
     type=click.Choice(["auto", "dict", "list"]),
     default="auto",
@@ -33,23 +33,23 @@ PLACE = 1
     help="How a .npy holds a layer: list, [W, b], as the AlexNet and VGG tutorials load it; dict, {'weights', 'biases'}, as "
     "caffe-tensorflow does; auto, the list where no layer has more than W and b.",
 )
-@click.option(
+@sections.writing(
     "--quantize",
     type=click.Choice(["weights", "float16"]),
     is_flag=False,
     flag_value="weights",
     help="Store the weights of a .tflite in 8 bits (weights, where nothing is said) or 16.",
 )
-@click.option(
+@sections.writing(
     "--fold", "folding", is_flag=True, help="Merge BatchNorm and Scale into the convolution before them: fewer layers."
 )
-@click.option(
+@sections.writing(
     "--with-preprocessing",
     "preprocessing",
     is_flag=True,
     help="A whole model takes pictures, 8-bit RGB of any size, and gives probabilities; resize, crop and mean are inside.",
 )
-@click.option(
+@sections.reading(
     "--labels",
     type=options.TEXT,
     metavar="FILE",
@@ -77,8 +77,8 @@ def command(
 ) -> None:
     """Write MODEL in other formats: its weights, or the whole network; without -o as MODEL.npy in this folder.
 
-    MODEL is a .caffemodel, or what caffe2tf wrote: weights, a .keras, a SavedModel, the folder of `caffe2tf finetune`. PROTOTXT
-    is the network text (deploy.prototxt), where MODEL does not hold the network; the two may come in either order. Of a folder
+    MODEL is a .caffemodel, or what caffe2tf wrote: weights, a .keras, .onnx or .tflite, a SavedModel, the folder of `caffe2tf
+    finetune`. PROTOTXT is the network text (deploy.prototxt), where MODEL does not hold the network; the two may come in either order. Of a folder
     of .caffemodel files each is taken, with the text of its name. Whole models are read back, and the largest difference is
     printed.
 

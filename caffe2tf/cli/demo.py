@@ -11,7 +11,7 @@ PLACE = 9
 
 
 @click.command(cls=sections.Command, short_help="Convert, verify, classify and train, and show it all as a page.")
-@click.option("--fast", is_flag=True, help="AlexNet alone: write, convert and verify it, and leave nothing.")
+@sections.running("--fast", is_flag=True, help="AlexNet alone: write, convert and verify it, and leave nothing.")
 @options.device
 @options.force
 @options.verbose

@@ -17,8 +17,8 @@ def _names() -> list[str]:
 
 @click.command(cls=sections.Command, short_help="Fetch a published model, or its golden photographs.")
 @click.argument("name", required=False, shell_complete=sections.offered(_names))
-@click.option("-o", "--out", "folder", default=".", metavar="DIR", help="Where to.  [default: this folder]")
-@click.option("--list", "listing", is_flag=True, help="Say what can be fetched.")
+@sections.writing("-o", "--out", "folder", default=".", metavar="DIR", help="Where to.  [default: this folder]")
+@sections.writing("--list", "listing", is_flag=True, help="Say what can be fetched.")
 @options.quiet
 def command(name: str | None, folder: str, listing: bool, quiet: bool) -> None:
     """Fetch a published model, or the photographs of its golden predictions, and check its digest.

@@ -11,10 +11,10 @@ PLACE = 7
 @click.argument("model", type=options.NETWORK)
 @click.argument("arguments", nargs=-1, required=True, type=options.FILE, metavar="[PROTOTXT] PICTURES")
 @options.prototxt
-@click.option(
+@sections.writing(
     "-o", "--out", required=True, metavar="DIR|FILE.npz|FILE.parquet", help="Where to: a folder takes any number."
 )
-@click.option("--labels-from-names", is_flag=True, help="A picture's class is its file name up to the first dot.")
+@sections.reading("--labels-from-names", is_flag=True, help="A picture's class is its file name up to the first dot.")
 @options.device
 @options.everyday
 def command(

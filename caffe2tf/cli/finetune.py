@@ -39,9 +39,9 @@ def _setting(name: str) -> click.Option:
     if known.default is False:
         flag = {"is_flag": True}
     default = None if known.default == () else settings.text_of(known.default)
-    return click.Option(
+    return sections.Option(
         [f"--{name.replace('_', '-')}"], default=default, show_default=default is not None and default is not False,
-        help=known.metadata["help"], callback=take, shell_complete=_completion(name), **flag,
+        heading=known.metadata["heading"], help=known.metadata["help"], callback=take, shell_complete=_completion(name), **flag,
     )  # fmt: skip
 
 
@@ -65,7 +65,7 @@ def _stages(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) 
 @click.argument("model", type=options.NETWORK, required=False)
 @click.argument("text", type=options.NETWORK, required=False, metavar="[PROTOTXT]")
 @options.prototxt
-@click.option(
+@sections.training(
     "--stage",
     "stages",
     multiple=True,
@@ -73,10 +73,10 @@ def _stages(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) 
     metavar="'KEY=VALUE ...'",
     help="A stretch of training that differs from the other options, from --layers to --augment. Repeatable, in order.",
 )
-@click.option("--recipe", type=options.FILE, metavar="FILE.toml", help="Take all of these settings from a file.")
-@click.option("--resume", is_flag=True, help="Go on with the run in --out that was stopped.")
-@click.option("--out", default="finetuned", show_default=True, metavar="DIR", help="Folder of the results.")
-@click.option(
+@sections.reading("--recipe", type=options.FILE, metavar="FILE.toml", help="Take all of these settings from a file.")
+@sections.writing("--resume", is_flag=True, help="Go on with the run in --out that was stopped.")
+@sections.writing("--out", default="finetuned", show_default=True, metavar="DIR", help="Folder of the results.")
+@sections.running(
     "--device",
     default="auto",
     show_default=True,

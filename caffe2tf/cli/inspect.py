@@ -14,8 +14,8 @@ PLACE = 2
 @click.command(cls=sections.Command, short_help="Show layers, shapes, parameters and what is not supported.")
 @click.argument("files", nargs=-1, required=True, type=options.NETWORK, metavar="FILE...")
 @options.prototxt
-@click.option("--diff", is_flag=True, help="Compare two FILEs; exit code 1 where they differ.")
-@click.option("--html", "page", metavar="FILE.html", help="Write the same as one self-contained page.")
+@sections.reading("--diff", is_flag=True, help="Compare two FILEs; exit code 1 where they differ.")
+@sections.writing("--html", "page", metavar="FILE.html", help="Write the same as one self-contained page.")
 @options.as_json
 @options.everyday
 def command(
@@ -32,8 +32,8 @@ def command(
 ) -> None:
     """Show the layers, shapes, parameters and multiply-adds of networks, and what is not supported.
 
-    FILE is a .caffemodel, a network text, or weights that caffe2tf wrote; a text and a model together, in either order, are
-    one network. Multiply-adds are those of one item of the batch; field is how many pixels of the input one value depends
+    FILE is a .caffemodel, a network text, or what caffe2tf wrote: weights, a .keras, .onnx or .tflite, a SavedModel, the folder
+    of `caffe2tf finetune`; a text and a model together, in either order, are one network. Multiply-adds are those of one item of the batch; field is how many pixels of the input one value depends
     on, stride how many lie between neighbours. With --diff two networks are compared as they compute: their layers, what
     these are set to, and every weight.
 

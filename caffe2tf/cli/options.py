@@ -3,12 +3,13 @@
 import contextlib
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from caffe2tf import spent
 from caffe2tf.cli import sections, terminal
+from caffe2tf.cli.sections import Decorated
 from caffe2tf.images import said
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 LOUD = "caffe2tf.loud"  # in click's meta: whether -v was given
 NO = 1  # the exit code of an answer that is no, and of bad input; click's own for wrong usage is 2
 
-Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 Outputs = tuple[str, ...] | None
 Shapes = dict[str | None, tuple[int, ...]]
 
@@ -49,8 +49,7 @@ class Path(click.Path):
 _WEIGHTS = ".caffemodel", ".npy", ".npz", ".h5", ".safetensors"
 _TEXTS = ".prototxt", ".pbtxt"
 FILE = click.Path(dir_okay=True, path_type=str)
-NETWORK = Path(*_WEIGHTS, *_TEXTS)  # one of the two files of a network
-MODEL = Path(*_WEIGHTS, *_TEXTS, ".keras", ".onnx", ".tflite")
+NETWORK = Path(*_WEIGHTS, *_TEXTS, ".keras", ".onnx", ".tflite")  # one of the two files of a network, or a whole model
 TEXT = Path(".txt", ".tsv", ".lst")
 
 
@@ -112,28 +111,28 @@ def _say_spent(ctx: click.Context) -> None:
 
 
 # Options bear the names of the library's arguments: by them messages find the flags (terminal.with_flags).
-prototxt = click.option(
+prototxt = sections.reading(
     "-p",
     "--prototxt",
     type=Path(*_TEXTS, ".txt"),
     metavar="FILE",
     help="The network text (deploy.prototxt), where it is not named beside MODEL.",
 )
-input_shape = click.option(
+input_shape = sections.reading(
     "--input-shape",
     multiple=True,
     callback=shapes,
     metavar="[NAME=]N,C,H,W",
     help="Shape of an input, where the files do not tell it: items, channels, height, width.",
 )
-outputs = click.option(
+outputs = sections.reading(
     "--outputs",
     callback=blobs,
     shell_complete=sections.blobs,
     metavar="BLOB,...",
     help="Cut the network to what these blobs need: layers, inputs and weights.",
 )
-plugin = click.option(
+plugin = sections.reading(
     "--plugin",
     multiple=True,
     callback=load_plugins,
@@ -141,17 +140,17 @@ plugin = click.option(
     metavar="FILE.py|NAME",
     help="Layer types of your own: run a Python file, or an installed entry point of caffe2tf.layers. Repeatable.",
 )
-force = click.option("-f", "--force", is_flag=True, help="Replace what exists.")
-quiet = click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
-verbose = click.option(
+force = sections.writing("-f", "--force", is_flag=True, help="Replace what exists.")
+quiet = sections.running("-q", "--quiet", is_flag=True, help="Print errors only.")
+verbose = sections.running(
     "-v",
     "--verbose",
     is_flag=True,
     callback=_loud,
     help="Print more, TensorFlow's messages and what took how long too.",
 )
-as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-device = click.option(
+as_json = sections.writing("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+device = sections.running(
     "--device",
     default="auto",
     show_default=True,
@@ -179,7 +178,7 @@ def _setting(name: str) -> Callable[[Decorated], Decorated]:
         except Caffe2TFError as error:
             raise click.BadParameter(str(error).removeprefix(f"`{name}`: ")) from None
 
-    return click.option(f"--{name}", metavar=setting.take.metavar, help=setting.help, callback=take)
+    return sections.picturing(f"--{name}", metavar=setting.take.metavar, help=setting.help, callback=take)
 
 
 def everyday(function: Decorated) -> Decorated:

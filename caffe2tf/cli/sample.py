@@ -18,7 +18,7 @@ def _names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[
 @click.command(cls=sections.Command, short_help="Write networks and pictures to try everything on.")
 @click.argument("name", required=False, shell_complete=_names)
 @click.argument("place", type=options.FILE, required=False)
-@click.option("--list", "listing", is_flag=True, help="Say what there is.")
+@sections.writing("--list", "listing", is_flag=True, help="Say what there is.")
 @options.force
 @options.quiet
 @options.verbose

@@ -2,36 +2,44 @@
 
 import os
 from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import click
 
+_NOTED = (".keras", ".tflite", "caffe2tf.json")  # what is read without TensorFlow, which would keep a shell waiting
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 Complete = Callable[[click.Context, click.Parameter, str], list[str]]
 
-# Which options stand under which heading; an option that is not listed stands under "Options".
-_SECTIONS = {
-    "Input": "prototxt input_shape outputs plugin trust original diff data val test split labels labels_from_names strict recipe "
-    "truth images sets against head solver shard",
-    "Pictures": "resize crop mean scale channels crops augment order",
-    "Training": "layers stages epochs batch_size lr head_lr schedule optimizer momentum weight_decay dropout label_smoothing clip "
-    "lr_mult class_weights patience seed cache",
-    "Output": "out outs folder to npy_layout quantize folding preprocessing page plot confusion as_csv as_json top threshold group first keep "
-    "no_tensorboard listing resume force",
-    "Running": "device precision yes fast quiet verbose version help",
-}
-_HEADING = {name: heading for heading, names in _SECTIONS.items() for name in names.split()}
+HEADINGS = "Options", "Input", "Pictures", "Training", "Output", "Running"
+
+
+class Option(click.Option):
+    """An option that stands under `heading`, one of HEADINGS, in the help."""
+
+    def __init__(self, *args: Any, heading: str, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.heading = heading
+
+
+def _under(heading: str) -> Callable[..., Callable[[Decorated], Decorated]]:
+    """click.option for options under `heading`."""
+    return lambda *names, **settings: click.option(*names, cls=Option, heading=heading, **settings)
+
+
+reading, picturing, training, writing, running = map(_under, HEADINGS[1:])
 
 
 class Command(click.Command):
-    """A command whose help lists its options under headings, where it has more than a few."""
+    """A command whose help lists its options under headings."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Writes the headings in the order above, and under each its options in theirs."""
-        found: dict[str, list[tuple[str, str]]] = {heading: [] for heading in ("Options", *_SECTIONS)}
+        """Writes HEADINGS in their order, and under each its options in theirs."""
+        found: dict[str, list[tuple[str, str]]] = {heading: [] for heading in HEADINGS}
         for param in self.get_params(ctx):
             record = None if isinstance(param, click.Argument) else param.get_help_record(ctx)
             if record is not None:
-                name = "help" if "--help" in param.opts else param.name or ""
-                found[_HEADING.get(name, "Options")].append(record)
+                heading = "Running" if "--help" in param.opts else getattr(param, "heading", HEADINGS[0])
+                found[heading].append(record)
         for heading, records in found.items():
             if records:
                 with formatter.section(heading):
@@ -75,21 +83,32 @@ def _of_network(ctx: click.Context, incomplete: str, blobs: bool, weighted: bool
     from caffe2tf import formats as known
     from caffe2tf import loading
     from caffe2tf.errors import Caffe2TFError
+    from caffe2tf.formats import _note
+    from caffe2tf.images import notes
 
     typed = [*_texts(ctx.params.get("model")), *_texts(ctx.params.get("text")), *_texts(ctx.params.get("arguments"))]
     text = ctx.params.get("prototxt")
-    files = [file for file in typed if os.path.isfile(file) and not file.lower().endswith((".keras", ".tflite"))][:2]
+    files = [file for file in map(_telling, typed) if os.path.isfile(file)][:2]
     try:
         if not files:
-            files = [known.model_here()]
-        pair = (text, files[0]) if text else loading.told_apart(files)
-        net = loading.load(prototxt=pair[0], model=pair[1])
+            files = [_telling(known.model_here())]
+        if files[0].lower().endswith(_NOTED):
+            net = _note.network(notes.noted_in(files[0]), files[0])
+        else:
+            pair = (text, files[0]) if text else loading.told_apart(files)
+            net = loading.load(prototxt=pair[0], model=pair[1])
     except (Caffe2TFError, OSError):
         return []
     before, comma, start = incomplete.rpartition(",")
     names = list(net.blobs) if blobs else [node.layer.name for node in net.nodes if node.layer.type != "Input"]
     names = [name for name in names if not weighted or name in net.weight_shapes]
     return [f"{before}{comma}{name}" for name in [*names, *(["all"] * weighted)] if name.startswith(start)]
+
+
+def _telling(path: str) -> str:
+    """The file that soonest tells the network of a model: of a folder one in it."""
+    inside = (os.path.join(path, name) for name in ("deploy.prototxt", "best.keras", "assets.extra/caffe2tf.json"))
+    return next(filter(os.path.isfile, inside), path)
 
 
 def _texts(value: object) -> list[str]:

@@ -21,37 +21,37 @@ PLACE = 4
 @click.argument("model", type=options.NETWORK, required=False)
 @click.argument("text", type=options.NETWORK, required=False, metavar="[PROTOTXT]")
 @options.prototxt
-@click.option("--golden", "sets", multiple=True, metavar="DIR", help="A golden set of the network. Repeatable.")
-@click.option(
+@sections.reading("--golden", "sets", multiple=True, metavar="DIR", help="A golden set of the network. Repeatable.")
+@sections.reading(
     "--against",
     multiple=True,
     metavar="opencv|reference|golden|DIR",
     shell_complete=sections.offered(lambda: ("opencv", "reference", "golden")),
     help="OpenCV, every layer in float64, a golden set that comes along, or one of yours. Repeatable.",
 )
-@click.option(
+@sections.reading(
     "--original",
     multiple=True,
     type=options.NETWORK,
     metavar="FILE",
     help="The .caffemodel that MODEL was converted from, for a judge to read; once more for its text.",
 )
-@click.option(
+@sections.reading(
     "--images",
     type=options.FILE,
     metavar="DIR",
     help="Folder of the photographs of published predictions; for a judge any pictures, instead of noise.",
 )
-@click.option("-y", "--yes", is_flag=True, help="Wait for the reference, however long it takes.")
+@sections.running("-y", "--yes", is_flag=True, help="Wait for the reference, however long it takes.")
 @options.device
-@click.option(
+@sections.running(
     "--precision",
     type=click.Choice(["float32", "tf32", "mixed_float16"]),
     default="float32",
     show_default=True,
     help="The numbers that it computes with; less exact ones get a larger tolerance.",
 )
-@click.option("--report", "page", metavar="FILE.html", help="Write the same as one self-contained page.")
+@sections.writing("--report", "page", metavar="FILE.html", help="Write the same as one self-contained page.")
 @options.as_json
 @options.everyday
 def command(

@@ -1,6 +1,7 @@
 """`caffe2tf visualize`: filters, feature maps and the graph of a network as pictures, or all as one page."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import click
 
@@ -25,20 +26,25 @@ def command() -> None:
     """
 
 
-_picture = click.option(
+_picture = sections.writing(
     "-o", "--out", metavar="PICTURE", help="Where to.  [default: made of the names, in this folder]"
 )
-_page = click.option("-o", "--out", metavar="FILE.html", help="Where to.  [default: made of the names, in this folder]")
+_page = sections.writing(
+    "-o", "--out", metavar="FILE.html", help="Where to.  [default: made of the names, in this folder]"
+)
 
 
 @command.command("filters", cls=sections.Command)
 @click.argument("model", type=options.NETWORK)
 @click.argument("arguments", nargs=-1, metavar="[PROTOTXT] LAYER", shell_complete=sections.layers)
 @options.prototxt
-@click.option(
-    "--group", type=click.IntRange(1), help="Which group of a layer whose channels are grouped.  [default: 1]"
+@sections.writing(
+    "--group",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Which group of a layer whose channels are grouped.  [default: 1]",
 )
-@click.option(
+@sections.writing(
     "--first",
     type=click.IntRange(1),
     metavar="N",
@@ -53,11 +59,7 @@ def filters(
     group: int | None,
     first: int | None,
     out: str | None,
-    input_shape: options.Shapes,
-    outputs: options.Outputs,
-    force: bool,
-    quiet: bool,
-    verbose: bool,
+    **everyday: Any,
 ) -> None:
     """Draw the filters of LAYER as tiles.
 
@@ -72,9 +74,7 @@ def filters(
     text, model, rest = options.leading([model, *arguments], prototxt)
     (layer,) = _named(rest, "LAYER")
     out = out or f"{options.stem(model)}-{names.plain(layer)}{f'-group{group}' if group else ''}.png"
-    _draw(
-        "filters", out, text, model, None, [layer], (group, first), "auto", input_shape, outputs, force, quiet, verbose
-    )
+    _draw("filters", out, text, model, None, [layer], (group, first), **everyday)
 
 
 @command.command("activations", cls=sections.Command)
@@ -90,11 +90,7 @@ def activations(
     prototxt: str | None,
     out: str | None,
     device: str,
-    input_shape: options.Shapes,
-    outputs: options.Outputs,
-    force: bool,
-    quiet: bool,
-    verbose: bool,
+    **everyday: Any,
 ) -> None:
     """Draw what each LAYER makes of IMAGE.
 
@@ -107,21 +103,7 @@ def activations(
     text, model, rest = options.leading([model, *arguments], prototxt)
     image, *layers = _named(rest, "IMAGE", "LAYER...")
     out = out or f"{options.stem(model)}-{options.stem(image)}.png"
-    _draw(
-        "activations",
-        out,
-        text,
-        model,
-        image,
-        layers,
-        (None, None),
-        device,
-        input_shape,
-        outputs,
-        force,
-        quiet,
-        verbose,
-    )
+    _draw("activations", out, text, model, image, layers, device=device, **everyday)
 
 
 @command.command("graph", cls=sections.Command)
@@ -135,11 +117,7 @@ def graph(
     text: str | None,
     prototxt: str | None,
     out: str | None,
-    input_shape: options.Shapes,
-    outputs: options.Outputs,
-    force: bool,
-    quiet: bool,
-    verbose: bool,
+    **everyday: Any,
 ) -> None:
     """Draw the network from its inputs down.
 
@@ -151,7 +129,7 @@ def graph(
     """
     text, model, _ = options.leading([model, *([text] if text else [])], prototxt)
     out = out or f"{options.stem(model)}-graph.svg"
-    _draw("graph", out, text, model, None, [], (None, None), "auto", input_shape, outputs, force, quiet, verbose)
+    _draw("graph", out, text, model, **everyday)
 
 
 @command.command("all", cls=sections.Command)
@@ -167,11 +145,7 @@ def everything(
     prototxt: str | None,
     out: str | None,
     device: str,
-    input_shape: options.Shapes,
-    outputs: options.Outputs,
-    force: bool,
-    quiet: bool,
-    verbose: bool,
+    **everyday: Any,
 ) -> None:
     """Write all of that as one page.
 
@@ -184,7 +158,7 @@ def everything(
     text, model, rest = options.leading([model, *arguments], prototxt)
     (image,) = _named(rest, "IMAGE")
     out = out or f"{options.stem(model)}-{options.stem(image)}.html"
-    _draw("all", out, text, model, image, [], (None, None), device, input_shape, outputs, force, quiet, verbose)
+    _draw("all", out, text, model, image, device=device, **everyday)
 
 
 def _named(rest: list[str], *wanted: str) -> list[str]:
@@ -201,10 +175,11 @@ def _draw(
     out: str,
     text: str | None,
     model: str,
-    image: str | None,
-    layers: list[str],
-    part: tuple[int | None, int | None],
-    device: str,
+    image: str | None = None,
+    layers: Sequence[str] = (),
+    part: tuple[int | None, int | None] = (None, None),
+    device: str = "auto",
+    *,
     input_shape: options.Shapes,
     outputs: options.Outputs,
     force: bool,

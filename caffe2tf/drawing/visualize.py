@@ -132,7 +132,7 @@ def filters(net: Net, name: str, group: int | None = None, kind: str = "png", sh
             f"layer '{name}' ({layer.type}) has no filters of two axes; those that have: {has or 'none'}"
         )
     if name not in net.arrays:
-        raise VisualizeError(f"layer '{name}' ({layer.type}): the network has no weights; give its .caffemodel")
+        raise VisualizeError(f"layer '{name}' ({layer.type}): {net.lacking}")
     last, first, groups = sides
     if group is not None and not 1 <= group <= groups:
         raise VisualizeError(f"layer '{name}' ({layer.type}) has {groups} groups; `group` {group} is none of them")

@@ -46,17 +46,22 @@ def text_of(value: Any) -> Any:
     return value
 
 
-def _option(default: Any, take: takes.Take, help: str, metavar: str | None = None, path: bool = False) -> Any:
-    return field(
-        default=default,
-        metadata={"take": take, "help": help, "metavar": metavar or take.metavar, "path": path},
-    )
+def _option(
+    default: Any, take: takes.Take, help: str, metavar: str | None = None, path: bool = False, heading: str = "Input"
+) -> Any:
+    """`heading`: what it stands under in the help of the command."""
+    told = {"take": take, "help": help, "metavar": metavar or take.metavar, "path": path, "heading": heading}
+    return field(default=default, metadata=told)
+
+
+def _training(default: Any, take: takes.Take, help: str) -> Any:
+    return _option(default, take, help, heading="Training")
 
 
 def _said(name: str) -> Any:
     """A field for how pictures become input, as every command has it."""
     setting = SETTINGS[name]
-    return _option(None, setting.take, setting.help)
+    return _option(None, setting.take, setting.help, heading="Pictures")
 
 
 # ------------------------------------------------------------------------------------------------ the fields
@@ -67,51 +72,51 @@ class Stage:
     """One stretch of training. The defaults are found on five small sets (`python -m tests.bench.small_sets`), for all alike: Adam
     whose squares forget quickly, a rate that falls along a cosine, and enough steps where pictures are few."""
 
-    layers: tuple[str, ...] | None = _option(
+    layers: tuple[str, ...] | None = _training(
         None, takes.names, "Layers that learn: names, patterns like fire9/*, or all. Needed here or in every --stage."
     )
-    epochs: int | None = _option(
+    epochs: int | None = _training(
         None,
         takes.number(int, 1),
         "How many times the training pictures are gone through.  [default: 20; of 50 steps at least where features are computed once]",
     )
-    batch_size: int = _option(32, takes.number(int, 1), "How many pictures make one step, on all devices together.")
-    lr: float = _option(
+    batch_size: int = _training(32, takes.number(int, 1), "How many pictures make one step, on all devices together.")
+    lr: float = _training(
         1e-4, takes.number(float, 0, open_ends="least"), "Learning rate: how far a step changes the weights."
     )
-    head_lr: float | None = _option(
+    head_lr: float | None = _training(
         None,
         takes.number(float, 0),
         "How many times faster the head learns than the other layers.  [default: 50 with adam, 10 with sgd]",
     )
-    schedule: str = _option(
+    schedule: str = _training(
         "cosine",
         takes.choice(*SCHEDULES),
         "How the learning rate falls: not at all; to a tenth after each third; along a cosine to 0; or to a tenth after half and a "
         "hundredth after three quarters.",
     )
-    optimizer: str = _option(
+    optimizer: str = _training(
         "adam", takes.choice("sgd", "adam"), "How weights follow their gradients: SGD with momentum, or Adam."
     )
-    momentum: float = _option(
+    momentum: float = _training(
         0.9,
         takes.number(float, 0, 1, "most"),
         "Share of the last step that SGD takes along in the next; Adam takes none.",
     )
-    weight_decay: float = _option(
+    weight_decay: float = _training(
         5e-4, takes.number(float, 0), "How strongly kernels are pulled towards 0, against learning by heart."
     )
-    dropout: float | None = _option(
+    dropout: float | None = _training(
         None,
         takes.number(float, 0, 1, "most"),
         "Share of values that Dropout layers leave out in training, instead of what the network says.",
     )
-    label_smoothing: float = _option(
+    label_smoothing: float = _training(
         0.0,
         takes.number(float, 0, 1, "most"),
         "Share of the certainty taken from the right class and given to all, against overconfidence.",
     )
-    clip: float | None = _option(
+    clip: float | None = _training(
         None,
         takes.number(float, 0, open_ends="least"),
         "Largest norm of a step's gradients; larger ones are scaled down.",
@@ -120,16 +125,17 @@ class Stage:
         "random",
         takes.choice("random", "file"),
         "How the training pictures follow each other: anew by chance in every epoch, or as the files have them, as in Caffe.",
+        heading="Pictures",
     )
-    lr_mult: str = _option(
+    lr_mult: str = _training(
         "text",
         takes.choice("text", "off"),
         "Whether weights learn faster or slower, and decay, as the network text says by lr_mult and decay_mult.",
     )
-    patience: int | None = _option(
+    patience: int | None = _training(
         None, takes.number(int, 1), "Stop after so many epochs without a better validation accuracy or loss."
     )
-    class_weights: str = _option(
+    class_weights: str = _training(
         "off",
         takes.choice("off", "balanced"),
         "Whether pictures of rare classes count more, so that all classes count the same.",
@@ -138,6 +144,7 @@ class Stage:
         (),
         takes.some(*AUGMENTS),
         "Vary the training pictures at random: mirrored, cropped elsewhere, in other colours.",
+        heading="Pictures",
     )
     solver: Solver | None = None  # by which all of this is done otherwise
 
@@ -205,15 +212,18 @@ class Recipe:
     mean: tuple[float, ...] | str | None = _said("mean")
     scale: float | None = _said("scale")
     channels: str | None = _said("channels")
-    cache: str | None = _option(
+    cache: str | None = _training(
         None,
         takes.cache,
         "Where features and decoded pictures are kept: in memory, in a folder for later runs too, or nowhere.  [default: by size]",
     )
     precision: str = _option(
-        "float32", takes.choice(*PRECISIONS), "The numbers that it computes with; less exact ones are faster on a GPU."
+        "float32",
+        takes.choice(*PRECISIONS),
+        "The numbers that it computes with; less exact ones are faster on a GPU.",
+        heading="Running",
     )
-    seed: int = _option(
+    seed: int = _training(
         0, takes.number(int, 0, 2**31), "Start of all that is random: the same seed gives the same run."
     )
     keep: tuple[str, ...] = _option(
@@ -221,8 +231,9 @@ class Recipe:
         takes.some(*KEEP, "all"),
         "What is left in --out: best.keras, best.npz with deploy.prototxt, the page and its pictures; best_saved_model/, best.h5, and "
         "last.npz, the weights of the last epoch.",
+        heading="Output",
     )
-    no_tensorboard: bool = _option(False, takes.flag, "Write no log for TensorBoard.")
+    no_tensorboard: bool = _option(False, takes.flag, "Write no log for TensorBoard.", heading="Output")
     stages: tuple[Stage, ...] = ()
 
 

@@ -73,7 +73,7 @@ def noted(name: str, path: str) -> dict[str, Any]:
     """What `_note.of` left in the whole model at `path`, of the format `name`; {} where there is nothing. Raises ParseError."""
     from caffe2tf.images import notes
 
-    found: dict[str, Any] = module(name).noted(path) if name == FOLDER else notes.noted_in(path)
+    found: dict[str, Any] = module(name).noted(path) if _has(name, "noted") else notes.noted_in(path)
     return found
 
 
@@ -161,7 +161,7 @@ def save(
     if labels is not None and not preprocessing:
         raise OutputError(f"{path}: `labels` go into a model with `preprocessing`")
     if not net.arrays and any(node.layer.blobs() for node in net.nodes):
-        raise OutputError(f"{path}: the network has no weights to write; give its .caffemodel")
+        raise OutputError(f"{path}: cannot be written: {net.lacking}")
     net = replace(
         net,
         arrays={

@@ -8,7 +8,7 @@ from caffe2tf.errors import Caffe2TFError
 from caffe2tf.formats import _files, is_model_folder, module
 
 _WEIGHTS = (".npy", ".npz", ".h5", ".safetensors")
-_WHOLE = (".keras", ".tflite")
+_WHOLE = (".keras", ".onnx", ".tflite")
 _NAMES = {*_files.TENSORFLOW_NAMES, *_files.KERAS_NAMES}  # of arrays in a layer
 
 

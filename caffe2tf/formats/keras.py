@@ -87,7 +87,7 @@ def _look(path: str) -> int:
 def filled(path: str, net: Net) -> Net:
     """`net`, which the file's note describes, with the weights of the model in the file. Raises ParseError."""
     try:
-        return from_keras(opened(path), _note.blank(net))
+        return from_keras(opened(path), net)
     except WeightMismatch as error:
         raise ParseError(f"{path}: {error}") from None
 

@@ -7,7 +7,7 @@ give the best classes of each, (N, 5) at most: `classes` int32, `scores` float32
 
 import os
 import tempfile
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
@@ -18,9 +18,10 @@ from tensorflow.core.protobuf import saved_model_pb2
 from caffe2tf.arrays.layout import Array, Floats
 from caffe2tf.errors import ParseError, WeightMismatch
 from caffe2tf.files import replacing as files
-from caffe2tf.formats import Runner, _allowed, _files, _note, _reload
+from caffe2tf.formats import Runner, _allowed, _files, _held, _note, _reload
 from caffe2tf.formats._files import Progress
 from caffe2tf.images import notes, preprocess
+from caffe2tf.keras_model.build import Build
 from caffe2tf.keras_model.model import from_keras, to_keras
 from caffe2tf.keras_model.pictures import INPUT, OUTPUT, Pictures, prepared, probabilities, resized
 from caffe2tf.keras_model.types import KerasModel, Tensor
@@ -137,20 +138,13 @@ def filled(path: str, net: Net) -> Net:
     _refuse_strangers(path)
     loaded = _opened(path)
     known = {variable.name.removesuffix(":0"): variable for variable in loaded.signatures["serving_default"].variables}
-    wanted = [weight.path for weight in to_keras(_note.blank(net)).weights]
+    wanted = [weight.path for weight in Build(net, empty=True).model(net.outputs).weights]
     if lacking := [name for name in wanted if name not in known]:
         raise ParseError(f"{path}: holds no weights {', '.join(lacking[:3])}, which its network text has")
     try:
-        return from_keras(_Held(path, [known[name] for name in wanted]), _note.blank(net))
+        return from_keras(_held.Held(path, [known[name] for name in wanted]), net)
     except WeightMismatch as error:
         raise ParseError(f"{path}: {error}") from None
-
-
-class _Held(NamedTuple):
-    """As much of a Keras model as `from_keras` asks for."""
-
-    name: str
-    weights: list[Any]
 
 
 def _opened(path: str) -> Any:

@@ -6,16 +6,15 @@ Read it with `ai_edge_litert.interpreter.Interpreter(model_path=path)`, or the `
 import os
 import struct
 import warnings
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.lite.python.schema_py_generated import ModelT
+from tensorflow.lite.python.schema_py_generated import ModelT, TensorType
 
 from caffe2tf.arrays.layout import Array
 from caffe2tf.errors import OutputError, ParseError
-from caffe2tf.formats import Runner, _files, _note, _reload
+from caffe2tf.formats import Runner, _files, _held, _note, _reload
 from caffe2tf.formats._files import Progress
 from caffe2tf.formats.savedmodel import holding, serving
 from caffe2tf.images import notes
@@ -55,8 +54,9 @@ def save(
     data = converter.convert()
     with open(path, "wb") as file:
         file.write(data)
-    # How pictures become its input goes along at the end, where TensorFlow Lite keeps files that belong to a model.
-    _note.write(path, net, pictures, weights=True)
+    # What is said of it goes along at the end, where TensorFlow Lite keeps files that belong to a model.
+    places = None if pictures else _held.places(model, _constants(ModelT.InitFromPackedBuf(data)))
+    _note.write(path, net, pictures, places)
     if progress:
         progress(len(data))
     expected = serve(*map(tf.constant, given))
@@ -75,29 +75,42 @@ def _interpreter(**options: Any) -> Any:
         return Interpreter(**options)
 
 
-def _whole(path: str) -> bytes:
-    """The bytes of the file, seen through once: the interpreter follows every offset without a look, and one that leads past
+def _whole(path: str) -> tuple[bytes, ModelT]:
+    """The bytes of the file, and what is in them, seen through once: the interpreter follows every offset without a look, and one that leads past
     the end ends the process, as a file does that is cut while the interpreter has it mapped."""
     try:
         with open(path, "rb") as file:
             data = file.read()
-        ModelT.InitFromPackedBuf(data)
-        return data
+        return data, ModelT.InitFromPackedBuf(data)
     except OSError as error:
         raise ParseError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from None
     except (struct.error, ValueError, TypeError, IndexError, AttributeError, OverflowError, BufferError):
         raise ParseError(f"{path}: is no .tflite, or is cut short or damaged") from None
 
 
+def _constants(held: ModelT) -> dict[str, Array]:
+    """{number of a buffer: its values} of the tensors of float32 and float16."""
+    kinds = {TensorType.FLOAT32: "<f4", TensorType.FLOAT16: "<f2"}
+    tensors = [tensor for graph in held.subgraphs or () for tensor in graph.tensors or () if tensor.type in kinds]
+    known = {tensor.buffer: kinds[tensor.type] for tensor in tensors if tensor.buffer < len(held.buffers or ())}
+    data = {number: held.buffers[number].data for number in known}
+    return {
+        str(number): np.frombuffer(values, known[number])
+        for number, values in data.items()
+        if values is not None and len(values) and len(values) % int(known[number][-1]) == 0
+    }
+
+
 def filled(path: str, net: Net) -> Net:
-    """`net`, which the file's note describes, still without weights: the converter merged, turned and packed them."""
-    note = f"{path}: a .tflite does not give its weights back; they are in the file that it was converted from"
-    return replace(net, notes=(*net.notes, note))
+    """`net`, which the file's note describes, with the weights of the file; without them where one was merged or packed. Raises
+    ParseError."""
+    held = _constants(_whole(path)[1])
+    return _held.filled(path, net, notes.noted_in(path).get("weights", {}), lambda names: held)
 
 
 def runner(path: str, many: bool = False) -> Runner:
     """A Runner of the file. Raises ParseError for what is no .tflite, or no classifier."""
-    data = _whole(path)
+    data, _ = _whole(path)
     try:
         interpreter = _interpreter(model_content=data, num_threads=os.cpu_count())
         inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()

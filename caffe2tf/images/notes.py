@@ -17,14 +17,17 @@ if TYPE_CHECKING:
 
 _FORM = {"?preprocessing": (None, dict), "?source": str, "?name": str, "?labels": [str], "?prototxt": str}
 _FORM |= {"?outputs": [str], "?weights_sha256": {str: [str]}, "?boxes": boxes.FORM}
+_FORM["?weights"] = {str: (None, {"constant": str, "order": [int]}, {"values": str})}
 
 
 def to_json(net: "Net", rest: Preprocessing | None = None) -> str:
     """What goes along with a saved model: {"preprocessing": ..., "source": ...}, of a detector also {"boxes": ...}, or {} without an
-    image input; `rest`: what is left to do before a model that does its preprocessing itself."""
+    input of pictures; `rest`: what is left to do before a model that does its preprocessing itself."""
     try:
         how, source = (rest, "the model does the rest itself") if rest else of(net)
     except ParseError:
+        return "{}"
+    if how.channels not in (1, 3):
         return "{}"
     found = boxes.detector(net)
     return json.dumps({"preprocessing": asdict(how), "source": source} | ({"boxes": found} if found else {}))

@@ -125,7 +125,7 @@ def summarize(net: Net, file: str | None = None) -> dict[str, Any]:
         "fixed_batch": [node.layer.name for node in net.nodes if node.layer.fixes_batch()],
         "unsupported": [],
         "possible_outputs": [],
-        "notes": list(net.notes),
+        "notes": [*net.notes, *([net.lacking] if net.lacking != Net.lacking else [])],
     }
 
 
@@ -157,7 +157,7 @@ def _in_pixels(fields: Sequence[Field | None]) -> dict[str, Any]:
 def preprocessing(net: Net) -> dict[str, Any] | None:
     """How pictures become input, as `summarize` says it, or None."""
     known = json.loads(notes.to_json(net))
-    if not known or known["preprocessing"]["channels"] not in (1, 3):
+    if not known:
         return None
     how, source = preprocess.of(net)
     return {"words": str(how), "source": source, **known["preprocessing"]}

@@ -120,7 +120,7 @@ class Build:
             return self.net.arrays[layer.name]
         if self.empty or not layer.blobs():
             return tuple(np.zeros(weight.shape, np.float32) for weight in layer.blobs())
-        raise WeightMismatch(f"layer '{layer.name}' ({layer.type}): the network has no weights; give its .caffemodel")
+        raise WeightMismatch(f"layer '{layer.name}' ({layer.type}): {self.net.lacking}")
 
     @property
     def ops(self) -> Any:

@@ -5,6 +5,7 @@ stay BGR, minus the mean, as in Caffe.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -47,7 +48,9 @@ def build(net: Net, outputs: Sequence[str] | None = None) -> tuple[KerasModel, d
 
 
 def from_keras(model: KerasModel, net: Net) -> Net:
-    """`net` with the weights of `model`, which `to_keras(net)` made and training changed: the exact inverse.
+    """`net` with the weights of `model`, which `to_keras(net)` made and training changed: the exact inverse. Weights that have no
+    part in the model's outputs stay as they are; of a `net` without weights that has such ones the result has none, and its
+    `lacking` says why.
 
     Raises WeightMismatch where the model is another network's.
     """
@@ -59,11 +62,19 @@ def from_keras(model: KerasModel, net: Net) -> Net:
         raise WeightMismatch(f"the model '{model.name}' has other weights than the network '{net.name}'")
     place = {id(variable): index for index, variable in enumerate(blank.weights)}
     weights = {name: dict(arrays) for name, arrays in net.weights.items()}
+    lacking = set[tuple[str, str]]()
+    if not net.arrays:
+        wanted = net.weight_shapes
+        lacking = {(name, key) for name, shapes in wanted.items() for key in shapes}
+        weights = {
+            n: {key: np.empty(shape, np.float32) for key, shape in shapes.items()} for n, shapes in wanted.items()
+        }
     for layer, bindings in walk.bindings.items():
         mine = weights[layer]
         for binding in bindings:
             if id(binding.variable) not in place:
                 continue  # of a layer that feeds no output
+            lacking -= {(layer, binding.weight)}
             value = to_numpy(walk.keras, model.weights[place[id(binding.variable)]])
             whole = mine[binding.weight]
             part = whole if binding.part is None else whole[binding.part]
@@ -76,6 +87,10 @@ def from_keras(model: KerasModel, net: Net) -> Net:
                 if not whole.flags.writeable:
                     mine[binding.weight] = whole = whole.copy()
                 whole[binding.part] = value
+    if lacking:
+        name, key = min(lacking)
+        why = f"the model does not hold the {key} of layer '{name}' as one of its variables"
+        return replace(net, lacking=f"{why}; take the file that it was made of")
     return net.with_weights(weights)
 
 
@@ -85,33 +100,45 @@ def forward(net: Net, inputs: Mapping[str, npt.ArrayLike]) -> dict[str, Floats]:
     `inputs`: {input blob: array in Caffe's axis order}, of any batch and size that Caffe's reshape would take. Raises
     NetError for a missing or unknown input, or a shape that the network does not take.
     """
+    return forwarding(net, inputs)(inputs)
+
+
+def forwarding(
+    net: Net, inputs: Mapping[str, npt.ArrayLike]
+) -> Callable[[Mapping[str, npt.ArrayLike]], dict[str, Floats]]:
+    """`forward` of `net`, built once: for these `inputs`, and for others of any batch that it takes."""
     if not isinstance(inputs, Mapping):
         raise NetError(
             f"inputs are {type(inputs).__name__}; takes a dictionary {{blob: array}} of {sorted(net.inputs)}"
         )
     try:
-        arrays = {name: np.asarray(value, np.float32) for name, value in inputs.items()}
+        shapes = {name: np.asarray(value, np.float32).shape for name, value in inputs.items()}
     except (TypeError, ValueError) as error:
         raise NetError(f"an input is no array of numbers: {error}") from None
-    if set(arrays) != set(net.inputs):
-        raise NetError(f"inputs {sorted(arrays)}; the network takes {sorted(net.inputs)}")
-    if any(array.shape != net.inputs[name] for name, array in arrays.items()):
-        net = net.reshape({name: array.shape for name, array in arrays.items()})
-    try:
-        blobs = compiled(net, list(net.blobs))(arrays)
-    except Exception as error:
-        chooser = next((node.layer.name for node in net.nodes if node.layer.counts_items), None)
-        if chooser is None or isinstance(error, Caffe2TFError):
-            raise
-        # Each backend has its own errors for shapes that do not meet while it runs, which only a count of then can cause.
-        raise NetError(
-            f"as many items as layer '{chooser}' lets through do not fit the layers behind it: {str(error).splitlines()[0]}"
-        ) from None
-    for node in net.nodes:
-        # What a later layer overwrites is no longer what this one read.
-        read = ((name, version == net.last_versions[name]) for name, version in node.bottoms)
-        node.layer.check(*(blobs[name] if kept else None for name, kept in read))
-    return blobs
+    if set(shapes) != set(net.inputs):
+        raise NetError(f"inputs {sorted(shapes)}; the network takes {sorted(net.inputs)}")
+    if shapes != net.inputs:
+        net = net.reshape(shapes)
+    run = compiled(net, list(net.blobs))
+
+    def call(inputs: Mapping[str, npt.ArrayLike]) -> dict[str, Floats]:
+        try:
+            blobs = run(inputs)
+        except Exception as error:
+            chooser = next((node.layer.name for node in net.nodes if node.layer.counts_items), None)
+            if chooser is None or isinstance(error, Caffe2TFError):
+                raise
+            # Each backend has its own errors for shapes that do not meet while it runs, which only a count of then can cause.
+            raise NetError(
+                f"as many items as layer '{chooser}' lets through do not fit the layers behind it: {str(error).splitlines()[0]}"
+            ) from None
+        for node in net.nodes:
+            # What a later layer overwrites is no longer what this one read.
+            read = ((name, version == net.last_versions[name]) for name, version in node.bottoms)
+            node.layer.check(*(blobs[name] if kept else None for name, kept in read))
+        return blobs
+
+    return call
 
 
 def compiled(net: Net, blobs: Iterable[str]) -> Callable[[Mapping[str, npt.ArrayLike]], dict[str, Floats]]:

@@ -31,7 +31,7 @@ class Net:
     `transforms` {input: TransformationParameter} of data layers; `notes` what was dropped or assumed; `encoding` "V0",
     "V1" or "V2"; `preprocessing` how pictures become its input, where the user said so; `dropped` the blobs of layers that
     have no part in inference; `labels` the names of its classes, where it was trained with names; `files` what it was read
-    from, nothing once it was changed.
+    from, nothing once it was changed; `lacking` why there are no weights, where there are none.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Net:
     chosen: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    lacking: str = "the network has no weights; give its .caffemodel"
 
     def __post_init__(self) -> None:
         known: dict[int, Floats] = {}  # an array that layers share stays one object

@@ -89,7 +89,7 @@ def _run(
     """As `compute`; `written` maps each value on its way into storage."""
     net = _fitted(net, inputs)
     if missing := [name for name in net.weight_shapes if name not in net.arrays]:
-        raise WeightMismatch(f"layer '{missing[0]}': the network has no weights; give its .caffemodel")
+        raise WeightMismatch(f"layer '{missing[0]}': {net.lacking}")
     blobs: dict[str, Blob] = {}
     untold: set[tuple[str, int]] = set()
     with np.errstate(all="ignore"):  # NaN and infinity are results here, as in Caffe

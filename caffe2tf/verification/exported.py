@@ -1,4 +1,4 @@
-"""A whole model as its file holds it, run itself: what `verify` judges of a .keras, a SavedModel or a .tflite."""
+"""A whole model as its file holds it, run itself: what `verify` judges of a .keras, a SavedModel, a .tflite or an .onnx."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -47,7 +47,7 @@ def verify(
     net itself. `yes` lets the reference take its time. `device`: auto, cpu, gpu, gpu:N; `precision`: float32, tf32 or
     mixed_float16, each with the tolerance it deserves (device.TOLERANCES).
 
-    A `net` that was read from a whole model (.keras, SavedModel, .tflite) is that file: it is the file that runs, and of it every
+    A `net` that was read from a whole model (.keras, SavedModel, .tflite, .onnx) is that file: it is the file that runs, and of it every
     blob is compared that it gives.
 
     Raises GoldenError for a set that is broken or of another network, JudgeError for a judge that cannot judge,
@@ -106,10 +106,12 @@ def _report(
     if golden.tolerances and precision == "float32":
         tolerance = 0  # the judge's own counts
     layers, predictions = list[LayerCheck](), list[Prediction]()
+    run = own.run if own else None
     if golden.blobs:
         inputs = _inputs(net, golden)
         if found is None:
-            found = own.run(inputs) if own else model.forward(net, inputs)
+            run = run or model.forwarding(net, inputs)
+            found = run(inputs)
         for blob in set(golden.blobs) & set(found):
             if not golden.blobs[blob].fits(found[blob]):
                 raise GoldenError(f"golden set '{golden.name}' is of another network: its values are none of '{blob}'")
@@ -119,7 +121,7 @@ def _report(
     mine = held if net.chosen else golden.weights  # of a network that was cut, only what is left is judged
     changed = tuple(name for name, known in golden.weights.items() if name in mine and held.get(name) != list(known))
     whole = hashlib.sha256("".join(d for layer in held.values() for d in layer).encode()).hexdigest()
-    seen, missing = ([], ()) if golden.judge else photographs(net, golden, images, own.run if own else None)
+    seen, missing = ([], ()) if golden.judge else photographs(net, golden, images, run)
     report = Report(
         net.name,
         golden.name,

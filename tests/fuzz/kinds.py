@@ -387,8 +387,10 @@ def keras(folder: Path) -> None:
 @_kind(lambda: _models("tflite"), "x.tflite", heavy=True)
 def tflite(folder: Path) -> None:
     _see(folder / "x.tflite")
+    loading.load(folder / "x.tflite")  # its note says where the weights stand
 
 
 @_kind(lambda: _models("onnx"), "x.onnx", heavy=True)
 def onnx(folder: Path) -> None:
     _see(folder / "x.onnx")
+    loading.load(folder / "x.onnx")
