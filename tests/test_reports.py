@@ -11,7 +11,7 @@ from PIL import Image
 
 from caffe2tf import loading
 from caffe2tf.images.preprocess import Preprocessing
-from caffe2tf.verification import feeding, golden, opencv, report
+from caffe2tf.verification import feeding, golden, opencv, otherwise, report
 from caffe2tf.verification.compare import Difference, LayerCheck, Prediction, Report, compare
 from caffe2tf.verification.hearing import Dispute
 from caffe2tf.verification.sets import Expected, GoldenError, Judge, Photograph
@@ -240,3 +240,16 @@ def test_no_detection_is_a_row_for_each_image(rows, found):
     made = opencv._Run._shaped(None, Node, array)
     assert made.shape == (1, 1, 2, 7)
     assert made[0, 0, :, :2].tolist() == found
+
+
+@pytest.mark.parametrize(
+    ("params", "outside"),
+    [
+        ("kernel_size: 3 stride: 2 pad: 1", False),
+        ("kernel_size: 1 stride: 4", True),
+        ("kernel_size: 1 stride: 3", False),
+    ],
+)
+def test_windows_that_lie_outside_altogether(params, outside, tmp_path):
+    text = inputs(data=(1, 1, 4 + ("pad" in params), 4)) + layer("Pooling", f"pooling_param {{ {params} }}")
+    assert otherwise._outside(loading.load(make(tmp_path, text)[0]).nodes[-1]) is outside

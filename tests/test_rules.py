@@ -15,6 +15,7 @@ from tests.helpers import GOLDEN, RELATIVE, error, golden, inputs, layer, make
 
 pytest.importorskip("keras")
 from caffe2tf.keras_model import model
+from tests.oracles import run_layer
 
 RULES = {
     "ceil pooling": ("layers/pool_max_ceil", "pool: MAX", "pool: MAX round_mode: FLOOR"),
@@ -171,3 +172,45 @@ def test_a_bias_beside_extents_of_one_keeps_every_axis(tmp_path):
     x = np.arange(5, dtype=np.float32).reshape(1, 5, 1, 1, 1)
     expected = x + net.arrays["x"][0].reshape(1, 5, 1, 1, 1)
     np.testing.assert_allclose(model.forward(net, {"data": x})["top"], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 3), (2, 3, 4), (3, 3), (2, 3, 3, 3), (2, 3, 1, 1), (2, 3, 3, 3, 3)])
+def test_a_scale_of_the_channels_is_that_of_axis_1_at_any_rank(shape, tmp_path):
+    """Where other axes have as many places, the last axis of Keras's order would give another number."""
+    text = inputs(data=shape) + layer("Scale", "scale_param { bias_term: true }")
+    gamma, beta = np.float32([2, 3, 5]), np.float32([7, 11, 13])
+    net = loading.load(*make(tmp_path, text, {"x": [gamma, beta]}))
+    x = np.random.RandomState(0).rand(*shape).astype(np.float32)
+    wide = (1, 3) + (1,) * (len(shape) - 2)
+    found = model.forward(net, {"data": x})["top"]
+    np.testing.assert_allclose(found, x * gamma.reshape(wide) + beta.reshape(wide), rtol=1e-6)
+
+
+def test_the_mask_of_zeros_is_the_first_of_the_largest(tmp_path):
+    """A zero, of either sign, is as large as another zero and no larger than what is above it."""
+    text = inputs(data=(1, 1, 1, 8)) + layer(
+        "Pooling", "pooling_param { kernel_h: 1 kernel_w: 2 stride: 2 }", tops=["top", "mask"]
+    )
+    net = loading.load(make(tmp_path, text)[0])
+    x = np.float32([0, 0.5, -0.0, 0, 0, -0.0, -1, 0]).reshape(1, 1, 1, 8)
+    found = model.forward(net, {"data": x})
+    assert found["mask"].ravel().tolist() == [1, 2, 4, 7]
+    assert found["top"].ravel().tolist() == [0.5, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "params", "kernel"),
+    [
+        ("Convolution", "num_output: 6 group: 2 kernel_size: 2 stride: 2", (6, 2, 2, 2, 2, 2)),
+        ("Deconvolution", "num_output: 6 group: 2 kernel_size: 2 stride: 2", (4, 3, 2, 2, 2, 2)),
+        (
+            "Deconvolution",
+            "num_output: 6 group: 2 kernel_size: 2 stride: 1 pad: 1 bias_term: false",
+            (4, 3, 2, 2, 2, 2),
+        ),
+    ],
+)
+def test_groups_over_four_spatial_axes(kind, params, kernel, tmp_path):
+    random = np.random.RandomState(0)
+    blobs = [random.randn(*kernel)] + ([] if "bias_term" in params else [random.randn(6)])
+    run_layer(tmp_path, kind, f"convolution_param {{ {params} }}", {"data": random.randn(1, 4, 3, 2, 3, 2)}, blobs)

@@ -3,6 +3,7 @@
 import pytest
 
 from caffe2tf.caffe import read
+from caffe2tf.layers import REGISTRY
 from caffe2tf.net.reading import from_source
 from tests.helpers import inputs, layer, parameter
 
@@ -121,6 +122,7 @@ def test_what_the_axes_of_a_kernel_count(kind, params, shapes, filters):
         ("Bias", "bias_param { axis: -4 num_axes: -1 }", [IMAGE], True),
         ("Bias", "bias_param { axis: 0 num_axes: 0 }", [IMAGE], False),
         ("BatchReindex", "", [IMAGE, (3,)], True),
+        ("Filter", "", [IMAGE, (2,)], True),
         ("RNN", "recurrent_param { num_output: 3 }", [(5, 2, 4), (5, 2)], True),
     ],
 )
@@ -141,3 +143,12 @@ def test_which_layers_need_the_batch_that_the_file_states(kind, params, shapes, 
 )
 def test_of_which_bottoms_values_are_read(kind, params, shapes, read):
     assert tuple(placed(kind, params, shapes).value_bottoms()) == read
+
+
+def test_one_shape_is_that_of_every_top():
+    for kind, param in (("Input", "input_param"), ("DummyData", "dummy_data_param")):
+        one, two = (parameter(layer(kind, f"{param} {{ {shapes} }}", [], ["a", "b"])).layer[0] for shapes in (
+            "shape { dim: 2 }", "shape { dim: 2 } shape { dim: 3 }"
+        ))  # fmt: skip
+        assert REGISTRY[kind](one, []).tops() == [(2,), (2,)]
+        assert REGISTRY[kind](two, []).tops() == [(2,), (3,)]

@@ -8,6 +8,9 @@ import click
 from caffe2tf.cli import options, sections, terminal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from caffe2tf.formats._calibration import Comparison
     from caffe2tf.net.net import Net
 
 PLACE = 1
@@ -41,6 +44,12 @@ PLACE = 1
     help="Store the weights of a .tflite in 8 bits (weights, where nothing is said) or 16.",
 )
 @sections.writing(
+    "--calibrate",
+    type=options.FILE,
+    metavar="DIR",
+    help="Have a .tflite compute in 8 bits too, between the values that the pictures in DIR give; says how it does on them.",
+)
+@sections.writing(
     "--fold", "folding", is_flag=True, help="Merge BatchNorm and Scale into the convolution before them: fewer layers."
 )
 @sections.writing(
@@ -66,6 +75,7 @@ def command(
     to: str | None,
     npy_layout: str,
     quantize: str | None,
+    calibrate: str | None,
     folding: bool,
     preprocessing: bool,
     labels: str | None,
@@ -88,6 +98,7 @@ def command(
       caffe2tf convert deploy.prototxt net.caffemodel -o net.h5 -o net.keras -o saved_model/
       caffe2tf convert models/ --to keras
       caffe2tf convert squeezenet.caffemodel --with-preprocessing -o served/1/
+      caffe2tf convert squeezenet.caffemodel --calibrate photographs/ -o small.tflite
 
     What each format holds and how it is read, docs/formats.md says.
     """
@@ -113,6 +124,10 @@ def command(
         raise click.UsageError("--npy-layout says how a .npy is written, and no -o is one")
     if quantize and "tflite" not in kinds:
         raise click.UsageError("--quantize says how a .tflite is written, and no -o is one")
+    if calibrate and "tflite" not in kinds:
+        raise click.UsageError("--calibrate says how a .tflite computes, and no -o is one")
+    if calibrate and quantize:
+        raise click.UsageError("--calibrate computes in 8 bits, --quantize in floats; take one of them")
     if labels and not preprocessing:
         raise click.UsageError("--labels are of a model --with-preprocessing")
     alone = [out for out, kind in zip(outs, kinds, strict=True) if not formats.runnable(kind)]
@@ -133,9 +148,12 @@ def command(
         if not quiet:
             gone = f"{saved.parameters:,} parameters fewer"
             terminal.note(f"folded {saved.layers} layers into {saved.convolutions} convolutions, {gone}")
+    seen: list[Comparison] = []  # of each .tflite in turn
     total, differences = sum(array.nbytes for arrays in net.arrays.values() for array in arrays), []
     for out, kind in zip(outs, kinds, strict=True):
         settings = _settings(kind, npy_layout, quantize) | {"preprocessing": preprocessing, "labels": names}
+        if calibrate and kind == "tflite":
+            settings |= {"calibrate": calibrate, "compared": seen.append}
         with terminal.hushed(verbose):
             formats.module(kind)  # may load TensorFlow
         hush = terminal.hushed(verbose or not formats.talks(kind))
@@ -147,6 +165,8 @@ def command(
     for out, kind, difference in zip(outs, kinds, differences, strict=True):
         again = "" if difference is None else f"  read back, largest difference {difference:.3g}"
         terminal.echo(f"{out}  {kind}  {words.size(files.size(out))}{again}{_read_by(net, kind, npy_layout)}")
+        if calibrate and kind == "tflite":
+            _print_calibrated(seen.pop(0), calibrate, names or net.labels)
 
 
 def _converted(ctx: click.Context, text: str | None, model: str | None) -> bool:
@@ -176,6 +196,17 @@ def _read_by(net: "Net", kind: str, layout: str) -> str:
 
     told = npy.READ_BY[npy.layout_of(net) if layout == "auto" else layout]
     return f"  {told}: numpy.load(path, allow_pickle=True, encoding='bytes').item()"
+
+
+def _print_calibrated(seen: "Comparison", folder: str, names: "Sequence[str]") -> None:
+    from caffe2tf.classification import calibrated, labels
+
+    terminal.echo(f"  {seen}")
+    try:
+        if right := calibrated.accuracy(seen, folder, names):
+            terminal.echo(f"  {right}")
+    except labels.LabelError as error:
+        terminal.note(f"how often it is right is not known: {error}")
 
 
 def _settings(kind: str, npy_layout: str, quantize: str | None) -> dict[str, Any]:

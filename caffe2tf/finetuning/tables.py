@@ -74,7 +74,8 @@ def features(
         _arrow()
     if target is not None and kind:
         files.check(target, force)
-    net = model if isinstance(model, Net) else loading.load(prototxt, model, input_shape=input_shape)
+    with hushed():  # a whole model loads TensorFlow
+        net = model if isinstance(model, Net) else loading.load(prototxt, model, input_shape=input_shape)
     net, blobs = _cut(net, [outputs] if isinstance(outputs, str) else outputs)
     how, source = preprocess.of(net)
     found = _sorted(os.fspath(pictures), labels_from_names)

@@ -176,7 +176,10 @@ def save(
     if kind.parts:
         options["taken"] = files.shards(path)
     with files.replacing(path, force, kind) as temporary:
-        difference: float | None = module(name).save(net, temporary, progress=progress, **options)
+        try:
+            difference: float | None = module(name).save(net, temporary, progress=progress, **options)
+        except OutputError as error:
+            raise OutputError(str(error).replace(temporary, os.fspath(path))) from None
         read.check_unchanged([array for arrays in net.arrays.values() for array in arrays])
         return difference
 

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from caffe2tf.net.net import Net
 
 
-def model(net: "Net", given: "Pictures | None") -> "KerasModel":
-    """`net` as a keras.Model, of pictures where they are given."""
+def model(net: "Net", given: "Pictures | None", bounded: bool = False) -> "KerasModel":
+    """`net` as a keras.Model, of pictures where they are given; `bounded` is keras_model.context.Context's."""
     from caffe2tf.keras_model import model, pictures
 
-    return pictures.to_keras(net, given) if given else model.to_keras(net)
+    return pictures.to_keras(net, given, bounded) if given else model.build(net, bounded=bounded)[0]
 
 
 def example(net: "Net", given: "Pictures | None" = None) -> list[Array]:

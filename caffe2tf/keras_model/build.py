@@ -28,14 +28,18 @@ def to_last(array: Array) -> Array:
 class Build:
     """One walk over the nodes: a tensor (or a constant) for every version of every blob, and which variables hold which
     weights, `bindings` {layer: [context.Binding]}. `empty` leaves the variables as they are; `part` (nodes, {blob: shape}) walks
-    some nodes alone, from blobs that are given."""
+    some nodes alone, from blobs that are given; `bounded` is Context's."""
 
     def __init__(
-        self, net: Net, empty: bool = False, part: tuple[Sequence[Node], Mapping[Blob, Shape]] | None = None
+        self,
+        net: Net,
+        empty: bool = False,
+        part: tuple[Sequence[Node], Mapping[Blob, Shape]] | None = None,
+        bounded: bool = False,
     ) -> None:
         import keras
 
-        self.keras, self.net, self.empty = keras, net, empty
+        self.keras, self.net, self.empty, self._bounded = keras, net, empty, bounded
         self.names, self.input_names = keras_names(net), input_names(net)
         self._taken = {*self.names.values(), *self.input_names.values()}
         self.bindings: dict[str, list[Binding]] = {}
@@ -152,7 +156,7 @@ class Build:
         return given
 
     def _layer(self, layer: Layer, given: Sequence[Tensor]) -> list[Tensor]:
-        ctx = Context(self.keras, layer, self.names[layer.name], self._taken)
+        ctx = Context(self.keras, layer, self.names[layer.name], self._taken, self._bounded)
         tops = layer.build(ctx, *given)
         tops = ctx.finish(list(tops) if isinstance(tops, (list, tuple)) else [tops], given)
         self._assign(layer, ctx.bindings)

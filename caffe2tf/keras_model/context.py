@@ -32,11 +32,12 @@ class Context:
     """One Caffe layer on its way into a Keras graph.
 
     `ops` and `layers` are Keras's; `name` is the layer's in the model. What `build` makes last becomes the Keras layer of
-    that name; `part` names what comes before it. `taken` holds the names of the whole model.
+    that name; `part` names what comes before it. `taken` holds the names of the whole model. `bounded`: no value may lie beyond
+    those that the blobs have, since the model will compute in 8 bits between the least and the largest that it sees.
     """
 
-    def __init__(self, keras: Any, layer: Layer, name: str, taken: set[str]) -> None:
-        self.keras, self.ops, self.layers = keras, keras.ops, keras.layers
+    def __init__(self, keras: Any, layer: Layer, name: str, taken: set[str], bounded: bool = False) -> None:
+        self.keras, self.ops, self.layers, self.bounded = keras, keras.ops, keras.layers, bounded
         self.layer, self.name, self._taken = layer, name, taken
         self.bindings: list[Binding] = []
         self._zero: Tensor = None

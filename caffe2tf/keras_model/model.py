@@ -40,10 +40,13 @@ def to_keras(net: Net, outputs: Sequence[str] | None = None, preprocessing: bool
     return build(net)[0]
 
 
-def build(net: Net, outputs: Sequence[str] | None = None) -> tuple[KerasModel, dict[str, list[Binding]]]:
-    """(`net` as a model of the blobs `outputs`, or of its own, {Caffe layer: what variable holds which weight of it})."""
+def build(
+    net: Net, outputs: Sequence[str] | None = None, bounded: bool = False
+) -> tuple[KerasModel, dict[str, list[Binding]]]:
+    """(`net` as a model of the blobs `outputs`, or of its own, {Caffe layer: what variable holds which weight of it}); `bounded`
+    is context.Context's."""
     with spent.on("build"):
-        made = Build(net)
+        made = Build(net, bounded=bounded)
         return made.model(net.outputs if outputs is None else outputs), made.bindings
 
 

@@ -88,19 +88,20 @@ def _classes(net: Net, blob: str) -> int:
     return count
 
 
-def to_keras(net: Net, given: Pictures) -> KerasModel:
+def to_keras(net: Net, given: Pictures, bounded: bool = False) -> KerasModel:
     """`net` as a keras.Model from `pictures`, uint8 (N, H, W, 3) RGB of any height and width, to probabilities (N, classes),
-    as `classify` makes both. The layer of the input blob's name gives what the network itself takes."""
-    walk = _Build(net, given.how)
+    as `classify` makes both. The layer of the input blob's name gives what the network itself takes.
+    `bounded` is context.Context's."""
+    walk = _Build(net, given.how, bounded)
     return walk.model(net.outputs)
 
 
 class _Build(Build):
     """The walk with the picture's way before it and the softmax behind it."""
 
-    def __init__(self, net: Net, how: Preprocessing) -> None:
+    def __init__(self, net: Net, how: Preprocessing, bounded: bool) -> None:
         self._how = how
-        super().__init__(net)
+        super().__init__(net, bounded=bounded)
 
     def _input(self, blob: str, shape: OpenShape) -> Tensor:
         batch = shape[0] if self.fixed_batch else None
@@ -108,34 +109,39 @@ class _Build(Build):
         given = self.keras.Input(batch_shape=(batch, None, None, 3), dtype="uint8", name=name)
         self.starts.append(given)
         context = Context(self.keras, self.net.producers[blob, 0].layer, self.input_names[blob], self._taken)
-        return context.finish([prepared(self.ops, given, self._how)], [given])[0]
+        return context.finish([prepared(self.ops, given, self._how, self._bounded)], [given])[0]
 
     def _outputs(self, blobs: Sequence[str]) -> list[Tensor]:
         (tensor,) = super()._outputs(blobs)
         layer = self.net.producers[blobs[0], self.net.last_versions[blobs[0]]].layer
         context = Context(self.keras, layer, free(OUTPUT, self._taken), self._taken)
-        return context.finish([probabilities(self.ops, self.net, tensor)], [tensor])
+        return context.finish([probabilities(self.ops, self.net, tensor, self._bounded)], [tensor])
 
 
-def probabilities(ops: Any, net: Net, output: Tensor) -> Tensor:
-    """`caffe2tf.probabilities`, for each item by itself, of the one `output` of `net`: (N, classes)."""
+def probabilities(ops: Any, net: Net, output: Tensor, bounded: bool = False) -> Tensor:
+    """`caffe2tf.probabilities`, for each item by itself, of the one `output` of `net`: (N, classes). Where `bounded` the layers say
+    whether they are probabilities, and not their values: in 8 bits what chooses between two tensors gives both one range."""
     scores = ops.reshape(output, (-1, math.prod(output.shape[1:])))
     (blob,) = (blob for blob in net.outputs if not net.is_constant(blob))
-    layer = net.producers[blob, net.last_versions[blob]].layer
-    if layer.type == "Softmax" and layer.axis(layer.p.axis) == 1:
+    node = net.producers[blob, net.last_versions[blob]]
+    while bounded and node.layer.type in ("Flatten", "Reshape", "Dropout"):
+        node = net.producers[node.bottoms[0]]
+    if node.layer.type == "Softmax" and node.layer.axis(node.layer.p.axis) == 1:
         return scores
+    if bounded:
+        return ops.softmax(scores, axis=-1)
     near = ops.less_equal(ops.absolute(ops.sum(scores, axis=1, keepdims=True) - 1.0), 1e-3)
     shares = ops.logical_and(near, ops.greater_equal(ops.min(scores, axis=1, keepdims=True), 0.0))
     return ops.where(shares, scores, ops.softmax(scores, axis=-1))
 
 
-def prepared(ops: Any, images: Tensor, how: Preprocessing) -> Tensor:
-    """What `how.apply` makes of each of `images`, uint8 (N, H, W, 3) RGB: float32 (N, h, w, C)."""
+def prepared(ops: Any, images: Tensor, how: Preprocessing, bounded: bool = False) -> Tensor:
+    """What `how.apply` makes of each of `images`, uint8 (N, H, W, 3) RGB: float32 (N, h, w, C); `bounded` as in `resized`."""
     if how.channels == 1:
         grey = ops.sum(ops.multiply(ops.cast(images, "int32"), np.array(_GREY, np.int32)), axis=-1, keepdims=True)
         images = ops.floor_divide(ops.add(grey, 1 << 13), 1 << 14)
     assert how.resize is not None, "pictures() refuses a network of any size"
-    pixels, (height, width) = resized(ops, images, how.resize), how.resize
+    pixels, (height, width) = resized(ops, images, how.resize, bounded), how.resize
     mean = np.asarray(how.mean, np.float32)
     mean = mean.transpose(1, 2, 0) if mean.ndim == 3 else mean[None, None, :]
     if how.crop is not None:
@@ -146,16 +152,19 @@ def prepared(ops: Any, images: Tensor, how: Preprocessing) -> Tensor:
             mean = mean[top : top + h, left : left + w]
     if how.channels == 3 and how.order == "BGR":
         pixels = ops.flip(pixels, axis=-1)
+    if bounded and np.array_equal(mean, np.rint(mean)):  # in 8 bits the picture and what is left of it have other steps
+        pixels, mean = ops.subtract(pixels, mean[None].astype(np.int32)), np.zeros_like(mean)
     pixels = ops.cast(pixels, "float32")
     if np.any(mean):
         pixels = ops.subtract(pixels, np.ascontiguousarray(mean[None]))
     return pixels if how.scale == 1 else ops.multiply(pixels, np.float32(how.scale))
 
 
-def resized(ops: Any, images: Tensor, size: Size) -> Tensor:
+def resized(ops: Any, images: Tensor, size: Size, bounded: bool = False) -> Tensor:
     """`images.decode.resize` of each of `images`, integers (N, H, W, C), to `size` (height, width): int32 (N, h, w, C). Exact
-    where a side has at most 2 ** 23 pixels divided by the new side's, which float32 counts without a gap."""
-    (rows, down), (columns, across) = (_places(ops, images, axis, size[axis - 1]) for axis in (1, 2))
+    where a side has at most 2 ** 23 pixels divided by the new side's, which float32 counts without a gap; where `bounded`, which is
+    Context's, within 1."""
+    (rows, down), (columns, across) = (_places(ops, images, axis, size[axis - 1], bounded) for axis in (1, 2))
     lines = [ops.take(images, places, axis=1) for places in rows]
     parts = []
     for line, share in zip(lines, down, strict=True):
@@ -168,8 +177,9 @@ def resized(ops: Any, images: Tensor, size: Size) -> Tensor:
     return ops.clip(ops.floor_divide(ops.add(ops.add(*parts), 2), 4), 0, 255)
 
 
-def _places(ops: Any, images: Tensor, axis: int, out: int) -> tuple[list[Tensor], list[Tensor]]:
-    """((near, far) indices along `axis`, (near, far) weights of 2048) of each of `out` places."""
+def _places(ops: Any, images: Tensor, axis: int, out: int, bounded: bool) -> tuple[list[Tensor], list[Tensor]]:
+    """((near, far) indices along `axis`, (near, far) weights of 2048) of each of `out` places; where `bounded` without a float,
+    so that 8 bits have no part in them: weights are then the nearest, where float32 may give the next."""
     line = images[0, :, 0, 0] if axis == 1 else images[0, 0, :, 0]
     count = ops.sum(
         ops.ones_like(line, dtype="int32")
@@ -177,10 +187,15 @@ def _places(ops: Any, images: Tensor, axis: int, out: int) -> tuple[list[Tensor]
     odd = 2 * np.arange(out, dtype=np.int32) + 1
     # 2048 times ((place + 0.5) * count / out - 0.5): one quotient is all that is not whole, and float32 rounds it as it does that
     # of the place itself.
-    given = ops.cast(ops.subtract(ops.multiply(count, odd), out), "float32")
-    scaled = ops.divide(given, np.float32(out / 1024))
-    fixed, last = ops.cast(ops.round(scaled), "int32"), ops.subtract(count, 1)
-    low = ops.floor_divide(fixed, 2048)
-    far = ops.subtract(fixed, ops.multiply(low, 2048))
+    given, last = ops.subtract(ops.multiply(count, odd), out), ops.subtract(count, 1)
+    if bounded:
+        low = ops.floor_divide(given, 2 * out)
+        rest = ops.subtract(given, ops.multiply(low, 2 * out))
+        far = ops.floor_divide(ops.add(ops.multiply(rest, 2048), out), 2 * out)
+    else:
+        scaled = ops.divide(ops.cast(given, "float32"), np.float32(out / 1024))
+        fixed = ops.cast(ops.round(scaled), "int32")
+        low = ops.floor_divide(fixed, 2048)
+        far = ops.subtract(fixed, ops.multiply(low, 2048))
     places = [ops.minimum(ops.maximum(ops.add(low, step), 0), last) for step in (0, 1)]
     return places, [ops.subtract(2048, far), far]

@@ -49,6 +49,23 @@ def _pad(ctx: Context, x: Tensor, windows: Sequence[Window], value: float) -> Te
     return ctx.ops.pad(x, [(0, 0), *amounts, (0, 0)], constant_values=value)
 
 
+def _meets(window: Window, n: int | None) -> bool:
+    """Whether every window takes in a value of the bottom, whose extent is `n`."""
+    last = None if n is None else (window.out(n) - 1) * window.stride - window.pad
+    return window.padded or window.stride <= window.kernel or (n is not None and last is not None and last < n)
+
+
+def _edged(ctx: Context, x: Tensor, windows: Sequence[Window]) -> Tensor:
+    """`x` padded with its own border: no window that takes in a part of the padding lacks the border beside it, so no maximum is
+    another."""
+    for axis, (window, n) in enumerate(zip(windows, x.shape[1:3], strict=True), 1):
+        first, last = (x[:, :1], x[:, -1:]) if axis == 1 else (x[:, :, :1], x[:, :, -1:])
+        near, far = window.pad, window.far(n)
+        if near or far:
+            x = ctx.ops.concatenate([first] * near + [x] + [last] * far, axis=axis)
+    return x
+
+
 def _trim(y: Tensor, extents: OpenShape, windows: Sequence[Window]) -> Tensor:
     """`y` without windows past Caffe's last one, which 'valid' takes in where the bottom needs no far padding."""
     tops = [None if n is None else w.out(n) for w, n in zip(windows, extents, strict=True)]
@@ -58,7 +75,8 @@ def _trim(y: Tensor, extents: OpenShape, windows: Sequence[Window]) -> Tensor:
 def max_pool(ctx: Context, x: Tensor, windows: Sequence[Window], name: str) -> Tensor:
     kernel, stride = tuple(w.kernel for w in windows), tuple(w.stride for w in windows)
     extents = x.shape[1:3]
-    x = _pad(ctx, x, windows, _LOWEST)
+    inside = ctx.bounded and all(map(_meets, windows, extents))
+    x = _edged(ctx, x, windows) if inside else _pad(ctx, x, windows, _LOWEST)
     y = ctx.layers.MaxPooling2D(kernel, stride, "valid", data_format="channels_last", name=name)(x)
     return _trim(y, extents, windows)
 
@@ -194,7 +212,8 @@ class Pooling(
         if self.aliased:  # Caffe fills the top before it reads the bottom
             x = ctx.ops.full_like(x, _LOWEST if self.method == "MAX" else 0.0)
         if self.p.global_pooling and self.method in ("MAX", "AVE"):
-            x = ctx.ops.where(x > _LOWEST, x, _LOWEST) if self.method == "MAX" else x  # NaN is never larger
+            if self.method == "MAX" and not ctx.bounded:
+                x = ctx.ops.where(x > _LOWEST, x, _LOWEST)  # NaN is never larger
             pool = {"MAX": ctx.layers.GlobalMaxPooling2D, "AVE": ctx.layers.GlobalAveragePooling2D}[self.method]
             y = pool(data_format="channels_last", keepdims=True, name=ctx.name)(x)
         else:

@@ -81,6 +81,7 @@ ROOMS = {
         (
             "net",
             "refusals",
+            "said",
             "rules",
             "golden",
             "reference_rules",
