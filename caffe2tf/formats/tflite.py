@@ -170,8 +170,8 @@ def _interpreter(**options: Any) -> Any:
 
 
 def _whole(path: str) -> tuple[bytes, ModelT]:
-    """The bytes of the file, and what is in them, seen through once: the interpreter follows every offset without a look, and one that leads past
-    the end ends the process, as a file does that is cut while the interpreter has it mapped."""
+    """The bytes of the file, and what is in them, seen through once: the interpreter follows every offset without a look, and one
+    that leads past the end ends the process, as a file does that is cut while the interpreter has it mapped."""
     try:
         with open(path, "rb") as file:
             data = file.read()
