@@ -200,11 +200,11 @@ def _sheet_of_tiles(
     kind: str,
 ) -> bytes:
     high, wide = sheet.shape[:2]
-    times = max(1, min(12, 1400 // max(high, wide)))
+    titled = _wide(title, 12) + 0.4
+    filling = int((titled - _SIDE - _BAR) * _DPI / wide)  # few tiles are as wide as their title
+    times = max(1, min(max(12, min(24, filling)), 1400 // max(high, wide)))
     width, height = wide * times / _DPI, high * times / _DPI
-    figure, axes = _sheet(
-        max(width + _SIDE + _BAR, _wide(title, 12) + 0.4), max(height, 1.6) + _HEAD + (0.6 if any(labels) else 0.2)
-    )
+    figure, axes = _sheet(max(width + _SIDE + _BAR, titled), max(height, 1.6) + _HEAD + (0.6 if any(labels) else 0.2))
     figure.text(0.2 / figure.get_figwidth(), 1 - 0.3 / figure.get_figheight(), title, fontsize=12, fontweight="bold")
     axis = axes(_SIDE, _HEAD, width, height)
     _tiles(axis, sheet, scale)

@@ -13,10 +13,8 @@ from caffe2tf.finetuning.trainer import Trainer, TrainingError
 from caffe2tf.finetuning.walk import Walk
 
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
-STEPS, _ROUNDS = (
-    400,
-    8,
-)  # steps at most with each rate, and in how many pieces the rate falls along the stage's schedule
+STEPS = 400  # at most, with each rate
+_ROUNDS = 8  # in how many pieces a rate falls along the stage's schedule
 _Bar = Callable[[str, int], AbstractContextManager[Callable[[int], object]]]
 
 

@@ -25,9 +25,8 @@ from caffe2tf.keras_model.types import KerasModel
 from caffe2tf.net.net import Net
 
 Constants = Mapping[str, Array]  # float32 or float16, by whatever name the file knows them
-Place = (
-    dict[str, Any] | None
-)  # {"constant": its name, "order": axes} or {"values": base64 of float32}; None for nowhere
+# {"constant": its name, "order": axes} or {"values": base64 of float32}; None for nowhere
+Place = dict[str, Any] | None
 _SAMPLE, _SLAB = 64, 1 << 20  # values that are looked at before all of them, and at once
 
 
