@@ -248,6 +248,9 @@ def test_labels_mean_classes():
     for label in ("bas", "5", "-1", ""):
         with pytest.raises(labelling.LabelError, match=r"is no class of the model.*a number from 0 to 4"):
             labelling.numbers([label], names)
+    wrong = [f"no{number}" for number in range(20)]
+    with pytest.raises(labelling.LabelError, match="'no0'"):  # the first, whatever the order of a set
+        labelling.numbers(wrong, names)
 
 
 def test_plot_and_confusion_are_pictures(small):

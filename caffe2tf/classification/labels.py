@@ -129,7 +129,7 @@ def numbers(labels: Sequence[str], names: Sequence[str], ids: Sequence[str] = ()
     for index, identity in enumerate(ids):
         known.setdefault(identity, set()).add(index)
     found: dict[str, int] = {}
-    for label in set(labels):
+    for label in dict.fromkeys(labels):
         places = known.get(label) or (
             {int(label)} if label.isdecimal() and len(label) <= 18 and int(label) < len(names) else set()
         )
