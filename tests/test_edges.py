@@ -14,7 +14,7 @@ from caffe2tf.classification import lists
 from caffe2tf.errors import NetError, ParseError
 from caffe2tf.files import renames
 from caffe2tf.finetuning import plan, takes, telling
-from caffe2tf.finetuning.checkpoint import Checkpoint
+from caffe2tf.finetuning.checkpoint import LAYOUT, Checkpoint
 from caffe2tf.images import preprocess, said
 from caffe2tf.samples import download
 from caffe2tf.verification import golden, predictions
@@ -118,6 +118,8 @@ def test_what_the_data_layer_of_the_training_says(text, batch, scale, tmp_path):
 
 # ------------------------------------------------------------------------------------------------ checkpoints
 
+PLACE = {"stage": 1, "epoch": 0, "step": 0, "loss": 0.0, "right": 0, "seen": 0}
+
 
 def test_a_checkpoint_without_a_folder_keeps_nothing():
     keep = Checkpoint("")
@@ -137,6 +139,15 @@ def test_a_checkpoint_that_lacks_a_part(arrays, tmp_path):
     np.savez(keep._path("last"), **arrays)
     with pytest.raises(ParseError, match=r"is damaged \(it lacks its note or an array\); start anew with -f"):
         keep.load("last")
+
+
+def test_a_checkpoint_of_another_layout_is_not_gone_on_with(tmp_path):
+    keep, note = Checkpoint(str(tmp_path)), {"place": PLACE, "history": [], "good_steps": 0}
+    keep.save("last", [np.zeros(3)], note)
+    with pytest.raises(ParseError, match="is of another version of caffe2tf, whose arrays mean something else"):
+        keep.last()
+    keep.save("last", [np.zeros(3)], {"layout": LAYOUT, **note})
+    assert keep.last()[1]["place"] == PLACE
 
 
 # ------------------------------------------------------------------------------------------------ lists

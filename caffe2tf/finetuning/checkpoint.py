@@ -21,7 +21,13 @@ from caffe2tf.finetuning.settings import Recipe
 
 _ROW = {"stage": int, "epoch": int, **dict.fromkeys(("loss", "accuracy", "val_loss", "val_accuracy", "lr"), float)}
 _PLACE = {"stage": int, "epoch": int, "step": int, "loss": float, "right": int, "seen": int}
-LAST = {"place": _PLACE, "history": [_ROW], "good_steps": int}  # what `last` notes, as training.train writes it
+LAST = {
+    "?layout": int,
+    "place": _PLACE,
+    "history": [_ROW],
+    "good_steps": int,
+}  # what `last` notes, as training.train writes it
+LAYOUT = 2  # of the arrays in `last`: SGD's histories are what is added to the weights; without a number, what is taken from them
 FOLDER = "checkpoint"
 MARKER = "caffe2tf.json"  # by which a folder is known as ours
 RESULTS = "results"  # in it: results that do not stand in their place yet
@@ -115,6 +121,16 @@ class Checkpoint:
             return [found[str(index)] for index in range(len(found))], note
         except ParseError as error:
             raise ParseError(f"{path}: is damaged ({error}); start anew with -f") from None
+
+    def last(self) -> tuple[list[NDArray[Any]], Any] | None:
+        """`load` of `last`. Raises ParseError also for one whose arrays mean something else here."""
+        found = self.load("last", LAST)
+        if found and found[1].get("layout") != LAYOUT:
+            raise ParseError(
+                f"{self._path('last')}: is of another version of caffe2tf, whose arrays mean something else; go on with that version, or "
+                "start anew with -f"
+            )
+        return found
 
     def need(self, names: Iterable[str]) -> None:
         """Raises ParseError where one of `names` is gone: now rather than after hours."""

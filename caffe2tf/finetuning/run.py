@@ -35,7 +35,7 @@ from caffe2tf.finetuning import (
 )
 from caffe2tf.finetuning import tensorboard as board
 from caffe2tf.finetuning.batches import Examples
-from caffe2tf.finetuning.checkpoint import LAST, Checkpoint
+from caffe2tf.finetuning.checkpoint import Checkpoint
 from caffe2tf.finetuning.placement import Placement, watched
 from caffe2tf.finetuning.settings import Recipe, RecipeError, Stage
 from caffe2tf.images import preprocess
@@ -149,7 +149,7 @@ class Run:
                 results.note_board(out)
         if not resume:
             keep.begin(self.recipe)
-        kept = keep.load("last", LAST) if resume else None
+        kept = keep.last() if resume else None
         note = json.loads(placed.spread_text(json.dumps(kept[1] if kept else None)))
         place = training.Place(**note["place"]) if note else None
         history: list[results.Row] = note["history"] if note else []

@@ -14,7 +14,7 @@ import numpy as np
 from caffe2tf import spent
 from caffe2tf.errors import Caffe2TFError
 from caffe2tf.finetuning.batches import Examples, dataset
-from caffe2tf.finetuning.checkpoint import Checkpoint
+from caffe2tf.finetuning.checkpoint import LAYOUT, Checkpoint
 from caffe2tf.finetuning.placement import Placement
 from caffe2tf.finetuning.results import Row
 from caffe2tf.finetuning.rows import Held
@@ -80,9 +80,8 @@ def train(
     walk = walk_of(stage, training)
 
     def save(place: Place) -> None:
-        keep.save(
-            "last", trainer.values(), {"place": vars(place), "history": history, "good_steps": trainer.good_steps}
-        )
+        note = {"layout": LAYOUT, "place": vars(place), "history": history, "good_steps": trainer.good_steps}
+        keep.save("last", trainer.values(), note)
 
     watching = _watching(trainer, callbacks, walk.rounds)
     with _interruptible() as asked:

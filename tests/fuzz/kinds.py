@@ -245,12 +245,15 @@ def mean(folder: Path) -> None:
 
 
 def _checkpoints() -> list[Files]:
+    from caffe2tf.finetuning.checkpoint import LAYOUT
+
     arrays = {"0": np.arange(6, dtype=np.float32).reshape(2, 3), "1": np.float32(3), "2": np.int64(7)}
     row = {"stage": 1, "epoch": 1, "loss": 1.5, "accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 0.25, "lr": 0.1}
     row |= {"seconds": 1.0}
     note = {
         "place": {"stage": 1, "epoch": 1, "step": 2, "loss": 0.5, "right": 3, "seen": 8},
         "history": [row],
+        "layout": LAYOUT,
         "good_steps": 4,
     }
     file = io.BytesIO()
@@ -260,11 +263,11 @@ def _checkpoints() -> list[Files]:
 
 @_kind(_checkpoints, "last.npz")
 def checkpoint(folder: Path) -> None:
-    from caffe2tf.finetuning.checkpoint import LAST, Checkpoint
+    from caffe2tf.finetuning.checkpoint import Checkpoint
 
     keep = Checkpoint(str(folder))
     keep.folder = str(folder)
-    found = keep.load("last", LAST)
+    found = keep.last()
     assert found is not None
     assert all(isinstance(array, np.ndarray) for array in found[0])
 

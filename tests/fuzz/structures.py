@@ -14,6 +14,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from caffe2tf.caffe.caffe_pb2 import BlobProto
+from caffe2tf.finetuning.checkpoint import LAYOUT
 from tests.fuzz import kinds, messages
 from tests.fuzz.judging import Files
 
@@ -459,6 +460,7 @@ def checkpoint(draw: Any) -> Files:
     note = {
         "place": {"stage": 1, "epoch": 1, "step": 2, "loss": 0.5, "right": 3, "seen": 8},
         "history": [row],
+        "layout": LAYOUT,
         "good_steps": 4,
     }
     members = {"note.npy": _plain(np.frombuffer(_dumped(draw, note), np.uint8)), "0.npy": _plain(np.ones(3, "f4"))}
