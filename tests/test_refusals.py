@@ -16,6 +16,10 @@ REFUSED = [
     ("BReLU", "brelu_param { maxval: 1 }", [IMAGE], 1, "brelu_param must set minval and maxval"),
     ("PReLU", "", [(2,)], 1, "bottom of shape (2,); takes 2 to 4 axes"),
     ("PReLU", "", [(1, 2, 1, 1, 1)], 1, "bottom of shape (1, 2, 1, 1, 1); takes 2 to 4 axes"),
+    *(
+        ("Dropout", f"dropout_param {{ dropout_ratio: {ratio} }}", [IMAGE], 1, f"dropout_ratio {ratio}; takes a share from 0 to 1")
+        for ratio in ("130", "-0.5", "nan")
+    ),
     ("Dropout", "phase: TRAIN", [IMAGE], 1,
      "its own phase is TRAIN, so it drops values at random at inference too; leave `phase` out"),
     ("Log", "log_param { base: 0 }", [IMAGE], 1, "base 0.0; takes a number above 0, or -1 for e"),

@@ -155,6 +155,8 @@ class Dropout(_Pointwise, type="Dropout", param="dropout_param", fields="dropout
         super().__init__(proto, bottoms)
         if self.in_training():
             self.fail("its own phase is TRAIN, so it drops values at random at inference too; leave `phase` out")
+        if not 0 <= self.p.dropout_ratio <= 1:
+            self.fail(f"dropout_ratio {self.p.dropout_ratio:g}; takes a share from 0 to 1")
 
     def build(self, ctx: Context, x: Tensor) -> Tensor | list[Tensor]:
         return ctx.layers.Dropout(self.p.dropout_ratio, name=ctx.name)(x)
