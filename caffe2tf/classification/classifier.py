@@ -151,10 +151,7 @@ def _classifier(
     if names and len(names) != count:
         what = "classes, the background among them" if found else "outputs"
         raise Caffe2TFError(f"{len(names)} labels for {count} {what}; takes one line for each")
-    ids: Sequence[str] = ()
-    if count == 1000 and (not names or list(names) == bundled.classes()):
-        names, ids = bundled.classes(), bundled.classes(column=1)
-    names = names or [str(number) for number in range(count)]
+    names, ids = labelling.classes(count, names or ())
     # A compiled model is compiled again for a batch of another size.
     together = batch or -(-BATCH // crops) * crops
     full = many or batch is not None or found is not None

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
-from caffe2tf import formats
+from caffe2tf import bundled, formats
 from caffe2tf.classification import lists
 from caffe2tf.classification.lists import LabelError as LabelError
 from caffe2tf.classification.names import Names
@@ -113,6 +113,13 @@ def listed(path: str | os.PathLike[str], wanted: Iterable[str] = ()) -> list[tup
 
 def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+
+
+def classes(count: int, names: Sequence[str] = ()) -> tuple[Sequence[str], Sequence[str]]:
+    """(names, WordNet ids or none) of `count` classes: `names`, else ImageNet's where there are 1000, else their numbers."""
+    if count == 1000 and (not names or list(names) == bundled.classes()):
+        return bundled.classes(), bundled.classes(column=1)
+    return names or [str(number) for number in range(count)], ()
 
 
 def numbers(labels: Sequence[str], names: Sequence[str], ids: Sequence[str] = ()) -> list[int]:

@@ -21,12 +21,8 @@ from caffe2tf.finetuning.settings import Recipe
 
 _ROW = {"stage": int, "epoch": int, **dict.fromkeys(("loss", "accuracy", "val_loss", "val_accuracy", "lr"), float)}
 _PLACE = {"stage": int, "epoch": int, "step": int, "loss": float, "right": int, "seen": int}
-LAST = {
-    "?layout": int,
-    "place": _PLACE,
-    "history": [_ROW],
-    "good_steps": int,
-}  # what `last` notes, as training.train writes it
+# What `last` notes, as training.train writes it.
+LAST = {"?layout": int, "place": _PLACE, "history": [_ROW], "good_steps": int}
 LAYOUT = 2  # of the arrays in `last`: SGD's histories are what is added to the weights; without a number, what is taken from them
 FOLDER = "checkpoint"
 MARKER = "caffe2tf.json"  # by which a folder is known as ours

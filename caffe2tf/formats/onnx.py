@@ -57,7 +57,8 @@ def save(net: Net, path: str, progress: Progress | None = None, pictures: Pictur
     onnx.helper.set_model_props(made, props)
     data = made.SerializeToString()
     del made
-    _checked(data, path)
+    with _sayable(path):
+        onnx.checker.check_model(data, full_check=True)
     with open(path, "wb") as file:
         file.write(data)
     if progress:
@@ -73,7 +74,7 @@ def _converted(model: KerasModel, serve: Any, blobs: dict[str, str], path: str) 
     `model.export(format="onnx")` calls, which knows no blobs."""
     # It says in many lines what becomes one below.
     logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
-    try:
+    with _sayable(path):
         made = _with_weights(model, serve)
         for value in made.graph.input:
             _rename(made.graph, value.name, blobs[value.name.removesuffix(":0")])
@@ -82,11 +83,18 @@ def _converted(model: KerasModel, serve: Any, blobs: dict[str, str], path: str) 
                 value.type.tensor_type.shape.dim[0].dim_param = "N"
         if lacking := sorted({node.op_type for node in made.graph.node if not _known(node)}):
             raise OutputError(f"{path}: ONNX has no operation for TensorFlow's {', '.join(lacking)}")
+    return made
+
+
+@contextlib.contextmanager
+def _sayable(path: str) -> Iterator[None]:
+    """Turns whatever a converter or a checker meets into an OutputError."""
+    try:
+        yield
     except OutputError:
         raise
     except Exception as error:  # what no converter foresaw raises whatever it meets first
         raise OutputError(f"{path}: the network cannot be said in ONNX ({reason(error)})") from None
-    return made
 
 
 def _with_weights(model: KerasModel, serve: Any) -> Any:
@@ -126,13 +134,6 @@ def _move(graph: Any, held: dict[str, Array]) -> None:
     read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
     for name in set(held) - read:
         del held[name]
-
-
-def _checked(data: bytes, path: str) -> None:
-    try:
-        onnx.checker.check_model(data, full_check=True)
-    except Exception as error:
-        raise OutputError(f"{path}: the network cannot be said in ONNX ({reason(error)})") from None
 
 
 def _known(node: Any) -> bool:
