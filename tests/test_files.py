@@ -1,12 +1,15 @@
 """Results appear whole or not at all, whenever the process dies; what is the user's stays."""
 
+import errno
 import os
+import platform
 import re
 import signal
 import socket
 import subprocess
 import sys
 import textwrap
+import threading
 
 import numpy as np
 import pytest
@@ -167,11 +170,11 @@ def test_a_command_names_what_a_dead_run_left(tmp_path):
     "name", ["node-7", "node.example", "n" * 64, "node-of-a-large-cluster-1", "node-of-a-large-cluster-2", "ü/.. x", ""]
 )
 def test_a_host_of_any_name_fits_into_a_files_name(name, monkeypatch):
-    monkeypatch.setattr(socket, "gethostname", lambda: name)
+    monkeypatch.setattr(platform, "node", lambda: name)
     found = leftovers.host()
     assert re.fullmatch(r"[A-Za-z0-9-]{1,20}", found)
     assert (found == name) == (name == "node-7")
-    monkeypatch.setattr(socket, "gethostname", lambda: name + "0")
+    monkeypatch.setattr(platform, "node", lambda: name + "0")
     assert leftovers.host() != found
 
 
@@ -384,3 +387,18 @@ def test_another_bus_error_ends_the_process_as_ever(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, cwd=tmp_path, capture_output=True)
     assert done.returncode == -signal.SIGBUS
+
+
+def test_what_the_disk_refuses_while_a_file_is_still_written_is_not_lost(tmp_path, monkeypatch):
+    """The system tells such an error once: the flush at the end would hear nothing of it."""
+    told = threading.Event()
+
+    def fsync(handle):
+        if not told.is_set():
+            told.set()
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(renames, "_TURN", 0.0)
+    with open(tmp_path / "x", "wb") as file, pytest.raises(OSError, match="No space"), renames.flushing(file.fileno()):
+        assert told.wait(10)

@@ -5,11 +5,10 @@ The number of a process says whether it still runs on this machine alone, so wha
 that several share, is named and stays.
 """
 
-import hashlib
 import logging
 import os
+import platform
 import re
-import socket
 import threading
 
 from caffe2tf.files import renames
@@ -22,10 +21,12 @@ _lock = threading.Lock()
 
 def host() -> str:
     """The name of this machine, fit for a file's name: of a long one the start and a digest."""
-    name = socket.gethostname()
+    name = platform.node()
     clean = re.sub(r"[^A-Za-z0-9-]", "-", name) or "-"
     if clean == name and len(name) <= _LONGEST:
         return clean
+    import hashlib  # OpenSSL takes longer to load than most results to write
+
     return f"{clean[: _LONGEST - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 

@@ -1,4 +1,4 @@
-"""What the system can do with names of files in one step, and what each costs where it cannot."""
+"""What the system can do with names of files in one step, and what each costs where it cannot; and what the disk has of files."""
 
 import contextlib
 import ctypes
@@ -6,8 +6,10 @@ import errno
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Iterator
 
+_TURN = 0.05  # seconds between two looks at what the disk still lacks: less than what it takes in them is not worth a thread's time
 _NOREPLACE, _EXCHANGE, _HERE = 1, 2, -100  # RENAME_NOREPLACE, RENAME_EXCHANGE, AT_FDCWD
 
 
@@ -109,6 +111,30 @@ def flush(path: str) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def flushing(handle: int) -> Iterator[None]:
+    """Has the disk take what the block writes into the open file `handle` while it still writes, so that `flush` has little left to
+    wait for. Raises OSError where the disk refused some of it, which no later `flush` would be told."""
+    done, refused = threading.Event(), list[OSError]()
+
+    def work() -> None:
+        try:
+            while not done.wait(_TURN):
+                os.fsync(handle)
+        except OSError as error:
+            refused.append(error)
+
+    thread = threading.Thread(target=work, name="caffe2tf-flushing")
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+    if refused:
+        raise refused[0]
 
 
 def flush_folder(path: str) -> None:

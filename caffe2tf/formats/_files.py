@@ -10,7 +10,7 @@ from caffe2tf.arrays.layout import THREADS, Array, Floats, Moved
 from caffe2tf.arrays.numbers import ZIP_ERRORS, check_claim, reason
 from caffe2tf.caffe.read import release
 from caffe2tf.errors import ParseError
-from caffe2tf.files import records
+from caffe2tf.files import records, renames
 from caffe2tf.files import replacing as files
 from caffe2tf.images import preprocess
 
@@ -73,7 +73,7 @@ def write_places(path: str, places: Iterable[tuple[Moved, int]], progress: Progr
                 if progress:
                     progress(moved.nbytes)
         return
-    with open(path, "r+b") as file, ThreadPoolExecutor(THREADS) as pool:
+    with open(path, "r+b") as file, renames.flushing(file.fileno()), ThreadPoolExecutor(THREADS) as pool:
         tasks = [(moved, moved.write(pool, file.fileno(), offset)) for moved, offset in places]
         try:
             for moved, futures in tasks:

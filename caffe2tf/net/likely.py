@@ -156,11 +156,11 @@ def _neighbour(param: NetParameter, blob: str) -> Shape | None:
 
 
 def _with(param: NetParameter, shapes: Mapping[str, Shape]) -> NetParameter:
-    """`param` with these shapes of its inputs."""
+    """`param` with these shapes of its inputs. A layer whose own shapes are not as many as its tops stays, and is refused in its turn."""
     made = NetParameter.FromString(param.SerializeToString())
     for layer in made.layer:
-        if layer.type == "Input" and shapes.keys() & set(layer.top):
-            old = layer.input_param.shape
+        old = layer.input_param.shape
+        if layer.type == "Input" and shapes.keys() & set(layer.top) and len(old) in (1, len(layer.top)):
             dims = [tuple(old[i if len(old) > 1 else 0].dim) for i in range(len(layer.top))]
             del layer.input_param.shape[:]
             for top, extents in zip(layer.top, dims, strict=True):
