@@ -425,6 +425,7 @@ def test_roi_align(pad, tmp_path):
     x, scale = RANDOM.randn(2, 3, 6, 8), 0.125
     params = f"roi_pooling_param {{ pooled_h: 3 pooled_w: 2 spatial_scale: {scale} pad_ratio: {pad} }}"
     (found,), (judged,) = run(tmp_path, "ROIAlign", params, {"data": x, "rois": REGIONS})
+    assert loading.load(tmp_path / "net.prototxt").blobs["top"] == (len(REGIONS), 3, 4, 3)
 
     def aligned(half):
         expected = np.zeros((len(REGIONS), 3, 4, 3))

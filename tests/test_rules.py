@@ -214,3 +214,28 @@ def test_groups_over_four_spatial_axes(kind, params, kernel, tmp_path):
     random = np.random.RandomState(0)
     blobs = [random.randn(*kernel)] + ([] if "bias_term" in params else [random.randn(6)])
     run_layer(tmp_path, kind, f"convolution_param {{ {params} }}", {"data": random.randn(1, 4, 3, 2, 3, 2)}, blobs)
+
+
+@pytest.mark.parametrize(("group", "names"), [(1, {"x_inner"}), (2, {"x_1", "x_2"})])
+def test_the_products_of_a_convolution_over_four_axes_have_its_name(group, names, tmp_path):
+    params = f"convolution_param {{ num_output: 2 group: {group} kernel_size: 2 }}"
+    blobs = [np.zeros((2, 4 // group, 2, 2, 2, 2)), np.zeros(2)]
+    files = make(tmp_path, inputs(data=(1, 4, 3, 2, 3, 2)) + layer("Convolution", params), {"x": blobs})
+    assert {one.name for one in model.to_keras(loading.load(*files)).layers if one.weights} == names
+
+
+def test_strides_between_places_that_lie_apart(tmp_path):
+    """Keras has no layer for both; a stride or a dilation of 2 alone is one of its own."""
+    random = np.random.RandomState(1)
+    blobs = [random.randn(3, 2, 3, 3), random.randn(3)]
+    for params in ("stride: 2 dilation: 2", "stride: 3 dilation: 2 pad: 2"):
+        text = f"convolution_param {{ num_output: 3 kernel_size: 3 {params} }}"
+        run_layer(tmp_path, "Convolution", text, {"data": random.randn(1, 2, 9, 8)}, blobs)
+
+
+def test_a_product_of_rank_3_takes_any_number_of_items(tmp_path):
+    random = np.random.RandomState(2)
+    kernel, bias, x = random.randn(2, 12), random.randn(2), random.randn(5, 3, 4).astype(np.float32)
+    text = inputs(data=(1, 3, 4)) + layer("InnerProduct", "inner_product_param { num_output: 2 }")
+    found = model.forward(loading.load(*make(tmp_path, text, {"x": [kernel, bias]})), {"data": x})["top"]
+    np.testing.assert_allclose(found, x.reshape(5, 12) @ kernel.T + bias, rtol=1e-5)

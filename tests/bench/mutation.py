@@ -84,6 +84,7 @@ ROOMS = {
             "said",
             "rules",
             "golden",
+            "fillers",
             "reference_rules",
             "detection",
             "forks",
