@@ -31,6 +31,20 @@ def test_strange_layer_names_go_to_every_format(tmp_path):
     assert list(formats.module("h5").load(str(tmp_path / "x.h5"))) == STRANGE
 
 
+def test_names_with_zero_bytes_are_not_cut(tmp_path):
+    """A zip archive would: both layers would be one there."""
+    text = inputs(data=(1, 2, 3, 3)) + layer("Convolution", CONV, bottoms=["data"], tops=["y"], name=r"a\0b")
+    text += layer("Convolution", CONV, bottoms=["y"], name=r"a\0c")
+    blobs = {name: [(2, 2, 1, 1), (2,)] for name in ("a\0b", "a\0c")}
+    net = loading.load(*make(tmp_path, text, blobs))
+    for kind in ("npy", "h5", "safetensors"):
+        formats.save(net, f"{tmp_path}/x.{kind}")
+        assert list(formats.module(kind).load(f"{tmp_path}/x.{kind}")) == list(blobs)
+    with pytest.raises(OutputError, match=r"layer 'a\\x00b': in a .npz a name ends at a zero byte"):
+        formats.save(net, f"{tmp_path}/x.npz")
+    assert not (tmp_path / "x.npz").exists()
+
+
 def test_strange_input_names(tmp_path):
     blobs = {"x-1": (1, 3), "x_1": (1, 3), "x/1": (1, 3), "in": (1, 3), "self": (1, 3), "1": (1, 3)}
     text = inputs(**blobs) + layer("Eltwise", bottoms=list(blobs))

@@ -14,7 +14,6 @@ from caffe2tf.arrays.layout import OpenShape, Shape, Shaped
 from caffe2tf.caffe.caffe_pb2 import LayerParameter, NetParameter
 from caffe2tf.caffe.datalayers import UNKNOWN
 from caffe2tf.errors import NetError, ShapeNeeded, UnsupportedLayer
-from caffe2tf.layers import kind_of
 from caffe2tf.net.support import problems
 from caffe2tf.net.wiring import Node, Wiring, wire
 
@@ -145,13 +144,7 @@ def _neighbour(param: NetParameter, blob: str) -> Shape | None:
         if blob in layer.bottom:
             others = [(name, wiring.version[name]) for name in layer.bottom if name != blob and name in wiring.version]
             return wiring.shapes[others[0]][0] if others else None
-        try:
-            if kind_of(layer) is not None and wiring.broken.isdisjoint(layer.bottom):
-                wiring.place(layer)
-                continue
-        except NetError:
-            pass  # what is made of it is passed by
-        wiring.broken.update(layer.top)
+        wiring.place(layer)
     return None
 
 

@@ -53,19 +53,11 @@ def wire(param: NetParameter, blobs: Mapping[str, Sequence[Shaped]]) -> tuple[tu
     Raises one error for all that is wrong, a line each: UnsupportedLayer where a type or a parameter is not computed, else
     NetError. What is made of a layer that is wrong is not looked at.
     """
-    unsupported, faults = problems(param), _two_sources(param)
-    wiring = Wiring(param, blobs)
+    unsupported, wiring = problems(param), Wiring(param, blobs)
     for proto in param.layer:
-        if kind_of(proto) is None or proto.name in faults or wiring.broken.intersection(proto.bottom):
-            wiring.broken.update(proto.top)
-            continue
-        try:
-            wiring.place(proto)
-        except NetError as error:
-            faults[proto.name] = str(error)
-            wiring.broken.update(proto.top)
-    if unsupported or faults:
-        refuse(unsupported, list(faults.values()))
+        wiring.place(proto)
+    if unsupported or wiring.faults:
+        refuse(unsupported, list(wiring.faults.values()))
     nodes = tuple(wiring.nodes)
     told = (f"layer '{node.layer.name}' ({node.layer.type}): {said}" for node in nodes if (said := node.layer.note()))
     return nodes, [*wiring.notes, *told]
@@ -82,13 +74,23 @@ class Wiring:
         self.nodes: list[Node] = []
         self.notes: list[str] = []
         self.memory = Memory()
+        self.faults = _two_sources(param)  # {layer: what is wrong with it}
         self.broken: set[str] = set()  # the blobs that a layer at fault makes
 
     def place(self, proto: LayerParameter) -> None:
-        """Gives `proto` its node. Raises NetError."""
-        where = f"layer '{proto.name}' ({proto.type})"
+        """Gives `proto` its node; or says among `faults` why it has none, if that is no fault of a layer before it."""
         kind = kind_of(proto)
-        assert kind is not None  # else it was refused
+        if kind is None or proto.name in self.faults or self.broken.intersection(proto.bottom):
+            self.broken.update(proto.top)
+            return
+        try:
+            self._place(proto, kind)
+        except NetError as error:
+            self.faults[proto.name] = str(error)
+            self.broken.update(proto.top)
+
+    def _place(self, proto: LayerParameter, kind: type[Layer]) -> None:
+        where = f"layer '{proto.name}' ({proto.type})"
         _check_count(where, "bottoms", len(proto.bottom), kind.bottom_count)
         _check_count(where, "tops", len(proto.top), kind.top_count)
         bottoms = [self._bottom(where, blob) for blob in proto.bottom]
