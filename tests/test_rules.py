@@ -237,5 +237,5 @@ def test_a_product_of_rank_3_takes_any_number_of_items(tmp_path):
     random = np.random.RandomState(2)
     kernel, bias, x = random.randn(2, 12), random.randn(2), random.randn(5, 3, 4).astype(np.float32)
     text = inputs(data=(1, 3, 4)) + layer("InnerProduct", "inner_product_param { num_output: 2 }")
-    found = model.forward(loading.load(*make(tmp_path, text, {"x": [kernel, bias]})), {"data": x})["top"]
+    found = model.to_keras(loading.load(*make(tmp_path, text, {"x": [kernel, bias]}))).predict(x, verbose=0)
     np.testing.assert_allclose(found, x.reshape(5, 12) @ kernel.T + bias, rtol=1e-5)
