@@ -9,12 +9,16 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+import caffe2tf
+from caffe2tf import loading
 from caffe2tf.classification import classifier as classifying
 from caffe2tf.classification import labels as labelling
 from caffe2tf.classification import score as scores
 from caffe2tf.classification import seeing
 from caffe2tf.cli.main import main
+from caffe2tf.errors import Caffe2TFError
 from caffe2tf.images import decode as imaging
+from caffe2tf.keras_model.device import DeviceError
 from tests.helpers import inputs, layer, make, run
 
 pytest.importorskip("keras")
@@ -185,6 +189,35 @@ LISTS = {
     "spaces, tabs and synonyms": "a b.png light blue\npictures/2_green.png\tgreen\npictures/3_red.png grass green\n",
     "Windows": "pictures\\1_blue.png blue\r\npictures\\2_green.png green\r\npictures\\3_red.png 1\r\n",
 }
+
+
+def test_what_has_no_part_in_a_call_is_refused(small):
+    net = loading.load("net.prototxt", "net.caffemodel")
+    for model, settings, why in (
+        (
+            net,
+            {"prototxt": "net.prototxt"},
+            "has its text and shapes; `prototxt`, `input_shape` and `outputs` are for files",
+        ),
+        (classifying.load(net), {"crops": 10}, "a Classifier knows how pictures become its input"),
+        (classifying.load(net), {"scale": 2.0}, "a Classifier knows how pictures become its input"),
+        (net, {"crops": 3}, "`crops` 3; takes 1 or 10"),
+    ):
+        with pytest.raises(Caffe2TFError, match=why):
+            caffe2tf.classify(model, "pictures", **settings)
+    with pytest.raises(DeviceError, match="gpu:0: TensorFlow Lite runs on the cpu"):
+        classifying.load("x.tflite", device="gpu:0")
+
+
+def test_a_call_says_what_was_right(small):
+    classifier = classifying.load(loading.load("net.prototxt", "net.caffemodel"), labels="labels.txt")
+    (small / "list.txt").write_text("pictures/1_blue.png blue\npictures/2_green.png 0\npictures/3_red.png 2\n")
+    seen = caffe2tf.classify(classifier, "pictures", truth="list.txt")
+    assert [one.right for one in seen] == [True, False, True]
+    for name in ("1_blue", "2_green", "3_red"):
+        (small / "pictures" / f"{name}.png").rename(small / "pictures" / f"{name[2:]}.0.png")
+    seen = caffe2tf.classify(classifier, "pictures", labels_from_names=True)
+    assert [one.right for one in seen] == [True] * 3
 
 
 @pytest.mark.parametrize("text", LISTS.values(), ids=LISTS)

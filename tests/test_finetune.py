@@ -16,6 +16,7 @@ tf = pytest.importorskip("tensorflow")
 pytest.importorskip("sklearn")
 from caffe2tf.errors import Caffe2TFError, NetError  # noqa: E402
 from caffe2tf.finetuning import batches, data, features, heads, plan, rows, settings, trainer, training  # noqa: E402
+from caffe2tf.finetuning import inputs as inputs_  # noqa: E402
 
 # ------------------------------------------------------------------------------------------------ data
 
@@ -250,6 +251,48 @@ def test_layers_that_cannot_train_are_named(here):
         plan.with_head(net, 3, "fc9")
     line = finetune("--layers", "fc7", code=1).stderr
     assert "the head 'fc8' gives 10 classes, the data has 3: name it in --layers" in line
+
+
+def test_what_only_one_of_two_settings_can_say_is_refused(here):
+    """Whoever calls the library sees the names of its arguments."""
+    stage = (settings.Stage("all"),)
+    for run_, look, why in (
+        (
+            settings.Recipe(model="net.prototxt", prototxt="net.prototxt", stages=stage),
+            inputs_.network,
+            "`prototxt` has no part in it",
+        ),
+        (
+            settings.Recipe(data="train", test="train", split=(0.5, 0.3, 0.2), stages=stage),
+            inputs_.parts,
+            "leaves two shares",
+        ),
+        (
+            settings.Recipe(data="train", val="train", split=(0.5, 0.5), stages=stage),
+            inputs_.parts,
+            "the sets are split already",
+        ),
+    ):
+        with pytest.raises(Caffe2TFError, match=why):
+            look(run_)
+    training, validation, test = inputs_.parts(settings.Recipe(data="train", test="train", stages=stage))
+    assert len(training) + len(validation) == len(test) == 30
+    training, validation, test = inputs_.parts(settings.Recipe(data="train", split=(0.6, 0.2, 0.2), stages=stage))
+    assert len(training) + len(validation) + len(test) == 30
+
+
+def test_features_of_what_has_none_beneath_its_head(tmp_path):
+    """Without a head that gives classes, the first input of the last layer with weights; where that is changed later, none."""
+    pooled = layer("Pooling", "pooling_param { kernel_size: 2 }", tops=["p"], name="pool")
+    with pytest.raises(Caffe2TFError, match="has no layer with weights; name blobs as `outputs`"):
+        caffe2tf.features(loading.load(make(tmp_path, inputs(data=(1, 3, 4, 4)) + pooled)[0]), tmp_path)
+    Image.new("RGB", (4, 4), (1, 2, 3)).save(tmp_path / "x.png")
+    text = inputs(data=(1, 3, 4, 4)) + pooled + layer("Scale", bottoms=["p"], tops=["s"], name="scale")
+    text += layer("Sigmoid", bottoms=["s"], name="last")
+    net = loading.load(*make(tmp_path, text, {"scale": [(3,)]}))
+    found = caffe2tf.features(net, tmp_path)
+    assert list(found.blobs) == ["p"]
+    assert found.blobs["p"][np.arange(1)].shape == (1, 3, 3, 3)
 
 
 # ------------------------------------------------------------------------------------------------ the command

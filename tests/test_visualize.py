@@ -255,6 +255,27 @@ def test_one_page_of_everything(eye):
     assert sum(steps) == visualize.steps(net)
 
 
+@pytest.mark.parametrize(
+    "layers",
+    [
+        layer("Pooling", "pooling_param { kernel_size: 2 }", tops=["a"], name="a")
+        + layer("ReLU", tops=["b"], name="b"),
+        layer("InnerProduct", "inner_product_param { num_output: 1 }", tops=["score"], name="score"),
+    ],
+    ids=["two outputs", "one score"],
+)
+def test_a_page_without_classes_has_no_list_of_them(layers, tmp_path):
+    pytest.importorskip("keras")
+    Image.new("RGB", (4, 4)).save(tmp_path / "x.png")
+    net = loading.load(*make(tmp_path, inputs(data=(1, 3, 4, 4)) + layers, {"score": [(1, 48), (1,)]}))
+    steps = []
+    page = visualize.everything(net, str(tmp_path / "x.png"), steps.append)
+    assert "Top classes" not in page
+    assert "First filters" not in page
+    assert "<h2>The network" in page
+    assert sum(steps) == visualize.steps(net)
+
+
 def test_squeezenet_sees_a_sea_lion(shared, tmp_path):
     pytest.importorskip("keras")
     net = loading.load(None, str(shared / "models" / "squeezenet_v1.0" / "squeezenet_v1.0.caffemodel"))
@@ -310,6 +331,18 @@ def test_values_that_are_not_finite_are_refused(tmp_path):
     kernel[0, 0, 0, 0] = np.nan
     with pytest.raises(visualize.VisualizeError, match="kernel holds NaN or infinity"):
         visualize.filters(convolution(tmp_path, 3, kernel), "c")
+
+
+def test_what_cannot_be_drawn_is_refused(eye, tmp_path):
+    net, _ = eye
+    with pytest.raises(visualize.VisualizeError, match="filters of 2 layers; takes filters of one"):
+        visualize.visualize(net, "filters", layers=["c", "g"])
+    kernel = np.full((3, 3, 1, 1), 1e30)
+    text = inputs(data=(1, 3, 8, 8)) + layer("Convolution", CONV.format(3, 1, 1), tops=["c"], name="c")
+    text += layer("Power", "power_param { power: 2 }", bottoms=["c"], tops=["p"], name="p")
+    net = loading.load(*make(tmp_path, text, {"c": [kernel, np.zeros(3)]}))
+    with pytest.raises(visualize.VisualizeError, match=r"p \(Power\): holds NaN or infinity, 192 of 192 values"):
+        visualize.activations(net, "picture.png", ["p"])
 
 
 def test_a_network_without_one_picture_is_refused(tmp_path):
