@@ -212,6 +212,7 @@ def test_a_mean_image_is_cropped_as_the_picture_is(tmp_path):
     ({"mean": "text.npy"}, "text.npy: is no array of numbers"),
     ({"mean": "object.npy"}, "object.npy: is no array of numbers"),
     ({"mean": "wide.npy"}, "a mean image of \\(9, 9\\) for a picture of \\(4, 6\\)"),
+    ({"mean": "empty.npy"}, "holds an array of \\(3, 1000, 0\\); takes"),
     ({"mean": "two.npy"}, "holds an array of \\(2, 4, 6\\); takes \\(3\\) or \\(3, H, W\\)"),
     ({"channels": "grey"}, "`channels` grey: the network's input has 3 channels"),
 ])  # fmt: skip
@@ -220,6 +221,7 @@ def test_settings_that_do_not_fit_are_one_line(said, why, tmp_path, monkeypatch)
     (tmp_path / "text.npy").write_text("hello")
     np.save("object.npy", np.array([{}], object), allow_pickle=True)
     np.save("wide.npy", np.zeros((3, 9, 9)))
+    np.save("empty.npy", np.zeros((3, 1000, 0)))
     np.save("two.npy", np.zeros((2, 4, 6)))
     with pytest.raises(ParseError, match=why):
         preprocess.changed(small_net(tmp_path), **said)

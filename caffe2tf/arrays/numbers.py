@@ -4,6 +4,7 @@
 what NumPy writes (numpy/lib/format.py), and its claim against the bytes that are there, before memory is taken.
 """
 
+import contextlib
 import math
 import os
 import re
@@ -71,6 +72,19 @@ def check_claim(claimed: int, size: int) -> None:
         raise ParseError(f"claims {claimed} bytes of values in a file of {size} bytes; takes {_TIMES} times as many")
 
 
+@contextlib.contextmanager
+def unzipped(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
+    """The zip archive at `path`, whose members claim no more than the file can hold: Python takes the memory of a claim before it
+    reads. Raises ParseError, and ZIP_ERRORS where it is damaged."""
+    with zipfile.ZipFile(path) as archive:
+        members, size = archive.infolist(), os.path.getsize(path)
+        for member in members:
+            if member.compress_size > size:
+                raise ParseError(f"'{member.filename}' claims {member.compress_size} bytes of a file of {size}")
+        check_claim(sum(member.file_size for member in members), size)
+        yield archive
+
+
 def read_npy(file: IO[bytes], size: int) -> Array:
     """The array of plain numbers in the .npy stream `file` of `size` bytes, in the order of axes that it was saved in.
 
@@ -117,11 +131,9 @@ def read_npz(path: str | os.PathLike[str]) -> Iterator[tuple[str, Array]]:
     try:
         if not os.path.isfile(path):  # a device may have no end
             raise ParseError("is no file" if os.path.exists(path) else "no such file")
-        with zipfile.ZipFile(path) as archive:
-            members, size = archive.infolist(), os.path.getsize(path)
-            check_claim(sum(member.file_size for member in members), size)
+        with unzipped(path) as archive:
             seen = set()
-            for member in members:
+            for member in archive.infolist():
                 key = member.filename.removesuffix(".npy")
                 if key in seen:
                     raise ParseError(f"holds '{key}' twice")

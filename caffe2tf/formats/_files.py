@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from caffe2tf.arrays.layout import THREADS, Array, Floats, Moved
-from caffe2tf.arrays.numbers import ZIP_ERRORS, check_claim, reason
+from caffe2tf.arrays.numbers import ZIP_ERRORS, reason, unzipped
 from caffe2tf.caffe.read import release
 from caffe2tf.errors import ParseError
 from caffe2tf.files import records, renames
@@ -100,10 +100,9 @@ def names_in(path: str) -> tuple[str, ...] | None:
             return named(records.whole(path))
         if not zipfile.is_zipfile(path):
             return None
-        with zipfile.ZipFile(path) as archive:
+        with unzipped(path) as archive:
             if LABELS not in archive.namelist():
                 return None
-            check_claim(archive.getinfo(LABELS).file_size, os.path.getsize(path))
             return named(archive.read(LABELS))
     except (ParseError, *ZIP_ERRORS) as error:
         raise ParseError(f"{path}: its {LABELS} cannot be read: {reason(error)}") from None

@@ -6,7 +6,6 @@ Read it with `keras.models.load_model(path)`.
 import io
 import json
 import os
-import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 
 from caffe2tf import spent
 from caffe2tf.arrays.layout import Array, Floats
-from caffe2tf.arrays.numbers import reason
+from caffe2tf.arrays.numbers import reason, unzipped
 from caffe2tf.errors import ParseError, WeightMismatch
 from caffe2tf.formats import Runner, _claims, _files, _note, _reload, h5
 from caffe2tf.formats._files import Progress
@@ -64,7 +63,7 @@ _ACTING |= {"StringLookup", "IntegerLookup", "IndexLookup", "TextVectorization"}
 def _look(path: str) -> int:
     """How many values the weights of the file are. Raises ParseError, ValueError or BadZipFile for a file that holds more than a
     network of Keras's own layers, or claims to unfold to more than it can hold: before Keras makes objects of it."""
-    with zipfile.ZipFile(path) as archive:
+    with unzipped(path) as archive:
         for item in archive.infolist():
             if item.filename not in _MEMBERS:
                 raise ParseError(f"holds '{item.filename}', which no network of Keras's own layers has")

@@ -22,7 +22,7 @@ def mean(said: Sequence[float] | str, channels: int) -> "Mean":
             return (0.0,)
         with guarded(said):
             array = _array(said)
-        if array.ndim not in (1, 3) or array.shape[0] != channels or not np.isfinite(array).all():
+        if array.ndim not in (1, 3) or array.shape[0] != channels or not array.size or not np.isfinite(array).all():
             raise ParseError(f"{said}: holds an array of {array.shape}; takes ({channels}) or ({channels}, H, W)")
         return tuple(array.tolist())
     if len(said) not in (1, channels) or not np.isfinite(said).all():

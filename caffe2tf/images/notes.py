@@ -6,7 +6,7 @@ import zipfile
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from caffe2tf.arrays.numbers import ZIP_ERRORS, check_claim, reason
+from caffe2tf.arrays.numbers import ZIP_ERRORS, reason, unzipped
 from caffe2tf.errors import ParseError
 from caffe2tf.files import records
 from caffe2tf.images import boxes
@@ -38,17 +38,18 @@ def noted_in(path: str | os.PathLike[str]) -> dict[str, Any]:
     itself; {} where there is none. Raises ParseError where it is damaged."""
     try:
         if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
+            with unzipped(path) as archive:
                 if FILE not in archive.namelist():
                     return {}
-                check_claim(archive.getinfo(FILE).file_size, os.path.getsize(path))
-                return noted(archive.read(FILE), path)
-        if os.path.basename(path) != FILE or not os.path.exists(path):
+                text = archive.read(FILE)
+        elif os.path.basename(path) != FILE or not os.path.exists(path):
             return {}
-        with open(path, "rb") as file:
-            return noted(file.read(), path)
-    except ZIP_ERRORS as error:
+        else:
+            with open(path, "rb") as file:
+                text = file.read()
+    except (ParseError, *ZIP_ERRORS) as error:
         raise ParseError(f"{path}: its {FILE} cannot be read: {reason(error)}") from None
+    return noted(text, path)
 
 
 def noted(text: bytes, path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -162,6 +162,17 @@ def test_npz_that_unfolds_to_4_gigabytes(tmp_path):
     refused(tmp_path / "x.npz", "claims 536870")
 
 
+def test_npz_whose_packed_member_claims_to_be_more_than_the_file(tmp_path):
+    """Python takes the memory of such a claim before it reads."""
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("conv/kernel.npy", header("(1,)") + bytes(4))
+    data = bytearray((tmp_path / "x.npz").read_bytes())
+    place = data.index(b"PK\x01\x02") + 20
+    data[place : place + 4] = (1 << 30).to_bytes(4, "little")
+    (tmp_path / "x.npz").write_bytes(data)
+    refused(tmp_path / "x.npz", f"'conv/kernel.npy' claims 1073741824 bytes of a file of {len(data)}")
+
+
 def test_npz_with_a_member_twice_and_one_that_is_packed_otherwise(tmp_path):
     with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
         archive.writestr("conv/kernel.npy", header("(1,)") + bytes(4))
