@@ -1,5 +1,6 @@
 """Pictures in, classes with names and probabilities out, or boxes, for any model that caffe2tf reads or writes."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -8,12 +9,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from caffe2tf import bundled, formats, loading
+from caffe2tf import bundled, formats, loading, words
 from caffe2tf.classification import labels as labelling
 from caffe2tf.classification.results import above
 from caffe2tf.classification.seeing import BATCH, MANY, Classifier
 from caffe2tf.classification.seen import Seen
-from caffe2tf.errors import Caffe2TFError, guarded
+from caffe2tf.errors import Caffe2TFError, ParseError, guarded
 from caffe2tf.formats import _trained as results
 from caffe2tf.formats._trained import label_names
 from caffe2tf.images import boxes, preprocess, said
@@ -28,6 +29,8 @@ from caffe2tf.verification import golden as goldens
 
 _Path = str | os.PathLike[str]
 _Extents = int | str | tuple[int, int] | Literal["none"]
+# What a whole model may claim of itself, before memory is taken for it: 256 MiB of input at once, names of classes.
+_VALUES, _CLASSES = 1 << 26, 1 << 20
 TOP = 5  # classes of a picture that are said where nothing else is asked for
 
 
@@ -141,6 +144,11 @@ def _classifier(
         raise Caffe2TFError(f"{name}: is a detector, which sees a picture once; `crops` is for classes")
     batch = runner.shape[0]
     extents = how.crop or how.resize or ()
+    taken = (batch or 1, how.channels, *extents)
+    if math.prod(taken) > _VALUES:
+        raise ParseError(f"{name}: claims an input of {words.shape(taken)}; takes {_VALUES} values at once")
+    if (runner.outputs or 0) > _CLASSES:
+        raise ParseError(f"{name}: claims {runner.outputs} classes; takes {_CLASSES}")
     if found:
         count = found["classes"]
         if names and len(names) == count - 1:

@@ -214,7 +214,7 @@ def runner(path: str, many: bool = False) -> Runner:
     if len(inputs) != 1 or len(inputs[0]["shape"]) != 4 or inputs[0]["dtype"] not in (np.float32, np.uint8):
         has = ", ".join(f"{item['dtype'].__name__} {item['shape'].tolist()}" for item in inputs)
         raise ParseError(f"{path}: has no single image input of float32 or uint8; its inputs are {has}")
-    if len(outputs) != 1 or outputs[0]["dtype"] != np.float32:
+    if len(outputs) != 1 or outputs[0]["dtype"] != np.float32 or not len(outputs[0]["shape_signature"]):
         has = ", ".join(f"{item['dtype'].__name__} {item['shape'].tolist()}" for item in outputs)
         raise ParseError(f"{path}: has the outputs {has}; classify takes networks with one, of float32")
     place, result, ready = inputs[0]["index"], outputs[0]["index"], None

@@ -15,7 +15,7 @@ from PIL import Image
 from caffe2tf import formats, loading
 from caffe2tf.errors import Caffe2TFError
 from caffe2tf.finetuning import data, recipe
-from tests.helpers import GOLDEN, SMALL, inputs, layer, load, make, run
+from tests.helpers import GOLDEN, ROOT, SMALL, inputs, layer, load, make, run
 
 CASE = GOLDEN / "layers" / "conv_basic"
 MARKUP = "[bold red]x[/bold red][link=file:///etc/passwd]y[/link]"
@@ -183,6 +183,19 @@ def test_tflite_files(there):
     for end in (len(whole) // 2, 40):
         (there / "m.tflite").write_bytes(whole[:end])
         refused("classify", "m.tflite", "x.png", "-q", why="m.tflite")
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("classes_without_end", "claims 1845493766 classes; takes 1048576"),
+        ("items_without_end", "claims an input of 1509949439 x 3 x 13 x 11; takes 67108864 values at once"),
+        ("scalar_output", "has the outputs float32 []; classify takes networks with one, of float32"),
+    ],
+)
+def test_tflite_files_whose_claims_no_memory_holds(name, why, there):
+    pytest.importorskip("tensorflow")
+    refused("classify", ROOT / "tests" / "fuzz" / "corpus" / "tflite" / name / "x.tflite", "x.png", "-q", why=why)
 
 
 # ------------------------------------------------------------------------------------------------ pictures to train on
