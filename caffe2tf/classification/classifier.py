@@ -29,8 +29,8 @@ from caffe2tf.verification import golden as goldens
 
 _Path = str | os.PathLike[str]
 _Extents = int | str | tuple[int, int] | Literal["none"]
-# What a whole model may claim of itself, before memory is taken for it: 256 MiB of input at once, names of classes.
-_VALUES, _CLASSES = 1 << 26, 1 << 20
+# What a whole model may claim of itself, before memory is taken for it: 512 MiB of input at once, names of classes.
+_VALUES, _CLASSES = 1 << 27, 1 << 20
 TOP = 5  # classes of a picture that are said where nothing else is asked for
 
 

@@ -189,7 +189,7 @@ def test_tflite_files(there):
     ("name", "why"),
     [
         ("classes_without_end", "claims 1845493766 classes; takes 1048576"),
-        ("items_without_end", "claims an input of 1509949439 x 3 x 13 x 11; takes 67108864 values at once"),
+        ("items_without_end", "claims an input of 1509949439 x 3 x 13 x 11; takes 134217728 values at once"),
         ("scalar_output", "has the outputs float32 []; classify takes networks with one, of float32"),
     ],
 )
