@@ -248,7 +248,10 @@ def runner(path: str, many: bool = False) -> Runner:
     name, kind = inputs[0][0], kinds[inputs[0][1]]
 
     def call(images: Array) -> Array:
-        return np.asarray(session.run(None, {name: np.ascontiguousarray(images, kind)})[0])
+        try:
+            return np.asarray(session.run(None, {name: np.ascontiguousarray(images, kind)})[0])
+        except Exception as error:  # as in `_read`
+            raise ParseError(f"{path}: cannot be run: {reason(error)}") from None
 
     props = _props(held)
     try:

@@ -172,14 +172,18 @@ def _interpreter(**options: Any) -> Any:
 def _whole(path: str) -> tuple[bytes, ModelT]:
     """The bytes of the file, and what is in them, seen through once: the interpreter follows every offset without a look, and one
     that leads past the end ends the process, as a file does that is cut while the interpreter has it mapped."""
+    held: ModelT | None = None
     try:
         with open(path, "rb") as file:
             data = file.read()
-        return data, ModelT.InitFromPackedBuf(data)
+        held = ModelT.InitFromPackedBuf(data)
     except OSError as error:
         raise ParseError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from None
     except (struct.error, ValueError, TypeError, IndexError, AttributeError, OverflowError, BufferError):
-        raise ParseError(f"{path}: is no .tflite, or is cut short or damaged") from None
+        pass
+    if held is None or held.subgraphs is None:  # of which the interpreter takes the first, there or not
+        raise ParseError(f"{path}: is no .tflite, or is cut short or damaged")
+    return data, held
 
 
 def _constants(held: ModelT) -> dict[str, Array]:
