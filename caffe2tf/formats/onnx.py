@@ -6,7 +6,7 @@ Read it with `onnxruntime.InferenceSession(path)`.
 import contextlib
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -184,6 +184,14 @@ def _constants(graph: Any, names: set[str] | None = None) -> dict[str, Array]:
         raise ParseError(f"holds a tensor that cannot be read ({reason(error)})") from None
 
 
+class _Value(NamedTuple):
+    """An input or output as onnxruntime tells it; of its own object a name that is no text fails at every look."""
+
+    name: str
+    type: str
+    shape: list[int | str | None]
+
+
 @contextlib.contextmanager
 def _read(path: str) -> Iterator[tuple[bytes, Any]]:
     """(The bytes of the file, its ModelProto). Raises ParseError for what is no .onnx, here and within, or reads other files."""
@@ -232,24 +240,23 @@ def runner(path: str, many: bool = False) -> Runner:
     last, as caffe2tf writes it."""
     with _read(path) as (data, held):
         session = _session(data)
-    try:
         sides = session.get_inputs(), session.get_outputs()
-        inputs, outputs = ([(one.name, one.type, one.shape) for one in side] for side in sides)
-    except UnicodeDecodeError as error:
-        raise ParseError(f"{path}: a name in it is no text: {reason(error)}") from None
-    shape = [extent if isinstance(extent, int) else None for extent in inputs[0][2]] if len(inputs) == 1 else []
+        inputs, outputs = ([_Value(item.name, item.type, item.shape) for item in side] for side in sides)
+    shape = [extent if isinstance(extent, int) else None for extent in inputs[0].shape] if len(inputs) == 1 else []
     kinds = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
-    if len(shape) != 4 or shape[3] not in (1, 3) or inputs[0][1] not in kinds:
-        has = ", ".join(" ".join(map(str, one)) for one in inputs)
+    if len(shape) != 4 or shape[3] not in (1, 3) or inputs[0].type not in kinds:
+        has = ", ".join(f"{item.name} {item.type} {item.shape}" for item in inputs)
         raise ParseError(f"{path}: has no single image input N x H x W x 3 or 1; its inputs are {has or 'none'}")
-    if len(outputs) != 1 or outputs[0][1] != "tensor(float)" or not outputs[0][2]:
-        has = ", ".join(" ".join(map(str, one)) for one in outputs)
+    if len(outputs) != 1 or outputs[0].type != "tensor(float)" or not outputs[0].shape:
+        has = ", ".join(f"{item.name} {item.type} {item.shape}" for item in outputs)
         raise ParseError(f"{path}: has the outputs {has or 'none'}; classify takes networks with one, of floats")
-    name, kind = inputs[0][0], kinds[inputs[0][1]]
+    name, kind = inputs[0].name, kinds[inputs[0].type]
 
     def call(images: Array) -> Array:
         try:
             return np.asarray(session.run(None, {name: np.ascontiguousarray(images, kind)})[0])
+        except MemoryError:
+            raise
         except Exception as error:  # as in `_read`
             raise ParseError(f"{path}: cannot be run: {reason(error)}") from None
 
@@ -258,6 +265,6 @@ def runner(path: str, many: bool = False) -> Runner:
         names = _files.named(props[_files.LABELS]) if _files.LABELS in props else None
     except UnicodeDecodeError as error:
         raise ParseError(f"{path}: its {_files.LABELS} cannot be read: {reason(error)}") from None
-    last = outputs[0][2][-1]
+    last = outputs[0].shape[-1]
     classes = last if isinstance(last, int) else None
     return Runner(call, (shape[0], shape[3], *shape[1:3]), classes, _noted(held, path), names, kind is np.uint8)

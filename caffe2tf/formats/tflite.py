@@ -172,7 +172,7 @@ def _interpreter(**options: Any) -> Any:
 def _whole(path: str) -> tuple[bytes, ModelT]:
     """The bytes of the file, and what is in them, seen through once: the interpreter follows every offset without a look, and one
     that leads past the end ends the process, as a file does that is cut while the interpreter has it mapped."""
-    held: ModelT | None = None
+    damaged = f"{path}: is no .tflite, or is cut short or damaged"
     try:
         with open(path, "rb") as file:
             data = file.read()
@@ -180,9 +180,9 @@ def _whole(path: str) -> tuple[bytes, ModelT]:
     except OSError as error:
         raise ParseError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from None
     except (struct.error, ValueError, TypeError, IndexError, AttributeError, OverflowError, BufferError):
-        pass
-    if held is None or held.subgraphs is None:  # of which the interpreter takes the first, there or not
-        raise ParseError(f"{path}: is no .tflite, or is cut short or damaged")
+        raise ParseError(damaged) from None
+    if held.subgraphs is None:  # of which the interpreter takes the first, there or not
+        raise ParseError(damaged)
     return data, held
 
 

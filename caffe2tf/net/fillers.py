@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -11,10 +11,10 @@ from caffe2tf.caffe.caffe_pb2 import FillerParameter
 from caffe2tf.layers import Layer, Weight
 
 if TYPE_CHECKING:
-    # NumPy loads its random numbers where they are first used: no command that draws none waits for them.
-    from numpy.random import RandomState as Random
-
     from caffe2tf.net.net import Net
+
+# As text: NumPy loads its random numbers where they are first used, and whoever only reads weights need not wait for them.
+Random: TypeAlias = "np.random.RandomState"
 
 
 def start(net: "Net", seed: int = 0) -> "Net":
@@ -45,7 +45,7 @@ def _says(layer: Layer, filler: str) -> bool:
     return not isinstance(layer.p, dict) and bool(layer.p.HasField(filler))
 
 
-def fill(layer: Layer, random: "Random", default: FillerParameter | None = None) -> tuple[Floats, ...]:
+def fill(layer: Layer, random: Random, default: FillerParameter | None = None) -> tuple[Floats, ...]:
     """Caffe's arrays of `layer`, a tuple, drawn from `random`; `default` is the FillerParameter of a kernel without one."""
     made = []
     for weight in layer.blobs():
@@ -66,22 +66,22 @@ def fill(layer: Layer, random: "Random", default: FillerParameter | None = None)
     return tuple(made)
 
 
-def _constant(shape: Shape, filler: FillerParameter, random: "Random") -> Array:
+def _constant(shape: Shape, filler: FillerParameter, random: Random) -> Array:
     return np.full(shape, filler.value)
 
 
-def _uniform(shape: Shape, filler: FillerParameter, random: "Random") -> Array:
+def _uniform(shape: Shape, filler: FillerParameter, random: Random) -> Array:
     return random.uniform(filler.min, filler.max, shape)
 
 
-def _gaussian(shape: Shape, filler: FillerParameter, random: "Random") -> Array:
+def _gaussian(shape: Shape, filler: FillerParameter, random: Random) -> Array:
     values: Array = random.normal(filler.mean, filler.std, shape)
     if filler.sparse >= 0:  # about so many inputs of each output that are not 0
         values *= random.uniform(size=shape) < filler.sparse / shape[0]
     return values
 
 
-def _positive_unitball(shape: Shape, filler: FillerParameter, random: "Random") -> Array:
+def _positive_unitball(shape: Shape, filler: FillerParameter, random: Random) -> Array:
     rows = random.uniform(size=(shape[0], int(np.prod(shape[1:]))))
     made: Array = rows / rows.sum(1, keepdims=True)
     return made.reshape(shape)
@@ -95,16 +95,16 @@ def _fan(shape: Shape, filler: FillerParameter) -> float:
     return {FillerParameter.FAN_IN: into, FillerParameter.FAN_OUT: out}.get(norm, (into + out) / 2)
 
 
-def _xavier(shape: Shape, filler: FillerParameter, random: "Random") -> Array:
+def _xavier(shape: Shape, filler: FillerParameter, random: Random) -> Array:
     reach = np.sqrt(3 / _fan(shape, filler))
     return random.uniform(-reach, reach, shape)
 
 
-def _msra(shape: Shape, filler: FillerParameter, random: "Random") -> Array:
+def _msra(shape: Shape, filler: FillerParameter, random: Random) -> Array:
     return random.normal(0, np.sqrt(2 / _fan(shape, filler)), shape)
 
 
-def _bilinear(shape: Shape, filler: FillerParameter, random: "Random") -> Array:
+def _bilinear(shape: Shape, filler: FillerParameter, random: Random) -> Array:
     """The kernel of bilinear upsampling, the same for every channel."""
     if len(shape) != 4 or shape[2] != shape[3]:
         raise ValueError(f"of a kernel of shape {shape}; takes four axes, the last two equal")
@@ -114,7 +114,7 @@ def _bilinear(shape: Shape, filler: FillerParameter, random: "Random") -> Array:
     return np.broadcast_to(line[:, None] * line, shape)
 
 
-FILLERS: dict[str, Callable[[Shape, FillerParameter, "Random"], Array]] = {
+FILLERS: dict[str, Callable[[Shape, FillerParameter, Random], Array]] = {
     "constant": _constant,
     "uniform": _uniform,
     "gaussian": _gaussian,
