@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 
+import click
 import numpy as np
 import pytest
 
@@ -348,11 +349,22 @@ def test_messages_name_flags_here_and_arguments_in_the_library(here):
         formats.save(loading.load(V1), "net.npy", force=False)
 
 
+def test_looking_for_flags_leaves_the_help_alone():
+    """In a process that has shown no help yet: click makes the option --help once."""
+    code = (
+        "from caffe2tf.cli import main, terminal\ncommand = main.main.commands['inspect']\n"
+        "print(terminal.with_flags('`prototxt`', command))\nmain.main(['inspect', '--help'])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT).stdout
+    assert shown.startswith("-p/--prototxt\n")
+    assert "\n  -h, --help " in shown
+
+
 def test_help_speaks_plainly():
     """Every option has a sentence: it starts with a capital, ends with a stop, and has a verb's room."""
     for name, command in main.commands.items():
         for group in [command, *getattr(command, "commands", {}).values()]:
-            for param in group.get_params(group.make_context(name, [], resilient_parsing=True)):
+            for param in group.get_params(click.Context(group, help_option_names=[])):
                 text = getattr(param, "help", None)
                 if text is not None:
                     assert len(text.split("  [")[0].split()) >= 2, (name, param.name, text)

@@ -306,8 +306,8 @@ def test_a_line_is_enough_for_a_setting():
 
     names = {field.name for kind in (settings.Recipe, settings.Stage) for field in fields(kind)} - {"stages"}
     command = main.commands["finetune"]
-    # Below `main`, as ever: a command keeps the names of its help option, which it has from there.
-    context = command.make_context("finetune", [], click.Context(main, **main.context_settings), resilient_parsing=True)
+    # A command keeps the names of its help option, which it has from `main`.
+    context = click.Context(command, help_option_names=[])
     assert names <= {param.name for param in command.get_params(context)}
     declared = re.findall(r'sections\.\w+\(\s*"--([a-z-]+)"', (PACKAGE / "cli" / "finetune.py").read_text())
     assert not names & {name.replace("-", "_") for name in declared}

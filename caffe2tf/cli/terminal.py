@@ -92,7 +92,8 @@ def with_flags(text: str, command: click.Command) -> str:
 def _flags(command: click.Command) -> Iterator[tuple[str, str]]:
     for one in command.commands.values() if isinstance(command, click.Group) else ():
         yield from _flags(one)
-    for param in command.get_params(click.Context(command)):
+    # Without names for --help: click makes that option once, and a context of its own would take -h from it for good.
+    for param in command.get_params(click.Context(command, help_option_names=[])):
         if param.name:
             yield param.name, "/".join(param.opts) if isinstance(param, click.Option) else param.name.upper()
 
