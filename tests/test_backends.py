@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from tests.helpers import ROOT
@@ -78,3 +79,92 @@ def test_layers_of_forks_against_their_sources(backend):
     code = f"import sys, pytest; failed = pytest.main([*{options}, *sys.argv[1:]]); print(); print(int(failed))"
     files = sorted(str(path) for path in (ROOT / "tests").glob("test_forks_*.py"))
     assert run(backend, code, *files) == 0
+
+
+FINETUNE = """
+import sys
+import keras
+import caffe2tf
+
+class Seen(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        self.rows = getattr(self, "rows", []) + [logs]
+        self.model.stop_training = epoch == 2
+
+seen = Seen()
+out, *settings = sys.argv[1:]
+caffe2tf.finetune(out=out, callbacks=[seen], **dict(setting.split("=") for setting in settings))
+assert len(seen.rows) == 3 and {"loss", "val_accuracy", "learning_rate"} <= set(seen.rows[0])
+print(seen.rows[-1]["loss"])
+"""
+TRAINED = {
+    "head": ["layers=fc8", "class_weights=balanced", "label_smoothing=0.1"],
+    "all": ["layers=all", "optimizer=sgd", "lr=1e-3", "clip=0.5", "augment=mirror,crop", "dropout=0"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", TRAINED)
+def test_training_is_the_same_on_every_backend(what, here):
+    """The same batches, rule and losses; the callbacks of the user are told and heeded, and the best weights are a model."""
+    settings = ["model=net.caffemodel", "prototxt=net.prototxt", "resize=14x14", "crop=12x12"]
+    losses, weights = [], []
+    for backend in ("tensorflow", "jax", "torch"):
+        losses.append(run(backend, FINETUNE, backend, *settings, "epochs=5", "batch_size=8", *TRAINED[what]))
+        with np.load(f"{backend}/best.npz") as file:
+            weights.append(np.concatenate([file[name].ravel() for name in sorted(file)]))
+    assert max(losses) - min(losses) < 1e-5
+    assert np.ptp(weights, axis=0).max() < 2e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_a_run_elsewhere_is_stopped_and_resumed_to_the_same_weights(backend, here):
+    code = (
+        "import sys\nfrom tests.helpers import run, SMALL\nfrom caffe2tf.finetuning import trainer\n"
+        "step, taken = trainer.Trainer.step, []\n"
+        "def broken(self, *given):\n"
+        "    taken.append(1)\n"
+        "    if len(taken) == 7: raise KeyboardInterrupt\n"
+        "    return step(self, *given)\n"
+        "args = ['finetune', *SMALL, '--layers', 'fc7,fc8', '--epochs', '3', '--batch-size', '8', '-q']\n"
+        "run(*args, '--out', 'whole')\n"
+        "trainer.Trainer.step = broken\nrun(*args, code=130)\ntrainer.Trainer.step = step\n"
+        "run(*args, '--resume')\nprint(int(len(taken) == 7))"
+    )
+    assert run(backend, code) == 1
+    for name in ("best.npz", "history.csv"):
+        assert (here / "finetuned" / name).read_bytes() == (here / "whole" / name).read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_what_only_tensorflow_does_is_one_line_elsewhere(backend, here):
+    name = {"jax": "JAX", "torch": "PyTorch"}[backend]
+    lines = {
+        ("--device", "cpu:0,cpu:1"): f"{name} trains on one device here; KERAS_BACKEND=tensorflow on several",
+        ("--precision", "mixed_float16"): f"{name} trains here in float32, tf32",
+        ("--keep", "keras,savedmodel"): f"best_saved_model/: TensorFlow writes it, and Keras's backend is {name}",
+    }
+    code = (
+        "import sys\nfrom tests.helpers import run, SMALL\n"
+        f"for given, why in {lines!r}.items():\n"
+        "    assert why in run('finetune', *SMALL, '--layers', 'fc8', *given, code=1).stderr, why\n"
+        "for out in ('x/', 'x.tflite', 'x.onnx'):\n"
+        f"    why = f'{{out}}: TensorFlow writes it, and Keras\\'s backend is {name}; set KERAS_BACKEND=tensorflow'\n"
+        "    assert why in run('convert', *SMALL, '-o', out, code=1).stderr\n"
+        "run('convert', *SMALL, '-o', 'x.ckpt')\nprint(1)"
+    )
+    assert run(backend, code) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+@pytest.mark.parametrize("name", ["nesterov", "sgd_iter_size"])
+def test_sixty_iterations_follow_caffe_on_every_backend(backend, name, shared):
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom tests.bench import solvers\n"
+        "loss, weight = solvers.follow(sys.argv[1], Path(sys.argv[2]))\nassert weight < 1e-3, weight\nprint(loss)"
+    )
+    assert run(backend, code, name, str(shared)) < 1e-4

@@ -57,9 +57,11 @@ MAY_LOAD_HEAVY = {
     "finetuning/dropout.py": {"keras", "tensorflow"},
     "finetuning/features.py": {"tensorflow"},
     "finetuning/optimizers.py": {"keras", "tensorflow"},
+    "finetuning/keras_steps.py": {"keras"},
     "finetuning/placement.py": {"tensorflow"},
     "finetuning/rows.py": {"tensorflow"},
-    "finetuning/trainer.py": {"keras", "tensorflow"},
+    "finetuning/steps.py": {"keras", "tensorflow"},
+    "finetuning/trainer.py": {"keras"},
     "finetuning/training.py": {"keras"},
 }
 

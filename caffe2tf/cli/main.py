@@ -23,8 +23,15 @@ _TRACEBACK = "CAFFE2TF_TRACEBACK"  # set to anything, an error shows where in ca
 # Commands that do not load TensorFlow use no linear algebra: NumPy's worker threads would only cost start-up time.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-# What is there when Python ends goes with the process; looking through it for cycles would take 40 ms of every command.
-atexit.register(gc.freeze)
+
+def _end() -> None:
+    """Spares Python its last look for cycles: 40 ms of every command, for what goes with the process. Not where a backend of Keras
+    is loaded, since the bindings of PyTorch and JAX complain of what is left."""
+    if "keras" not in sys.modules:
+        gc.freeze()
+
+
+atexit.register(_end)
 
 
 def _said(text: str, before: str, after: str) -> str:

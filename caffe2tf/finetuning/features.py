@@ -20,7 +20,10 @@ from caffe2tf.finetuning import batches, rows
 from caffe2tf.finetuning.data import DataError, Source
 from caffe2tf.finetuning.rows import Column, Places, Rows
 from caffe2tf.images.preprocess import Preprocessing
+from caffe2tf.keras_model import device as devices
 from caffe2tf.keras_model import model as models
+from caffe2tf.keras_model.build import output_shapes, to_numpy
+from caffe2tf.keras_model.types import KerasModel
 from caffe2tf.net.net import Net
 
 BATCH = 32
@@ -60,13 +63,22 @@ def values(net: Net, blobs: Iterable[str], images: Rows, how: Preprocessing, wan
     the pictures of the next are read meanwhile."""
     import tensorflow as tf
 
-    model = models.to_keras(net, list(blobs))
-    spec = tf.TensorSpec((None, *how_shape(how, images)), tf.float32)
-    run = tf.function(lambda x: model(x, training=False), [spec], autograph=False)
+    run = _compiled(models.to_keras(net, list(blobs)), how_shape(how, images))
     given = batches.piped(lambda step: [how.batch(images[wanted[step]])], range(len(wanted)), [tf.float32])
     for places, (batch,) in zip(wanted, given, strict=True):
         found = run(batch)
-        yield places, [value.numpy() for value in (found if isinstance(found, (list, tuple)) else [found])]
+        yield places, [to_numpy(value) for value in (found if isinstance(found, (list, tuple)) else [found])]
+
+
+def _compiled(model: KerasModel, shape: Sequence[int]) -> Callable[[Any], Any]:
+    """`model` as a compiled function of TensorFlow's tensors (N, *shape) of any N."""
+    if devices.backend() != "tensorflow":
+        return lambda batch: model.predict_on_batch(np.asarray(batch))
+    import tensorflow as tf
+
+    spec = tf.TensorSpec((None, *shape), tf.float32)
+    run: Callable[[Any], Any] = tf.function(lambda x: model(x, training=False), [spec], autograph=False)
+    return run
 
 
 def outputs(net: Net, blob: str, given: Sequence[Rows], wanted: Sequence[Places]) -> Computed:
@@ -74,7 +86,7 @@ def outputs(net: Net, blob: str, given: Sequence[Rows], wanted: Sequence[Places]
     model = models.to_keras(net, [blob])
     for places in wanted:
         values = [rows[places] for rows in given]
-        yield places, [model(values if len(values) > 1 else values[0], training=False).numpy()]
+        yield places, [to_numpy(model(values if len(values) > 1 else values[0], training=False))]
 
 
 def how_shape(how: Preprocessing, images: Rows) -> tuple[int, ...]:
@@ -91,14 +103,10 @@ def groups(mine: NDArray[np.bool_]) -> list[Places]:
 
 def shapes(net: Net, blobs: Sequence[str], how: Preprocessing, images: Rows) -> Shapes:
     """{blob: the shape of a row} of what `values` gives."""
-    import tensorflow as tf
-
-    model = models.to_keras(net, list(blobs))
-    run = tf.function(lambda x: model(x, training=False), autograph=False)
-    found = run.get_concrete_function(tf.TensorSpec((1, *how_shape(how, images)), tf.float32)).structured_outputs
-    listed = found if isinstance(found, (list, tuple)) else [found]
-    made = {blob: tuple(value.shape[1:]) for blob, value in zip(blobs, listed, strict=True)}
-    for blob, shape in made.items():
+    found = output_shapes(models.to_keras(net, list(blobs)), (1, *how_shape(how, images)))
+    made: Shapes = {}
+    for blob, (_, *shape) in zip(blobs, found, strict=True):
+        made[blob] = tuple(extent for extent in shape if extent is not None)
         if None in shape:
             raise DataError(f"blob '{blob}' has a shape that depends on the picture; its features cannot be stored")
     return made

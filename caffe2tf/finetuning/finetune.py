@@ -13,6 +13,7 @@ from caffe2tf.finetuning import inputs, placement, results, solving, telling
 from caffe2tf.finetuning import recipe as recipes
 from caffe2tf.finetuning import run as running
 from caffe2tf.finetuning.settings import Recipe, RecipeError
+from caffe2tf.keras_model import device as devices
 from caffe2tf.net.outputs import checked
 
 _LOG = logging.getLogger("caffe2tf")
@@ -90,7 +91,7 @@ def finetune(
         if place.chief:
             results.check_folder(folder, force, resume)  # before pictures are read
         if place.chief:
-            say(f"starting TensorFlow: {telling.seconds(time.monotonic() - begun)}")
+            say(f"starting {devices.library(devices.foreseen())}: {telling.seconds(time.monotonic() - begun)}")
         run = running.Run(made, place, say if place.chief else lambda line: None, bar, callbacks)
         accuracy: float | None = run.train(folder, force, resume)
         return accuracy

@@ -8,6 +8,7 @@ from caffe2tf.finetuning.placement import Placement
 from caffe2tf.finetuning.plan import Plan
 from caffe2tf.finetuning.settings import Stage
 from caffe2tf.keras_model import model as models
+from caffe2tf.keras_model.build import to_numpy
 
 _SAMPLE, _BATCH = 256, 32  # examples at even distances that tell enough, in batches
 
@@ -30,7 +31,7 @@ def spread(plan: Plan, stage: Stage, examples: Examples, placed: Placement) -> f
         part = own[start : start + _BATCH]
         wanted = places[part]
         given = examples.make(wanted, None) if examples.make else [array[wanted] for array in examples.arrays]
-        value = np.asarray(model(given if len(given) > 1 else given[0], training=False), np.float32)
+        value = to_numpy(model(given if len(given) > 1 else given[0], training=False)).astype(np.float32)
         found[part] = value.reshape(len(part), -1, value.shape[-1]).mean(1)
         good[part] = examples.good(wanted) if examples.good else True
     found, good = placed.total(found), placed.total(good)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caffe2tf.keras_model import device as devices
+from caffe2tf.keras_model.build import to_numpy
 from caffe2tf.keras_model.device import DeviceError
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
@@ -17,11 +18,12 @@ _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 class Placement:
     """`strategy`: the tf.distribute.Strategy; `share`: (replicas, those that are here), for `batches.dataset`; `chief`:
-    whether this process writes results; `name`: for people."""
+    whether this process writes results; `holds`: whether steps can take rows of tensors that lie on the device; `name`: for people."""
 
-    def __init__(self, strategy: Any, name: str, worker: int = 0, workers: int = 1) -> None:
+    def __init__(self, strategy: Any, name: str, worker: int = 0, workers: int = 1, holds: bool = True) -> None:
         self.strategy, self.name, self.worker, self.workers = strategy, name, worker, workers
         total = int(strategy.num_replicas_in_sync)
+        self.holds = holds and total == 1
         self.share = total, tuple(range(worker * total // workers, (worker + 1) * total // workers))
         self.chief = worker == 0
         self._summed: Any = None
@@ -41,7 +43,7 @@ class Placement:
 
     def one(self, value: Any) -> Any:
         """What all replicas agree on, as NumPy."""
-        return self.strategy.experimental_local_results(value)[0].numpy()
+        return to_numpy(self.strategy.experimental_local_results(value)[0])
 
     def total(self, value: NDArray[_Scalar]) -> NDArray[_Scalar]:
         """The sum of the workers' NumPy arrays, on each of them."""
@@ -95,7 +97,10 @@ def placed(device: str = "auto", precision: str = "float32") -> Iterator[Placeme
         raise DeviceError("`precision` tf32 needs a GPU that has it; this runs on the cpu")
     if len(set(names)) < len(names):
         raise DeviceError(f"`device` {device} names a device twice")
-    if cluster is not None:
+    if devices.backend() != "tensorflow":
+        with _elsewhere(device, precision, len(names) > 1 or cluster is not None) as placement:
+            yield placement
+    elif cluster is not None:
         with devices.computing_in(precision):
             yield _machines(*cluster, device)
     elif names == ["auto"] and len(devices.gpus()) > 1:
@@ -109,6 +114,23 @@ def placed(device: str = "auto", precision: str = "float32") -> Iterator[Placeme
             import tensorflow as tf
 
             yield Placement(tf.distribute.get_strategy(), running["device"])
+
+
+@contextlib.contextmanager
+def _elsewhere(device: str, precision: str, several: bool) -> Iterator[Placement]:
+    """On JAX or PyTorch, where TensorFlow only hands out batches."""
+    import tensorflow as tf
+
+    name = devices.library(devices.backend())
+    if several:
+        raise DeviceError(f"{name} trains on one device here; KERAS_BACKEND=tensorflow on several")
+    takes = ["float32", "tf32"] if name == "PyTorch" else ["float32", "tf32", "mixed_bfloat16"]
+    if precision not in takes:
+        raise DeviceError(f"{name} trains here in {', '.join(takes)}; KERAS_BACKEND=tensorflow in {precision} too")
+    with contextlib.suppress(RuntimeError):  # where it has begun to compute
+        tf.config.set_visible_devices([], "GPU")  # whose memory it would take whole
+    with devices.running(device, precision) as running:
+        yield Placement(tf.distribute.get_strategy(), f"{running['device']} ({name})", holds=False)
 
 
 @contextlib.contextmanager

@@ -27,9 +27,26 @@ Row = dict[str, Any]  # of the history: the values of COLUMNS
 COLUMNS = ("stage", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lr")
 MARKER = checkpoint.MARKER  # {"written_by": "caffe2tf finetune", "entries": [...]}: what in a results folder is ours
 BOARD = "tensorboard"
+_MODELS = {
+    "keras": "best.keras",
+    "savedmodel": "best_saved_model/",
+    "h5": "best.h5",
+    "npz": "best.npz",
+    "last": "last.npz",
+}  # of KEEP
 _LEFT = (
-    *("best.keras", "best_saved_model", "best.h5", "best.npz", "last.npz", "labels.txt", "deploy.prototxt"),
-    *("recipe.toml", "history.csv", "curves.png", "metrics.csv", "confusion.csv", "confusion.png", "examples.png"),
+    *(name.rstrip("/") for name in _MODELS.values()),
+    *(
+        "labels.txt",
+        "deploy.prototxt",
+        "recipe.toml",
+        "history.csv",
+        "curves.png",
+        "metrics.csv",
+        "confusion.csv",
+        "confusion.png",
+        "examples.png",
+    ),
     *("report.html", "settings.json"),
 )
 
@@ -134,6 +151,13 @@ def kept(names: Iterable[str]) -> set[str]:
     return set(KEEP) if "all" in names else set(names)
 
 
+def check_models(keep: Collection[str]) -> None:
+    """Raises OutputError for what `keep` names and could not be written at the end."""
+    for what, name in _MODELS.items():
+        if what in keep:
+            formats.check_backend(formats.of(name), name)
+
+
 def models(
     folder: str,
     best: Net,
@@ -145,15 +169,9 @@ def models(
 ) -> None:
     """best.keras, best.npz, best_saved_model/, best.h5, last.npz, those of them that `keep` names; labels.txt, settings.json,
     deploy.prototxt."""
-    for what, net, name in (
-        ("keras", best, "best.keras"),
-        ("savedmodel", best, "best_saved_model/"),
-        ("h5", best, "best.h5"),
-        ("npz", best, "best.npz"),
-        ("last", last, "last.npz"),
-    ):
+    for what, name in _MODELS.items():
         if what in keep:
-            formats.save(net, os.path.join(folder, name))
+            formats.save(last if what == "last" else best, os.path.join(folder, name))
             step(1)
     _text(folder, "labels.txt", "".join(f"{name}\n" for name in classes))
     mean = settings["preprocessing"]["mean"]

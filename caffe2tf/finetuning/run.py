@@ -66,6 +66,7 @@ class Run:
         self.recipe, self.placed, self.say, self.callbacks = run, placed, say, callbacks
         self.bar = bar or (lambda what, total: contextlib.nullcontext(lambda done: None))
         self.phase = telling.phases(self.bar, say)
+        results.check_models(results.kept(run.keep))
         net = inputs.network(run)
         self.files = [(file, digests.digest(file)) for file in net.files]
         self.how, source = preprocess.of(net)

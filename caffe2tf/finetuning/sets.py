@@ -222,7 +222,7 @@ class Sets:
                 assert where is not None
                 shards = features.layout(self._place(where, said), said, made, count)
                 stores = [*features.kept(shards, mine, self.decoded.bad, step, self.say, compute)]
-            elif self.placed.share[0] == 1 and size <= batches.HELD_LIMIT:
+            elif self.placed.holds and size <= batches.HELD_LIMIT:
                 held = features.held(made, count, step, compute)
                 stores = [Held(tensor) for tensor in held]
             else:

@@ -13,6 +13,8 @@ from caffe2tf.files.renames import reason
 from caffe2tf.finetuning.results import Row
 from caffe2tf.finetuning.rows import Rows
 from caffe2tf.finetuning.trainer import Trainer
+from caffe2tf.keras_model import device as devices
+from caffe2tf.keras_model.types import KerasModel
 
 _PICTURES, _HISTOGRAMS = 6, 20  # of a stage
 _SETS = {"training": "", "validation": "val_"}  # and what their columns in the history begin with
@@ -69,12 +71,10 @@ class Board:
             return
         import tensorflow as tf
 
-        model = trainer.model
-        specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in model.inputs]
-        run = tf.function(lambda *xs: model(list(xs) if len(xs) > 1 else xs[0], training=False), autograph=False)
         images, labels, here = pictures
         with self._writing(number):
-            tf.summary.graph(run.get_concrete_function(*specs).graph)
+            if devices.backend() == "tensorflow":  # the log's graph is TensorFlow's
+                tf.summary.graph(_graph(trainer.model))
             if number == 1:
                 known = np.flatnonzero(here)
                 for place in known[np.linspace(0, len(known) - 1, min(_PICTURES, len(known))).astype(int)]:
@@ -99,6 +99,14 @@ class Board:
                     _write_histogram(name, values, self.epochs)
 
 
+def _graph(model: KerasModel) -> Any:
+    import tensorflow as tf
+
+    specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in model.inputs]
+    run = tf.function(lambda *xs: model(list(xs) if len(xs) > 1 else xs[0], training=False), autograph=False)
+    return run.get_concrete_function(*specs).graph
+
+
 def _write_histogram(name: str, values: NDArray[Any], step: int) -> None:
     """What `tf.summary.histogram` writes, rows of left edge, right edge and count: made here by NumPy, block by block, where
     TensorFlow takes a float64 for every value and bucket, 14.5 GB for AlexNet's fc6."""
@@ -106,6 +114,8 @@ def _write_histogram(name: str, values: NDArray[Any], step: int) -> None:
     from tensorboard.plugins.histogram import metadata
 
     flat = values.ravel()
+    if flat.size and not np.isfinite([flat.min(), flat.max()]).all():  # gradients that overflowed, in half precision
+        flat = flat[np.isfinite(flat)]
     least, most = (float(flat.min()), float(flat.max())) if flat.size else (0.0, 0.0)
     if least == most:  # as TensorFlow does it: all in the last bucket, which has no width
         rows = np.full((_BUCKETS, 3), (least, most, 0.0))

@@ -51,6 +51,8 @@ def names() -> list[str]:
 
 def module(name: str) -> ModuleType:
     """The module of the format `name`."""
+    if talks(name):
+        importlib.import_module("keras")  # whose backend PyTorch, if it is that, cannot be loaded after TensorFlow
     return importlib.import_module(f"{__name__}.{name}")
 
 
@@ -86,11 +88,31 @@ def result(name: str) -> files.Kind:
     """The files.Kind of what the format writes: its KIND, one of those in `_files`, without importing it; else one file."""
     from caffe2tf.formats import _files
 
+    said = _said(name, "KIND")
+    kind: files.Kind = getattr(_files, said.rpartition(".")[2]) if said else files.FILE
+    return kind
+
+
+def check_backend(name: str, path: str | os.PathLike[str]) -> None:
+    """Raises OutputError where another backend of Keras writes `path` than the BACKEND of its format `name`."""
+    said = _said(name, "BACKEND")
+    if said is None:
+        return
+    from caffe2tf.keras_model import device
+
+    if device.foreseen() != ast.literal_eval(said):
+        other = device.library(device.foreseen())
+        raise OutputError(
+            f"{path}: TensorFlow writes it, and Keras's backend is {other}; set KERAS_BACKEND=tensorflow, or take a .keras"
+        )
+
+
+def _said(name: str, constant: str) -> str | None:
+    """What the format's module sets its `constant` to, without importing it."""
     for node in _tree(name).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "KIND":
-            kind: files.Kind = getattr(_files, ast.unparse(node.value).rpartition(".")[2])
-            return kind
-    return files.FILE
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == constant:
+            return ast.unparse(node.value)
+    return None
 
 
 def _has(name: str, function: str) -> bool:
@@ -175,9 +197,11 @@ def save(
     kind = result(name)
     if kind.parts:
         options["taken"] = files.shards(path)
+    writer = module(name)
+    check_backend(name, path)
     with files.replacing(path, force, kind) as temporary:
         try:
-            difference: float | None = module(name).save(net, temporary, progress=progress, **options)
+            difference: float | None = writer.save(net, temporary, progress=progress, **options)
         except OutputError as error:
             raise OutputError(str(error).replace(temporary, os.fspath(path))) from None
         read.check_unchanged([array for arrays in net.arrays.values() for array in arrays])
@@ -195,6 +219,8 @@ def check_targets(
             raise OutputError(f"{path}: is named twice as an output")
         if any(os.path.exists(path) and os.path.samefile(path, source) for source in sources if os.path.exists(source)):
             raise OutputError(f"{path}: is the file that is read")
+        if kind:
+            check_backend(kind, path)
         files.check(path, force, result(kind) if kind else files.FILE)
 
 

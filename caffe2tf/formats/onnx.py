@@ -34,6 +34,7 @@ except ImportError as error:
         f".onnx needs {error.name}; install it with tf2onnx and onnxruntime: pip install 'caffe2tf[onnx]'"
     ) from None
 
+BACKEND = "tensorflow"  # of Keras, whose graph it is made of
 OPSET = 18
 _MOVES = frozenset(("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Split", "Identity"))
 _MOST = (1 << 31) - (1 << 24)  # bytes of weights: a file is one protobuf message, which ends at 2 GiB

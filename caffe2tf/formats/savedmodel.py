@@ -28,6 +28,7 @@ from caffe2tf.keras_model.types import KerasModel, Tensor
 from caffe2tf.net.names import input_names
 from caffe2tf.net.net import Net
 
+BACKEND = "tensorflow"  # of Keras, whose graph it is made of
 KIND = _files.SAVED_MODEL
 _BEST = 5  # classes that the signatures for pictures give
 

@@ -32,6 +32,7 @@ try:  # the successor, where it is installed
 except ImportError:
     Interpreter, OpResolverType = tf.lite.Interpreter, tf.lite.experimental.OpResolverType
 
+BACKEND = "tensorflow"  # of Keras, whose graph it is made of
 QUANTIZED = ("weights", "float16")
 _FAR = 1e30
 

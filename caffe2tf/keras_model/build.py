@@ -172,7 +172,7 @@ class Build:
         else:
             tops = layer.build(Context(self.keras, layer, self.names[layer.name], self._taken), *given)
         tops = tops if isinstance(tops, (list, tuple)) else [tops]
-        return [layer.caffe_top(to_numpy(self.keras, top)) for top in tops]
+        return [layer.caffe_top(to_numpy(top)) for top in tops]
 
     def _assign(self, layer: Layer, bindings: list[Binding]) -> None:
         if not bindings:
@@ -216,7 +216,7 @@ class Build:
         def run(values: Sequence[Array]) -> list[Array]:
             found = call(list(values))
             found = found if isinstance(found, (list, tuple)) else [found]
-            return [to_numpy(self.keras, value) for value in found]
+            return [to_numpy(value) for value in found]
 
         return run
 
@@ -230,6 +230,14 @@ def caller(model: KerasModel, nodes: Iterable[Node]) -> Callable[[Any], Any]:
         model.jit_compile = False  # XLA takes no count that is known at run time
         return lambda inputs: model.predict_on_batch(inputs)
     return lambda inputs: model(keras.tree.map_structure(keras.ops.convert_to_tensor, inputs), training=False)
+
+
+def output_shapes(model: KerasModel, shape: Sequence[int]) -> list[tuple[int | None, ...]]:
+    """The shapes of what `model` makes of an input of `shape`, None what only its values tell."""
+    import keras
+
+    found = model.compute_output_spec(keras.KerasTensor(shape))
+    return [tuple(one.shape) for one in (found if isinstance(found, (list, tuple)) else [found])]
 
 
 @contextlib.contextmanager
@@ -261,6 +269,8 @@ def _free_size(net: Net) -> bool:
     return True
 
 
-def to_numpy(keras: Any, value: Tensor) -> Array:
-    """A tensor of the backend as an array."""
+def to_numpy(value: Tensor) -> Array:
+    """A tensor or a variable of the backend as an array."""
+    import keras
+
     return np.asarray(keras.ops.convert_to_numpy(value))

@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,14 +23,14 @@ class DeviceError(Caffe2TFError):
 
 def gpus() -> list[str]:
     """The names of the GPUs that the backend sees."""
-    backend = _backend()
-    if backend == "tensorflow":
+    name = backend()
+    if name == "tensorflow":
         tf = importlib.import_module("tensorflow")
         return [_gpu_name(tf, device) for device in tf.config.list_physical_devices("GPU")]
-    if backend == "torch":
+    if name == "torch":
         cuda = importlib.import_module("torch").cuda
         return [cuda.get_device_name(i) for i in range(cuda.device_count())] if cuda.is_available() else []
-    if backend == "jax":
+    if name == "jax":
         return [device.device_kind for device in importlib.import_module("jax").devices() if device.platform != "cpu"]
     return []
 
@@ -38,14 +39,26 @@ def _gpu_name(tf: Any, device: Any) -> str:
     return str(tf.config.experimental.get_device_details(device).get("device_name", device.name))
 
 
-_PHASE = {"jax": "JAX", "torch": "PyTorch"}.get(os.environ.get("KERAS_BACKEND", ""), "TensorFlow")
+def foreseen() -> str:
+    """The backend that Keras has or, where it is not loaded yet, KERAS_BACKEND gives it."""
+    loaded = sys.modules.get("keras")
+    return str(loaded.backend.backend()) if loaded else os.environ.get("KERAS_BACKEND", "tensorflow")
 
 
-def _backend() -> str:
+def library(name: str) -> str:
+    """The backend `name` for people."""
+    return {"jax": "JAX", "torch": "PyTorch"}.get(name, "TensorFlow")
+
+
+def backend() -> str:
+    """The name of Keras's backend: tensorflow, jax or torch."""
     with spent.on(_PHASE):
         import keras
 
     return str(keras.backend.backend())
+
+
+_PHASE = library(foreseen())
 
 
 def choose(device: str = "auto") -> tuple[str, str]:
@@ -55,11 +68,11 @@ def choose(device: str = "auto") -> tuple[str, str]:
         raise DeviceError(f"no device '{device}'; takes auto, cpu, gpu or gpu:N")
     found = gpus() if kind != "cpu" else []
     if kind == "cpu" or (kind == "auto" and not found):
-        return "cpu:0", "cpu"
+        return "cpu", "cpu"  # of a "cpu:0" PyTorch makes copies that are no variables any more
     index = int(number or 0)
     if index >= len(found):
         has = f"{len(found)} GPUs" if found else "no GPU"
-        raise DeviceError(f"`device` {device}: Keras's {_backend()} backend sees {has} here; cpu runs everywhere")
+        raise DeviceError(f"`device` {device}: Keras's {backend()} backend sees {has} here; cpu runs everywhere")
     return f"gpu:{index}", f"gpu:{index} {found[index]}"
 
 
@@ -76,7 +89,7 @@ def running(device: str = "auto", precision: str = "float32") -> Iterator[dict[s
     if precision == "tf32" and where.startswith("cpu"):
         raise DeviceError("`precision` tf32 needs a GPU that has it; this runs on the cpu")
     with computing_in(precision), keras.device(where):
-        yield {"device": name, "precision": precision, "backend": _backend()}
+        yield {"device": name, "precision": precision, "backend": backend()}
 
 
 @contextlib.contextmanager
@@ -97,8 +110,8 @@ def computing_in(precision: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _tf32(on: bool) -> Iterator[None]:
-    backend = _backend()
-    if backend == "tensorflow":
+    name = backend()
+    if name == "tensorflow":
         config = importlib.import_module("tensorflow").config.experimental
         before = config.tensor_float_32_execution_enabled()
         config.enable_tensor_float_32_execution(on)
@@ -106,7 +119,7 @@ def _tf32(on: bool) -> Iterator[None]:
             yield
         finally:
             config.enable_tensor_float_32_execution(before)
-    elif backend == "torch":
+    elif name == "torch":
         backends = importlib.import_module("torch").backends
         before = backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32
         backends.cuda.matmul.allow_tf32 = backends.cudnn.allow_tf32 = on
@@ -114,7 +127,7 @@ def _tf32(on: bool) -> Iterator[None]:
             yield
         finally:
             backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32 = before
-    elif backend == "jax":
+    elif name == "jax":
         with importlib.import_module("jax").default_matmul_precision("tensorfloat32" if on else "highest"):
             yield
     else:

@@ -78,7 +78,7 @@ def from_keras(model: KerasModel, net: Net) -> Net:
             if id(binding.variable) not in place:
                 continue  # of a layer that feeds no output
             lacking -= {(layer, binding.weight)}
-            value = to_numpy(walk.keras, model.weights[place[id(binding.variable)]])
+            value = to_numpy(model.weights[place[id(binding.variable)]])
             whole = mine[binding.weight]
             part = whole if binding.part is None else whole[binding.part]
             if binding.turn:

@@ -9,9 +9,9 @@ import gzip
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
 from caffe2tf import loading
 from caffe2tf.finetuning import batches, plan, recipe, trainer
@@ -44,9 +44,11 @@ def follow(name: str, shared: Path) -> tuple[float, float]:
     (stage,) = made.stages
     assert stage.solver is not None
     images, labels = digits(shared, stage.solver.max_iter, stage.solver.iter_size == 2)
-    examples = batches.Examples([images], labels, held=(tf.constant(images),))
     walk, losses = Walk.of(stage, len(labels)), []
     with placed("cpu") as place:
+        examples = batches.Examples(
+            [images], labels, held=(keras.ops.convert_to_tensor(images),) if place.holds else ()
+        )
         learner = trainer.Trainer(plan.make(loading.load(text, start), "ip2", stage.layers or ()), stage, place)
         for number in range(walk.rounds):
             order = walk.order(number, (0, 1))
