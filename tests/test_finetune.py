@@ -53,6 +53,37 @@ def test_every_way_that_data_lies(here):
     np.testing.assert_array_equal(rows.Decoded(records.sources, how)[every], rows.Decoded(folders.sources, how)[every])
 
 
+def write_records(path, pictures):
+    """A TFRecord of [(bytes of a picture, label)]."""
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for encoded, label in pictures:
+            feature = {
+                "image/class/label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
+                "image/encoded": tf.train.Feature(bytes_list=tf.train.BytesList(value=[encoded])),
+            }
+            writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+
+
+def test_pictures_of_records_stay_in_their_files(here):
+    """What is known of each is where it lies, in several files too; a bad one has a name, and one that comes twice is seen."""
+    files = [(here / "train" / name / f"{i}.png").read_bytes() for name in COLOURS for i in range(10)]
+    (here / "records").mkdir()
+    write_records(here / "records" / "a.tfrecord", [(files[0], 0), (b"no picture", 1), (files[10], 1)])
+    write_records(here / "records" / "b.tfrecord", [(files[20], 2), (files[1], 0)])
+    write_records(here / "val.tfrecord", [(files[10], 1), (files[2], 0), (files[22], 2)])
+    found = data.read("records")
+    assert [source.read() for source in found.sources] == [files[0], b"no picture", files[10], files[20], files[1]]
+    assert {type(source) for source in found.sources} == {data.Record}
+    (here / "train").rename(here / "elsewhere")
+    result = run(
+        *("finetune", *SMALL, "--layers", "fc8", "--data", "records", "--val", "val.tfrecord"), "--epochs", "1"
+    )
+    assert "warning: 1 validation pictures are among the training pictures too" in result.stderr
+    assert re.search(r"new ones: val\.tfrecord \(record at byte \d+\)", result.stderr)
+    assert "skipped: records/a.tfrecord (record at byte" in result.stderr
+    assert "is not a picture that can be read" in result.stderr
+
+
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".gif"])
 def test_every_kind_of_picture_is_read(suffix, tmp_path):
     """Those without loss give the same pixels; of an animated GIF the first frame counts."""

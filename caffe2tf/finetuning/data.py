@@ -1,10 +1,12 @@
 """People's pictures as they lie: list files, folders per class, names that carry the class, TFRecords."""
 
+import io
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,16 +15,45 @@ from caffe2tf.classification import labels as labelling
 from caffe2tf.errors import Caffe2TFError, guarded
 from caffe2tf.images import decode as imaging
 
-Source = str | bytes  # a path, or the bytes of an encoded picture
-
 
 class DataError(Caffe2TFError):
     """Training data that cannot be used: labels, classes, splits, files that are not there."""
 
 
+@dataclass(frozen=True, order=True)
+class Record:
+    """An encoded picture inside of a file, `size` bytes from `start` on; they are read when they are asked for."""
+
+    path: str
+    start: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.path} (record at byte {self.start:,})"
+
+    def read(self, offset: int = 0, size: int | None = None) -> bytes:
+        """Its bytes, or `size` of them from `offset` on. Raises OSError."""
+        with open(self.path, "rb") as file:
+            file.seek(self.start + offset)
+            return file.read(self.size if size is None else min(size, self.size - offset))
+
+    def opened(self) -> BinaryIO:
+        """Its bytes as a file that bears its name. Raises OSError."""
+        file = _Named(self.read())
+        file.name = str(self)
+        return file
+
+
+class _Named(io.BytesIO):
+    name = ""
+
+
+Source = str | Record  # a path, or a part of a file
+
+
 @dataclass(frozen=True)
 class Pictures:
-    """Labelled pictures. `sources`: paths, or the bytes of an encoded picture; `labels`: numbers into `classes`; `note`: what
+    """Labelled pictures. `sources`: paths, or Records; `labels`: numbers into `classes`; `note`: what
     the user should be told of them."""
 
     sources: tuple[Source, ...]
@@ -74,22 +105,29 @@ def _read(path: str, labels_from_names: bool, classes: tuple[str, ...] | None) -
     return _labelled(path, pairs, classes, numbered)
 
 
-def _records(paths: Sequence[str]) -> list[tuple[bytes, str]]:
+def _records(paths: Sequence[str]) -> list[tuple[Record, str]]:
+    return [pair for path in paths for pair in _records_of(path)]
+
+
+def _records_of(path: str) -> Iterator[tuple[Record, str]]:
+    """Where the pictures lie in a TFRecord, and their labels: TensorFlow checks and cuts it, and nothing of a picture stays in memory."""
     import tensorflow as tf
 
-    pairs = []
     keys = {
         "image/encoded": tf.io.FixedLenFeature([], tf.string),
         "image/class/label": tf.io.FixedLenFeature([], tf.int64),
     }
+    start = 0
     try:
-        for record in tf.data.TFRecordDataset(paths):
-            example = tf.io.parse_single_example(record, keys)
-            pairs.append((example["image/encoded"].numpy(), str(int(example["image/class/label"]))))
+        whole = tf.data.TFRecordDataset(path).map(lambda record: (record, tf.io.parse_single_example(record, keys)))
+        for record, example in whole.as_numpy_iterator():
+            encoded = example["image/encoded"]
+            # A record is its length and the checksum of that, 12 bytes, before it, and its checksum, 4, behind it (TensorFlow's record_writer.h).
+            yield Record(path, start + 12 + record.find(encoded), len(encoded)), str(int(example["image/class/label"]))
+            start += 12 + len(record) + 4
     except tf.errors.OpError as error:
         why = str(error.message).splitlines()[0]
-        raise DataError(f"{paths[0]}: is no TFRecord with image/encoded and image/class/label ({why})") from None
-    return pairs
+        raise DataError(f"{path}: is no TFRecord with image/encoded and image/class/label ({why})") from None
 
 
 def _labelled(

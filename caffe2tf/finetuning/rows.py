@@ -1,7 +1,6 @@
 """Where the rows of a training set come from: files that are decoded when they are asked for, memory, shards on the disk."""
 
 import hashlib
-import io
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from caffe2tf.errors import ParseError
 from caffe2tf.files.shards import Shards
-from caffe2tf.finetuning.data import DataError, Source
+from caffe2tf.finetuning.data import DataError, Record, Source
 from caffe2tf.images.preprocess import Preprocessing
 
 Places = NDArray[np.integer[Any]]
@@ -109,8 +108,8 @@ class Decoded:
     def _one(self, place: int) -> NDArray[np.uint8]:
         source = self.sources[place]
         try:
-            return self.how.pixels(io.BytesIO(source) if isinstance(source, bytes) else source)
-        except ParseError as error:
+            return self.how.pixels(source.opened() if isinstance(source, Record) else source)
+        except (ParseError, OSError) as error:
             if self.strict:
                 raise DataError(str(error)) from None
             if not self.bad[place]:
@@ -125,17 +124,16 @@ def owners(rows: int, each: int, workers: int) -> NDArray[np.intp]:
 
 
 def digest(sources: Sequence[Source]) -> str:
-    """By which a list of pictures is known: their paths, sizes and times of change, or the bytes of those without a file."""
+    """By which a list of pictures is known: the paths, sizes and times of change of their files, and where in them they lie."""
     found = hashlib.sha256()
     for source in sources:
-        if isinstance(source, bytes):
-            found.update(hashlib.sha256(source).digest())
-        else:
-            path = os.path.abspath(source)
-            try:
-                state = os.stat(path)
-                noted = f"{path}\0{state.st_size}\0{state.st_mtime_ns}\0"
-            except OSError:  # reading it says why
-                noted = f"{path}\0"
-            found.update(noted.encode("utf-8", "surrogateescape"))
+        path = os.path.abspath(source.path if isinstance(source, Record) else source)
+        try:
+            state = os.stat(path)
+            noted = f"{path}\0{state.st_size}\0{state.st_mtime_ns}\0"
+        except OSError:  # reading it says why
+            noted = f"{path}\0"
+        if isinstance(source, Record):
+            noted += f"{source.start}\0{source.size}\0"
+        found.update(noted.encode("utf-8", "surrogateescape"))
     return found.hexdigest()

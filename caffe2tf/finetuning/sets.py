@@ -13,7 +13,7 @@ from caffe2tf import spent, words
 from caffe2tf.files.shards import INDEX, Shards, per_shard
 from caffe2tf.finetuning import batches, features, inputs, rows
 from caffe2tf.finetuning.batches import Examples
-from caffe2tf.finetuning.data import DataError, Pictures, Source
+from caffe2tf.finetuning.data import DataError, Pictures, Record, Source
 from caffe2tf.finetuning.placement import Placement
 from caffe2tf.finetuning.plan import Plan
 from caffe2tf.finetuning.rows import Decoded, Held, Picked, Places, Rows
@@ -45,7 +45,7 @@ class Sets:
         self.classes = self.parts[0].classes
         # In an order that does not depend on how they are split.
         sources: list[Source] = sorted({s for part in self.parts for s in part.sources if isinstance(s, str)})
-        sources += dict.fromkeys(s for part in self.parts for s in part.sources if isinstance(s, bytes))
+        sources += sorted({s for part in self.parts for s in part.sources if isinstance(s, Record)})
         number = {source: index for index, source in enumerate(sources)}
         self.rows: list[Places] = [np.array([number[s] for s in part.sources], np.intp) for part in self.parts]
         self.labels = [part.labels for part in self.parts]

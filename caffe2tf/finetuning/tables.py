@@ -99,7 +99,7 @@ def features(
         bad = place.total((images.bad & True).astype(np.int32)) > 0
         if bad.all():
             raise data.DataError(f"{pictures}: none of the {len(found)} pictures can be read")
-        names = tuple(s if isinstance(s, str) else f"record {number}" for number, s in enumerate(found.sources))
+        names = tuple(map(str, found.sources))
         result = Features(dict(zip(blobs, stores, strict=True)), names, found.labels, found.classes, ~bad)
         if target is not None and place.chief:
             _write(target, kind, result, force)

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 
 from caffe2tf.files import digests
-from caffe2tf.finetuning.data import Pictures, Source
+from caffe2tf.finetuning.data import Pictures, Record, Source
 
 _FEW = 30  # pictures of a validation set, below which an accuracy is coarse
 _LOPSIDED = 10  # times as many pictures in one class as in another
@@ -35,7 +35,7 @@ def of(parts: Mapping[str, Pictures], balanced: bool) -> list[str]:
         if twice := _shared(training.sources, part.sources):
             lines.append(
                 f"warning: {len(twice)} {name} pictures are among the training pictures too, so its accuracy says little of new "
-                f"ones: {'a record' if isinstance(twice[0], bytes) else twice[0]}"
+                f"ones: {twice[0]}"
             )
     return lines
 
@@ -55,16 +55,16 @@ def _shared(one: Sequence[Source], other: Sequence[Source]) -> Sequence[Source]:
 def _size(source: Source) -> int | None:
     """Bytes; None for a file that cannot be read, which is told elsewhere."""
     try:
-        return len(source) if isinstance(source, bytes) else os.path.getsize(source)
+        return source.size if isinstance(source, Record) else os.path.getsize(source)
     except OSError:
         return None
 
 
 def _piece(source: Source) -> bytes | None:
     middle = (_size(source) or 0) // 2
-    if isinstance(source, bytes):
-        return source[middle : middle + _PIECE]
     try:
+        if isinstance(source, Record):
+            return source.read(middle, _PIECE)
         with open(source, "rb") as file:
             file.seek(middle)
             return file.read(_PIECE)
@@ -74,6 +74,6 @@ def _piece(source: Source) -> bytes | None:
 
 def _digest(source: Source) -> str | None:
     try:
-        return hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else digests.file_digest(source)
+        return hashlib.sha256(source.read()).hexdigest() if isinstance(source, Record) else digests.file_digest(source)
     except OSError:
         return None
