@@ -152,10 +152,11 @@ def _opened(path: str) -> Any:
     try:
         loaded = tf.saved_model.load(path)
         loaded.signatures["serving_default"]
-    except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
-        raise ParseError(
-            f"{path}: is not a SavedModel that can be read ({(str(error).splitlines() or ['?'])[0]})"
-        ) from None
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged graph makes TensorFlow's loader raise whatever its Python meets first
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ParseError(f"{path}: is not a SavedModel that can be read ({why})") from None
     return loaded
 
 

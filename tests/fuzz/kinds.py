@@ -321,6 +321,77 @@ def recipe(folder: Path) -> None:
     assert difference is None, difference
 
 
+def _solvers() -> list[Files]:
+    folder = GOLDEN / "training"
+    fixed = {"train.prototxt": (folder / "train.prototxt").read_bytes()}
+    return [{"solver.prototxt": path.read_bytes(), **fixed} for path in sorted(folder.glob("solver_*.prototxt"))]
+
+
+@_kind(_solvers, "solver.prototxt")
+def solver(folder: Path) -> None:
+    """Read, made into settings, and asked for the rates of a run."""
+    from caffe2tf.finetuning import recipe as recipes
+
+    given = {"solver": str(folder / "solver.prototxt"), "prototxt": str(folder / "train.prototxt")}
+    (stage,) = recipes.of(given).stages
+    assert stage.solver is not None
+    rates = [stage.solver.rate(iteration) for iteration in (0, 1, 1000, stage.solver.max_iter)]
+    assert all(isinstance(float(rate), float) for rate in rates)
+
+
+def _shards() -> list[Files]:
+    from caffe2tf.files.shards import Shards
+    from tests.fuzz.judging import workplace
+
+    with workplace() as folder:
+        made = Shards(
+            str(folder), "0" * 64, {"network": "x"}, 5, 3, {"fc7": ("F32", (4,)), "pixels": ("U8", (2, 2, 3))}
+        )
+        made.begin()
+        for shard in range(made.count):
+            count = len(made.span(shard))
+            arrays = {"fc7": np.ones((count, 4), np.float32), "pixels": np.ones((count, 2, 2, 3), np.uint8)}
+            made.write(shard, arrays, np.ones(count, bool))
+        return [{path.name: path.read_bytes() for path in sorted(folder.iterdir())}]
+
+
+@_kind(_shards, "index.json", "rows-00000-of-00002.safetensors", "rows-00001-of-00002.safetensors")
+def features(folder: Path) -> None:
+    from caffe2tf.files.shards import Shards
+
+    found = Shards.read(str(folder))
+    for shard in range(min(found.count, 3)):
+        if found.whole(shard):
+            span = found.span(shard)
+            places = np.arange(span.start, span.stop)
+            for name, (_, shape) in found.arrays.items():
+                assert found.values(name, places).shape == (len(places), *shape)
+
+
+def _records() -> list[Files]:
+    import tensorflow as tf
+
+    from tests.fuzz.judging import workplace
+
+    with workplace() as folder:
+        path = folder / "x.tfrecord"
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            for label in range(4):
+                example = tf.train.Example()
+                example.features.feature["image/encoded"].bytes_list.value.append(b"picture %d" % label)
+                example.features.feature["image/class/label"].int64_list.value.append(label)
+                writer.write(example.SerializeToString())
+        return [{path.name: path.read_bytes()}]
+
+
+@_kind(_records, "x.tfrecord", heavy=True)
+def records(folder: Path) -> None:
+    from caffe2tf.finetuning import data
+
+    found = data.read(str(folder / "x.tfrecord"))
+    assert all(isinstance(source, data.Record) and source.read() for source in found.sources)
+
+
 def _labels() -> list[Files]:
     lists = [
         "a.png 0\nb.png 1\nc.png 0\nd.png 1\n",
@@ -397,3 +468,31 @@ def tflite(folder: Path) -> None:
 def onnx(folder: Path) -> None:
     _see(folder / "x.onnx")
     loading.load(folder / "x.onnx")
+
+
+_PARTS = {
+    "saved_model.pb": "saved_model.pb",
+    "variables.index": "variables/variables.index",
+    "variables.data": "variables/variables.data-00000-of-00001",
+    "note.json": "assets.extra/caffe2tf.json",
+}
+
+
+def _saved() -> list[Files]:
+    from tests.fuzz.judging import workplace
+
+    with workplace() as folder:
+        formats.save(loading.load(CASE / "net.prototxt", CASE / "net.caffemodel"), f"{folder}/x/")
+        return [{flat: (folder / "x" / path).read_bytes() for flat, path in _PARTS.items()}]
+
+
+@_kind(_saved, *_PARTS, heavy=True)
+def savedmodel(folder: Path) -> None:
+    from tests.fuzz.judging import workplace
+
+    with workplace() as place:
+        for flat, path in _PARTS.items():
+            (place / path).parent.mkdir(parents=True, exist_ok=True)
+            (place / path).write_bytes((folder / flat).read_bytes())
+        _see(place)
+        loading.load(place)
