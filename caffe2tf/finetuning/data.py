@@ -125,8 +125,8 @@ def _records_of(path: str) -> Iterator[tuple[Record, str]]:
             # A record is its length and the checksum of that, 12 bytes, before it, and its checksum, 4, behind it (TensorFlow's record_writer.h).
             yield Record(path, start + 12 + record.find(encoded), len(encoded)), str(int(example["image/class/label"]))
             start += 12 + len(record) + 4
-    except tf.errors.OpError as error:
-        why = str(error.message).splitlines()[0]
+    except (tf.errors.OpError, UnicodeDecodeError) as error:  # the second where it says a damaged name
+        why = (str(getattr(error, "message", "")).splitlines() or ["damaged"])[0]
         raise DataError(f"{path}: is no TFRecord with image/encoded and image/class/label ({why})") from None
 
 

@@ -151,7 +151,7 @@ def filled(path: str, net: Net) -> Net:
 def _opened(path: str) -> Any:
     try:
         loaded = tf.saved_model.load(path)
-        loaded.signatures["serving_default"]
+        tuple(loaded.signatures["serving_default"].variables)  # which are looked for when they are asked for
     except MemoryError:
         raise
     except Exception as error:  # a damaged graph makes TensorFlow's loader raise whatever its Python meets first

@@ -21,7 +21,7 @@ from caffe2tf.caffe import read
 from caffe2tf.caffe.caffe_pb2 import BlobProto, NetParameter
 from caffe2tf.errors import UnsupportedLayer
 from caffe2tf.net.net import Net
-from tests.fuzz.judging import Files
+from tests.fuzz.judging import Files, workplace
 from tests.helpers import GOLDEN
 
 CASE = GOLDEN / "layers" / "conv_basic"
@@ -151,8 +151,6 @@ def _text() -> bytes:
 
 def _weights(kind: str) -> list[Files]:
     """Weights of some small networks in a format; the text is that of the first."""
-    from tests.fuzz.judging import workplace
-
     found: list[Files] = []
     with workplace() as folder:
         for options in ({}, {"layout": "list"}) if kind == "npy" else ({},):
@@ -341,7 +339,6 @@ def solver(folder: Path) -> None:
 
 def _shards() -> list[Files]:
     from caffe2tf.files.shards import Shards
-    from tests.fuzz.judging import workplace
 
     with workplace() as folder:
         made = Shards(
@@ -368,19 +365,24 @@ def features(folder: Path) -> None:
                 assert found.values(name, places).shape == (len(places), *shape)
 
 
-def _records() -> list[Files]:
+def example(picture: bytes, label: int) -> Any:
+    """What a TFRecord holds of a picture."""
     import tensorflow as tf
 
-    from tests.fuzz.judging import workplace
+    made = tf.train.Example()
+    made.features.feature["image/encoded"].bytes_list.value.append(picture)
+    made.features.feature["image/class/label"].int64_list.value.append(label)
+    return made
+
+
+def _records() -> list[Files]:
+    import tensorflow as tf
 
     with workplace() as folder:
         path = folder / "x.tfrecord"
         with tf.io.TFRecordWriter(str(path)) as writer:
             for label in range(4):
-                example = tf.train.Example()
-                example.features.feature["image/encoded"].bytes_list.value.append(b"picture %d" % label)
-                example.features.feature["image/class/label"].int64_list.value.append(label)
-                writer.write(example.SerializeToString())
+                writer.write(example(b"picture %d" % label, label).SerializeToString())
         return [{path.name: path.read_bytes()}]
 
 
@@ -440,8 +442,6 @@ def note(folder: Path) -> None:
 
 
 def _models(kind: str) -> list[Files]:
-    from tests.fuzz.judging import workplace
-
     with workplace() as folder:
         formats.save(loading.load(CASE / "net.prototxt", CASE / "net.caffemodel"), folder / f"x.{kind}")
         return [{f"x.{kind}": (folder / f"x.{kind}").read_bytes()}]
@@ -479,8 +479,6 @@ _PARTS = {
 
 
 def _saved() -> list[Files]:
-    from tests.fuzz.judging import workplace
-
     with workplace() as folder:
         formats.save(loading.load(CASE / "net.prototxt", CASE / "net.caffemodel"), f"{folder}/x/")
         return [{flat: (folder / "x" / path).read_bytes() for flat, path in _PARTS.items()}]
@@ -488,8 +486,6 @@ def _saved() -> list[Files]:
 
 @_kind(_saved, *_PARTS, heavy=True)
 def savedmodel(folder: Path) -> None:
-    from tests.fuzz.judging import workplace
-
     with workplace() as place:
         for flat, path in _PARTS.items():
             (place / path).parent.mkdir(parents=True, exist_ok=True)

@@ -74,10 +74,16 @@ def _parts(message: Message) -> list[Message]:
     """`message` and all messages in it."""
     found = [message]
     for entry, value in message.ListFields():
-        if entry.message_type is not None:
+        if _is_map(entry):
+            found += [part for item in value.values() if isinstance(item, Message) for part in _parts(item)]
+        elif entry.message_type is not None:
             for item in value if entry.is_repeated else (value,):
                 found += _parts(item)
     return found
+
+
+def _is_map(entry: Any) -> bool:
+    return entry.message_type is not None and bool(entry.message_type.GetOptions().map_entry)
 
 
 def _names(message: Message) -> list[str]:
@@ -109,10 +115,12 @@ def _value(draw: Any, entry: Any, names: list[str]) -> Any:
 def _edit(draw: Any, root: Message, names: list[str]) -> None:
     """One field of one message in `root` is set, cleared, added, doubled, moved or taken away."""
     message = draw(st.sampled_from(_parts(root)))
-    there = [entry for entry, _ in message.ListFields()]
+    there = [entry for entry, _ in message.ListFields() if not _is_map(entry)]
     way = draw(st.sampled_from(["set", "set", "near", "near", "clear", "double", "move", "cut"]))
     if way in ("set", "near") or not there:
-        entries = there if way == "near" and there else list(message.DESCRIPTOR.fields)
+        entries = there if way == "near" and there else [e for e in message.DESCRIPTOR.fields if not _is_map(e)]
+        if not entries:
+            return
         entry = draw(st.sampled_from(entries))
         if entry.message_type is not None:
             part = getattr(message, entry.name)

@@ -603,8 +603,74 @@ def labels(draw: Any) -> Files:
     return {"list.txt": listed, "names.txt": named, **dict.fromkeys(["a.png", "b.png", "c.png", "d.png"], b"")}
 
 
+def _changed(draw: Any, message: Any) -> Any:
+    """`message` with some of its fields set, cleared, doubled and moved."""
+    for _ in range(draw(st.integers(1, 3))):
+        messages._edit(draw, message, ["conv", "input", "x"])
+    return message
+
+
+@st.composite
+def solver(draw: Any) -> Files:
+    from google.protobuf import text_format
+
+    from caffe2tf.caffe.caffe_pb2 import SolverParameter
+
+    start = dict(draw(st.sampled_from(kinds.KINDS["solver"].starts())))
+    made = _changed(draw, text_format.Parse(start["solver.prototxt"].decode(), SolverParameter()))
+    text = text_format.MessageToString(made, as_utf8=draw(st.booleans()), as_one_line=draw(st.booleans()))
+    return {**start, "solver.prototxt": text.encode("utf-8", "surrogatepass")}
+
+
+@st.composite
+def features(draw: Any) -> Files:
+    (start,) = kinds.KINDS["features"].starts()
+    return {**start, "index.json": _dumped(draw, _edited(draw, json.loads(start["index.json"])))}
+
+
+@st.composite
+def records(draw: Any) -> Files:
+    """Whole records, of any examples."""
+    import tensorflow as tf
+
+    with kinds.workplace() as folder:
+        path = str(folder / "x.tfrecord")
+        with tf.io.TFRecordWriter(path) as writer:
+            for label in range(draw(st.integers(0, 4))):
+                example = kinds.example(b"picture", label)
+                writer.write(_changed(draw, example).SerializeToString() if draw(st.booleans()) else draw(st.binary()))
+        with open(path, "rb") as file:
+            return {"x.tfrecord": file.read()}
+
+
+@st.composite
+def savedmodel(draw: Any) -> Files:
+    """The graph, its functions and its objects with fields set, cleared, doubled and moved; the note with others."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    (start,) = kinds.KINDS["savedmodel"].starts()
+    made = saved_model_pb2.SavedModel.FromString(start["saved_model.pb"])
+    whole = made.meta_graphs[0]
+    parts = [made, whole, whole.graph_def, whole.object_graph_def, *whole.signature_def.values()]
+    parts += [*whole.graph_def.node, *whole.graph_def.library.function, *whole.object_graph_def.nodes]
+    for _ in range(draw(st.integers(1, 3))):
+        _changed(draw, draw(st.sampled_from(parts)))
+    return {
+        **start,
+        "saved_model.pb": made.SerializeToString(),
+        "note.json": _dumped(draw, json.loads(start["note.json"])),
+    }
+
+
 STRATEGIES: dict[str, Callable[[], st.SearchStrategy[Files]]] = {
     function.__name__: function
-    for function in (npz, npy, h5, safetensors, mean, checkpoint, golden, note, recipe, labels)
+    for function in (npz, npy, h5, safetensors, mean, checkpoint, golden, note, recipe, labels, solver, features)
 } | {"caffemodel": messages.caffemodel, "prototxt": messages.prototxt, "pair": messages.pair}
-STRATEGIES |= {"built": messages.built, "verified": verified, "keras": keras, "onnx": onnx}
+STRATEGIES |= {
+    "built": messages.built,
+    "verified": verified,
+    "keras": keras,
+    "onnx": onnx,
+    "records": records,
+    "savedmodel": savedmodel,
+}
