@@ -16,7 +16,7 @@ import caffe2tf
 from caffe2tf import spent
 from caffe2tf.classification import classifier as classifying
 from tests.bench import __main__ as bench
-from tests.bench import limits, nets, tables
+from tests.bench import limits, nets, tables, texts
 from tests.helpers import ROOT, inputs, layer, make, run
 
 TEXT = inputs(data=(1, 3, 8, 8)) + layer("InnerProduct", "inner_product_param { num_output: 3 }", name="fc")
@@ -158,13 +158,12 @@ def test_what_no_forward_pass_falls_short_of(tmp_path):
     assert limits.least(net, 10, operations=1e9, moved=2316.0) == pytest.approx(1)
 
 
-def test_the_bench_of_resnet_is_the_one_of_keras(tmp_path):
-    (tmp_path / "net.prototxt").write_text(nets.resnet50_text())
-    shapes = caffe2tf.load(str(tmp_path / "net.prototxt")).weight_shapes
+@pytest.mark.parametrize("name", texts.TEXTS)
+def test_the_networks_of_the_bench_are_those_of_keras(name, tmp_path):
+    shapes = texts.network(name, str(tmp_path)).weight_shapes
     kernels = sorted(shape["kernel"] for shape in shapes.values() if "kernel" in shape)
-    assert kernels == sorted(
-        tuple(layer.kernel.shape) for layer in nets.peer("ResNet-50").layers if hasattr(layer, "kernel")
-    )
+    peer = getattr(keras.applications, name)(weights=None)
+    assert kernels == sorted(tuple(layer.kernel.shape) for layer in peer.layers if hasattr(layer, "kernel"))
 
 
 @pytest.mark.slow

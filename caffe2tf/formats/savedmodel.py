@@ -175,6 +175,8 @@ def runner(path: str, many: bool = False, trust: bool = False) -> Runner:
     if len(outputs) != 1:
         raise ParseError(f"{path}: has the outputs {', '.join(outputs)}; classify takes networks with one")
     (name, spec), (out,) = next(iter(specs.items())), outputs.values()
+    if not all(isinstance(getattr(one, "shape", None), tf.TensorShape) for one in (spec, out)):
+        raise ParseError(f"{path}: its signature serving_default has an input or an output that is no tensor")
     if spec.shape.rank != 4 or spec.dtype != tf.float32:
         raise ParseError(f"{path}: has no image input; its input is {spec.dtype.name} {spec.shape}")
     shape = spec.shape.as_list()

@@ -22,10 +22,7 @@ BEGIN, END = "<!-- python -m tests.bench --write -->\n", "<!-- end of the bench 
 _PARTS = {
     "convert": "from tests.bench import convert; found = convert.ratios(convert.measured({repeats}))",
     "forward": "from tests.bench import forward; found = (forward.COLUMNS, *forward.measured({repeats}))",
-    "build": (
-        "import tempfile, caffe2tf; from tests.bench import build, nets; "
-        "found = build.measured(nets.ours('ResNet-50', tempfile.mkdtemp(dir={folder!r})), 'ResNet50', {repeats})"
-    ),
+    "build": ("from tests.bench import build; found = build.measured(repeats={repeats})"),
     "startup": "from tests.bench import startup; found = startup.measured({repeats})",
 }
 

@@ -1,8 +1,8 @@
 """Building and reopening a network's Keras model against keras.applications' own, in CPU time.
 
-    python -m tests.bench.build deploy.prototxt ResNet50 [REPEATS]
+    python -m tests.bench.build [NAME[,NAME...] [REPEATS]]
 
-Both build the same architecture without trained weights, in turn in one process; a ratio below 1 is faster than the peer.
+The networks are ResNet50, DenseNet121 and InceptionResNetV2 (229, 548 and 988 layers of Caffe's). Both build the same architecture without trained weights, in turn in one process; a ratio below 1 is faster than the peer.
 """
 
 import gc
@@ -11,7 +11,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 
 import caffe2tf
-from caffe2tf.net.net import Net
 from tests.bench import tables
 from tests.bench.nets import seeded
+from tests.bench.texts import TEXTS, network
 
 
 def seconds(work: Callable[[], Any]) -> float:
@@ -32,12 +32,16 @@ def seconds(work: Callable[[], Any]) -> float:
     return time.process_time() - start
 
 
-def measured(net: Net, peer: str, repeats: int = 7) -> list[tuple[str, str, str, str]]:
+def measured(names: Iterable[str] = TEXTS, repeats: int = 7) -> list[tuple[str, str, str, str]]:
     """Rows: what, ours, the peer's, the ratio, of medians in CPU seconds."""
-    net = seeded(net)
-    build = getattr(keras.applications, peer)
+    return [row for name in names for row in _measured(name, repeats)]
+
+
+def _measured(name: str, repeats: int) -> list[tuple[str, str, str, str]]:
+    build = getattr(keras.applications, name)
     with tempfile.TemporaryDirectory() as folder:
-        files = [str(Path(folder) / name) for name in ("ours.keras", "peer.keras")]
+        net = seeded(network(name, folder))
+        files = [str(Path(folder) / file) for file in ("ours.keras", "peer.keras")]
         caffe2tf.to_keras(net).save(files[0])
         build(weights=None).save(files[1])
         rounds = [
@@ -50,7 +54,7 @@ def measured(net: Net, peer: str, repeats: int = 7) -> list[tuple[str, str, str,
         ]
     ours, theirs, again, again_theirs = (statistics.median(column) for column in zip(*rounds, strict=True))
     return [
-        (f"{peer}, {what}", f"{a:.2f} s", f"{b:.2f} s", f"{a / b:.2f}")
+        (f"{name}, {what}", f"{a:.2f} s", f"{b:.2f} s", f"{a / b:.2f}")
         for what, a, b in (("built", ours, theirs), ("reopened", again, again_theirs))
     ]
 
@@ -59,5 +63,5 @@ COLUMNS = ("network", "caffe2tf", "keras.applications", "ratio")
 
 
 if __name__ == "__main__":
-    said = measured(caffe2tf.load(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:4]))
+    said = measured(sys.argv[1].split(",") if sys.argv[1:] else TEXTS, *map(int, sys.argv[2:3]))
     print(tables.markdown(COLUMNS, said))

@@ -7,16 +7,10 @@ from typing import Any
 import numpy as np
 
 import caffe2tf
-from caffe2tf.caffe.caffe_pb2 import NetParameter
-from caffe2tf.net.net import Net, rebuild
+from caffe2tf.net.net import Net
+from tests.bench import texts
 
 NAMES = ("AlexNet", "SqueezeNet", "ResNet-50")
-_STAGES = (
-    (64, 3),
-    (128, 4),
-    (256, 6),
-    (512, 3),
-)  # of ResNet-50: channels of the 3 x 3 convolutions, blocks (He et al. 2015)
 
 
 def ours(name: str, folder: str) -> Net:
@@ -24,25 +18,8 @@ def ours(name: str, folder: str) -> Net:
     if name != "ResNet-50":
         path = os.path.join(folder, f"{name}.caffemodel")
         caffe2tf.sample(name.lower(), path, force=True)
-        return _without_dropout(caffe2tf.load(path))
-    path = os.path.join(folder, "resnet50.prototxt")
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(resnet50_text())
-    return seeded(caffe2tf.load(path))
-
-
-def _without_dropout(net: Net) -> Net:
-    """`net`, on PyTorch without its Dropout, which does nothing here: Keras 3.15 cannot make one on PyTorch 2.15, whose Parameters
-    must be floats where Keras keeps the layer's integer seed in one."""
-    import keras
-
-    if keras.backend.backend() != "torch":
-        return net
-    param = NetParameter.FromString(net.param.SerializeToString())
-    kept = [layer for layer in param.layer if layer.type != "Dropout"]
-    del param.layer[:]
-    param.layer.extend(kept)
-    return rebuild(net, param, net.arrays)
+        return caffe2tf.load(path)
+    return seeded(texts.network("ResNet50", folder))
 
 
 def seeded(net: Net) -> Net:
@@ -62,39 +39,6 @@ def seeded(net: Net) -> Net:
             for layer, shapes in net.weight_shapes.items()
         }
     )
-
-
-def resnet50_text() -> str:
-    """ResNet-50 as a Caffe text: a stride stands in the first convolution of a block, BatchNorm and Scale follow each."""
-    lines = ['name: "ResNet-50"', "input: 'data' input_shape { dim: 1 dim: 3 dim: 224 dim: 224 }"]
-
-    def add(kind: str, name: str, bottoms: list[str], top: str, params: str = "") -> str:
-        wires = " ".join([*(f'bottom: "{bottom}"' for bottom in bottoms), f'top: "{top}"'])
-        lines.append(f'layer {{ name: "{name}" type: "{kind}" {wires} {params} }}')
-        return top
-
-    def convolution(name: str, bottom: str, count: int, size: int, stride: int = 1, relu: bool = True) -> str:
-        params = f"num_output: {count} kernel_size: {size} stride: {stride} pad: {size // 2} bias_term: false"
-        add("Convolution", name, [bottom], name, f"convolution_param {{ {params} }}")
-        add("BatchNorm", f"{name}_bn", [name], name, "batch_norm_param { eps: 1e-5 }")
-        add("Scale", f"{name}_scale", [name], name, "scale_param { bias_term: true }")
-        return add("ReLU", f"{name}_relu", [name], name) if relu else name
-
-    last = convolution("conv1", "data", 64, 7, 2)
-    last = add("Pooling", "pool1", [last], "pool1", "pooling_param { pool: MAX kernel_size: 3 stride: 2 }")
-    for stage, (wide, blocks) in enumerate(_STAGES, 2):
-        for block in range(blocks):
-            name, stride = f"res{stage}_{block + 1}", 2 if block == 0 and stage > 2 else 1
-            past = last if block else convolution(f"{name}_past", last, 4 * wide, 1, stride, relu=False)
-            inner = convolution(f"{name}_in", last, wide, 1, stride)
-            inner = convolution(f"{name}_mid", inner, wide, 3)
-            inner = convolution(f"{name}_out", inner, 4 * wide, 1, relu=False)
-            last = add("Eltwise", name, [past, inner], name)
-            add("ReLU", f"{name}_relu", [name], name)
-    last = add("Pooling", "pool5", [last], "pool5", "pooling_param { pool: AVE global_pooling: true }")
-    last = add("InnerProduct", "fc", [last], "fc", "inner_product_param { num_output: 1000 }")
-    add("Softmax", "prob", [last], "prob")
-    return "\n".join(lines) + "\n"
 
 
 def peer(name: str) -> Any:
