@@ -168,3 +168,17 @@ def test_sixty_iterations_follow_caffe_on_every_backend(backend, name, shared):
         "loss, weight = solvers.follow(sys.argv[1], Path(sys.argv[2]))\nassert weight < 1e-3, weight\nprint(loss)"
     )
     assert run(backend, code, name, str(shared)) < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_a_command_ends_in_silence(backend, here):
+    """PyTorch's bindings count what is left when Python ends."""
+    code = (
+        "import os, subprocess, sys\nfrom tests.helpers import SMALL\n"
+        "environment = {**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3'}\n"
+        "command = [sys.executable, '-m', 'caffe2tf', 'convert', *SMALL, '-o', 'x.keras', '-q']\n"
+        "done = subprocess.run(command, capture_output=True, text=True, env=environment)\n"
+        "assert (done.returncode, done.stdout, done.stderr) == (0, '', ''), done\nprint(1)"
+    )
+    assert run(backend, code) == 1

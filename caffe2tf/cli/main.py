@@ -25,9 +25,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def _end() -> None:
-    """Spares Python its last look for cycles: 40 ms of every command, for what goes with the process. Not where a backend of Keras
-    is loaded, since the bindings of PyTorch and JAX complain of what is left."""
-    if "keras" not in sys.modules:
+    """Spares Python its last look for cycles, for what goes with the process: 40 ms of every command, a second where TensorFlow is
+    loaded. The bindings of PyTorch would complain of what is left."""
+    if "torch" not in sys.modules:
         gc.freeze()
 
 
