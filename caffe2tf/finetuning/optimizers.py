@@ -81,6 +81,14 @@ class CaffeOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
         else:
             self.assign_sub(variable, self.rule(gradient, slots, rate))
 
+    def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
+        """Keras's, but on one device nothing: TensorFlow keeps what it once reduced, graph, weights and all, until the process ends."""
+        import tensorflow as tf
+
+        if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+            return grads_and_vars
+        return super()._all_reduce_sum_gradients(grads_and_vars)
+
     def _mean(self, slot: Any, share: float, value: Any) -> Any:
         """Moves the history `slot` towards `value`, keeping `share` of it, and returns it."""
         kept = share * slot + (1 - share) * value

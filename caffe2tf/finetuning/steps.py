@@ -62,6 +62,8 @@ class Steps:
         total, solver = strategy.num_replicas_in_sync, trainer.stage.solver
 
         def summed(values: Any) -> Any:
+            if total == 1:  # TensorFlow keeps what it once reduced, graph, weights and all, until the process ends
+                return values
             return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
 
         def taken(held: Sequence[Any], batch: Sequence[Any]) -> tuple[list[Any], Any, Any]:
