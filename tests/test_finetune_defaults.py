@@ -116,11 +116,15 @@ def pictures(sources, labels, classes=("cat", "dog")):
     return data.Pictures(tuple(sources), np.array(labels, np.int32), classes)
 
 
-def records(count, first=0):
-    return [f"record {number:04}".encode() for number in range(first, first + count)]
+@pytest.fixture
+def records(tmp_path):
+    """A function that gives `count` Records, the `first` of them and those behind it, each of other bytes."""
+    path = tmp_path / "x.tfrecord"
+    path.write_bytes(b"".join(f"record {number:04}".encode() for number in range(100)))
+    return lambda count, first=0: [data.Record(str(path), 11 * number, 11) for number in range(first, first + count)]
 
 
-def test_what_needs_no_warning_gets_none():
+def test_what_needs_no_warning_gets_none(records):
     assert (
         warnings.of(
             {"training": pictures(records(19), [0] * 10 + [1] * 9), "test": pictures(records(30, 50), [0, 1] * 15)},
@@ -130,14 +134,14 @@ def test_what_needs_no_warning_gets_none():
     )
 
 
-def test_lopsided_classes_are_told():
+def test_lopsided_classes_are_told(records):
     parts = {"training": pictures(records(11), [0] * 10 + [1]), "validation": pictures(records(30, 50), [0, 1] * 15)}
     what = "warning: class 'cat' has 10 training pictures and 'dog' 1; "
     assert warnings.of(parts, False) == [what + "`class_weights` balanced lets them count the same"]
     assert warnings.of(parts, True) == [what + "they count the same; `class_weights` off lets pictures count the same"]
 
 
-def test_pictures_in_two_sets_are_told_whatever_their_name(tmp_path):
+def test_pictures_in_two_sets_are_told_whatever_their_name(tmp_path, records):
     def written(name, colour):
         Image.new("RGB", (8, 8), colour).save(tmp_path / name)
         return str(tmp_path / name)
@@ -152,3 +156,4 @@ def test_pictures_in_two_sets_are_told_whatever_their_name(tmp_path):
         {"training": pictures(records(4), [0, 1] * 2), "test": pictures(records(30, 3), [0, 1] * 15)}, True
     )
     assert "1 test pictures are among the training pictures too" in line
+    assert line.endswith("x.tfrecord (record at byte 33)")

@@ -48,7 +48,7 @@ class _Learning(keras.Model):  # type: ignore[misc]  # Keras has no types
 
 
 class Steps:
-    """The steps of a Trainer: of learning, and of judging."""
+    """trainer.Steps by Keras's train_on_batch."""
 
     gradients: Sequence[Any] = ()  # Keras's loop keeps none
 
@@ -59,7 +59,6 @@ class Steps:
         self.learning.compile(optimizer=trainer.optimizer, auto_scale_loss=False)
 
     def step(self, held: Sequence[Any], batch: Sequence[Any]) -> "Seen":
-        """Takes a step with one batch of inputs; gives what it saw."""
         inputs, labels, weights = _arrays(batch)
         share = self.trainer.weights
         counts = weights if share is None else weights * share[labels]
@@ -70,11 +69,9 @@ class Steps:
         return loss, int(right), largest, int(count), not np.isfinite([loss, largest]).all()
 
     def seen(self, told: "Sequence[Seen]") -> "list[Seen]":
-        """What the steps saw, which `told` it."""
         return list(told)
 
     def sums(self, held: Sequence[Any], batch: Sequence[Any]) -> list[float]:
-        """[sum of the losses, right ones, examples] of a batch."""
         inputs, labels, weights = _arrays(batch)
         logits = self.learning.predict_on_batch(inputs)
         told = self.learning.compute_metrics(inputs, _said(labels, weights, weights), logits)

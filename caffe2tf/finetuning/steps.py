@@ -17,7 +17,7 @@ _SAMPLE = 1 << 16  # values of a weight or gradient that a histogram shows
 
 
 class Steps:
-    """The steps of a Trainer: of learning, and of judging."""
+    """trainer.Steps by one tf.function, whose results are read later."""
 
     def __init__(self, trainer: "Trainer") -> None:
         self.trainer, self.placement = trainer, trainer.placement
@@ -25,19 +25,16 @@ class Steps:
         self._compile()
 
     def step(self, held: Sequence[Any], batch: Sequence[Any]) -> Any:
-        """Takes a step with one batch, of rows of `held` or of inputs; gives a tensor that `seen` reads, which waits for the device."""
         told, self.gradients = self._step(held, *self.placement.split(batch))
         return told
 
     def seen(self, told: Sequence[Any]) -> "list[Seen]":
-        """What the steps saw whose tensors are `told`."""
         import tensorflow as tf
 
         rows = tf.stack(list(told)).numpy() if told else ()
         return [(float(loss), int(right), float(top), int(count), bool(lost)) for loss, right, top, count, lost in rows]
 
     def sums(self, held: Sequence[Any], batch: Sequence[Any]) -> list[float]:
-        """[sum of the losses, right ones, examples] of a batch."""
         return [self.placement.one(value) for value in self._test(held, *self.placement.split(batch))]
 
     def _logits(self, inputs: Sequence[Any], training: bool) -> Any:

@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,22 @@ Seen = tuple[
 
 class TrainingError(Caffe2TFError):
     """Training that had to stop: another network's checkpoint, a worker that is gone."""
+
+
+class Steps(Protocol):
+    """What a step computes: `steps.Steps` on TensorFlow, `keras_steps.Steps` elsewhere. `gradients`: a sample of each of the last
+    step's, where they are known."""
+
+    gradients: Sequence[Any]
+
+    def step(self, held: Sequence[Any], batch: Sequence[Any]) -> Any:
+        """Takes a step with one batch, of rows of `held` or of inputs; gives what `seen` reads, which waits for the device."""
+
+    def seen(self, told: Sequence[Any]) -> list[Seen]:
+        """What the steps saw that `told` it."""
+
+    def sums(self, held: Sequence[Any], batch: Sequence[Any]) -> Sequence[float]:
+        """(sum of the losses, right ones, examples) of a batch."""
 
 
 class Trainer:
@@ -67,7 +83,7 @@ class Trainer:
             )  # fmt: skip
             self.scale = keras.Variable(_LOSS_SCALE if self.half else 1.0, trainable=False, dtype="float32")
             self.good = keras.Variable(0, trainable=False, dtype="int32")
-        self._steps = steps.Steps(self)
+        self._steps: Steps = steps.Steps(self)
 
     @property
     def good_steps(self) -> int:
@@ -92,14 +108,12 @@ class Trainer:
 
     def seen(self, told: Sequence[Any]) -> list[Seen]:
         """What the steps saw that `told` it."""
-        found: list[Seen] = self._steps.seen(told)
-        return found
+        return self._steps.seen(told)
 
     @property
     def gradients(self) -> Sequence[Any]:
         """A sample of each of the last step's gradients, where they are known."""
-        found: Sequence[Any] = self._steps.gradients
-        return found
+        return self._steps.gradients
 
     def evaluate(self, examples: Examples) -> tuple[float, float]:
         """(mean loss, accuracy)."""
