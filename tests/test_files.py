@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from caffe2tf import formats
-from caffe2tf.errors import OutputError
-from caffe2tf.files import leftovers, renames
+from caffe2tf.errors import OutputError, ParseError
+from caffe2tf.files import leftovers, mapped, renames
 from caffe2tf.files import replacing as files
 from tests.helpers import GOLDEN, ROOT, inputs, layer, load, make, run
 
@@ -375,6 +375,21 @@ def test_a_file_that_is_cut_while_it_is_read_is_refused(kind, change, tmp_path):
     assert done.returncode == 1
     assert done.stderr == f"caffe2tf: {model}: changed while it was read; run it again when the file is whole\n"
     assert sorted(os.listdir(tmp_path)) == ["net.caffemodel", "net.prototxt"]
+
+
+def test_a_file_that_was_mapped_before_is_no_part_of_a_command(tmp_path):
+    """Though it changes, and its map is given up, while the command runs."""
+    path = tmp_path / "x"
+    path.write_bytes(bytes(9000))
+    with path.open("rb") as file:
+        before = mapped.opened(path, file.fileno())
+    with mapped.unchanged():
+        path.write_bytes(bytes(9001))
+        del before
+    with path.open("rb") as file, pytest.raises(ParseError, match="changed while it was read"), mapped.unchanged():
+        within = mapped.opened(path, file.fileno())
+        path.write_bytes(bytes(9002))
+        del within
 
 
 def test_another_bus_error_ends_the_process_as_ever(tmp_path):

@@ -9,6 +9,7 @@ SIGBUS that is none of ours goes to the handler that was there before.
 
 import contextlib
 import ctypes
+import itertools
 import mmap
 import os
 import signal
@@ -23,8 +24,9 @@ _FIXED = 0x10  # MAP_FIXED, on Linux and macOS
 
 @dataclass
 class _Map:
-    """One map: its file, kept open, what that was when it was mapped, and up to where its pages are still the file's."""
+    """One map, the `number`th: its file, kept open, what that was when it was mapped, and up to where its pages are still the file's."""
 
+    number: int
     path: str
     handle: int
     size: int
@@ -38,7 +40,8 @@ class _Map:
 
 
 _maps: dict[int, _Map] = {}  # by the id of the mmap
-_gone: list[str] = []  # files that had changed when their map was given up
+_numbers = itertools.count()
+_gone: list[_Map] = []  # those whose file had changed when they were given up
 _handler: list[object] = []  # ours, and the one before
 
 
@@ -51,7 +54,7 @@ def opened(path: str | os.PathLike[str], handle: int) -> mmap.mmap:
         return made
     state, kept = os.fstat(handle), os.dup(handle)
     address = np.frombuffer(made, np.uint8).ctypes.data
-    _maps[id(made)] = _Map(str(path), kept, len(made), state.st_mtime_ns, address, len(made))
+    _maps[id(made)] = _Map(next(_numbers), str(path), kept, len(made), state.st_mtime_ns, address, len(made))
     weakref.finalize(made, _close, id(made))
     if not _handler:
         _install()
@@ -61,7 +64,7 @@ def opened(path: str | os.PathLike[str], handle: int) -> mmap.mmap:
 def _close(key: int) -> None:
     entry = _maps.pop(key)
     if entry.changed():
-        _gone.append(entry.path)
+        _gone.append(entry)
     os.close(entry.handle)
 
 
@@ -81,19 +84,21 @@ def _fail(path: str) -> None:
 def unchanged() -> Iterator[None]:
     """Raises ParseError at the end of the block where a file that was mapped in it changed meanwhile: so also for whatever
     error came of that."""
-    before = set(_maps)
+    first = next(_numbers)
     _gone.clear()
     try:
         yield
     except (Caffe2TFError, SystemExit):
-        _check_all(before)
+        _check_all(first)
         raise
-    _check_all(before)
+    _check_all(first)
 
 
-def _check_all(before: set[int]) -> None:
-    for path in [*_gone, *(entry.path for key, entry in _maps.items() if key not in before and entry.changed())]:
-        _fail(path)
+def _check_all(first: int) -> None:
+    changed = [*_gone, *(entry for entry in _maps.values() if entry.changed())]
+    for entry in changed:
+        if entry.number > first:
+            _fail(entry.path)
 
 
 def _install() -> None:
