@@ -381,15 +381,19 @@ def test_a_file_that_was_mapped_before_is_no_part_of_a_command(tmp_path):
     """Though it changes, and its map is given up, while the command runs."""
     path = tmp_path / "x"
     path.write_bytes(bytes(9000))
+
+    def command(maps):
+        with mapped.unchanged(), path.open("rb") as file:
+            if not maps:
+                maps.append(mapped.opened(path, file.fileno()))
+            path.write_bytes(bytes(9001 + len(path.read_bytes())))
+            maps.clear()
+
     with path.open("rb") as file:
-        before = mapped.opened(path, file.fileno())
-    with mapped.unchanged():
-        path.write_bytes(bytes(9001))
-        del before
-    with path.open("rb") as file, pytest.raises(ParseError, match="changed while it was read"), mapped.unchanged():
-        within = mapped.opened(path, file.fileno())
-        path.write_bytes(bytes(9002))
-        del within
+        before = [mapped.opened(path, file.fileno())]
+    command(before)
+    with pytest.raises(ParseError, match="changed while it was read"):
+        command([])
 
 
 def test_another_bus_error_ends_the_process_as_ever(tmp_path):
