@@ -391,7 +391,7 @@ def records(folder: Path) -> None:
     from caffe2tf.finetuning import data
 
     found = data.read(str(folder / "x.tfrecord"))
-    assert all(isinstance(source, data.Record) and source.read() for source in found.sources)
+    assert all(isinstance(source, data.Record) and len(source.read()) == source.size for source in found.sources)
 
 
 def _labels() -> list[Files]:
